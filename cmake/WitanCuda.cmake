@@ -1,0 +1,2 @@
+# Sets WITAN_HAVE_CUDA from the option WITAN_CUDA.
+set(WITAN_HAVE_CUDA OFF)

@@ -1,0 +1,23 @@
+# witan_isa_kernels(NAME file.cc...): compiles each file once per CPU level, with WITAN_ISA set to the namespace its
+# kernels go into (see core/ops/cpu/isa.h). The best level is chosen at run time, so one binary runs on every x86-64.
+#
+# A kernel file must not emit weak symbols: the linker keeps one copy of each and could keep the AVX-512 one, which would
+# be executed on a CPU without AVX-512. So: no standard containers or algorithms in kernel files, everything in the ISA
+# namespace or with internal linkage. tests/build/isa_symbols_test.sh checks it.
+function(witan_isa_kernels name)
+  foreach(isa baseline avx2 avx512)
+    set(object witan_${name}_${isa})
+    add_library(${object} OBJECT ${ARGN})
+    target_link_libraries(${object} PRIVATE witan_flags)
+    target_compile_definitions(${object} PRIVATE WITAN_ISA=${isa})
+    # -O3 in every build type: unoptimised kernels would make the debug tests useless, and inlining keeps std:: helpers local.
+    # No contraction across statements beyond what each level defines; no -ffast-math: NaN and infinity must survive.
+    target_compile_options(${object} PRIVATE -O3 -fno-math-errno -fno-trapping-math -fno-exceptions)
+    if(isa STREQUAL "avx2")
+      target_compile_options(${object} PRIVATE -march=x86-64-v3)
+    elseif(isa STREQUAL "avx512")
+      target_compile_options(${object} PRIVATE -march=x86-64-v4 -mprefer-vector-width=512)
+    endif()
+    target_sources(witan_${name} PRIVATE $<TARGET_OBJECTS:${object}>)
+  endforeach()
+endfunction()

@@ -1,0 +1,26 @@
+// One rank's micro-batch, all int32 on the run's device; rows = sequences * seq_len tokens,
+// sequence after sequence. A rank may have no sequences at all.
+#pragma once
+
+#include <cstdint>
+
+#include "core/tensor/tensor_view.h"
+
+namespace witan {
+
+struct Batch {
+  std::int64_t sequences = 0;
+  std::int64_t seq_len = 0;
+  std::int64_t first_token =
+      0;  // global id of the first token in this step: first sequence's index in the step * seq_len
+  std::int64_t loss_tokens = 0;  // targets that count
+  TensorView tokens;             // [rows]
+  TensorView targets;            // [rows]; -1: not counted
+  TensorView positions;          // [rows], for RoPE
+  TensorView first_key;          // [rows]: first position in its sequence a token may attend to
+  TensorView tags;               // [rows]: index of the dataset the token comes from
+
+  std::int64_t rows() const { return sequences * seq_len; }
+};
+
+}  // namespace witan

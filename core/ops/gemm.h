@@ -1,0 +1,26 @@
+// Dense matrix products on row-major, contiguous matrices; float32 or float64, all operands of one
+// type. Accumulation is in the type of the operands. Which kernel runs is a pure function of CPU
+// features and shape (gemm_kernel.h).
+#pragma once
+
+#include "core/base/context.h"
+#include "core/tensor/tensor_view.h"
+
+namespace witan::ops {
+
+enum class Accumulate : bool { kNo = false, kYes = true };
+
+// y = x w^T (+ y): x [m, k], w [n, k], y [m, n]. The forward of a linear layer.
+void gemm_nt(const Context& ctx, const TensorView& x, const TensorView& w, const TensorView& y,
+             Accumulate accumulate = Accumulate::kNo);
+
+// dx = dy w (+ dx): dy [m, n], w [n, k], dx [m, k]. The gradient of its input.
+void gemm_nn(const Context& ctx, const TensorView& dy, const TensorView& w, const TensorView& dx,
+             Accumulate accumulate = Accumulate::kNo);
+
+// dw = dy^T x (+ dw): dy [m, n], x [m, k], dw [n, k]. The gradient of its weight; m may be 0 (dw is
+// then 0 or unchanged).
+void gemm_tn(const Context& ctx, const TensorView& dy, const TensorView& x, const TensorView& dw,
+             Accumulate accumulate = Accumulate::kYes);
+
+}  // namespace witan::ops

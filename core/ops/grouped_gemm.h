@@ -1,0 +1,31 @@
+// One product per group (expert) over uneven, possibly empty, groups of rows. `offsets` [groups +
+// 1] (host memory) bounds the rows of each group: group g owns rows [offsets[g], offsets[g + 1]).
+// float32 or float64. Threads: whole groups, largest first, so that no thread waits behind one
+// inside a product; a group's bits do not depend on the number of threads.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "core/base/context.h"
+#include "core/ops/gemm.h"
+#include "core/tensor/tensor_view.h"
+
+namespace witan::ops {
+
+// y_g = x_g w_g^T: x [rows, k], w [groups, n, k], y [rows, n].
+void grouped_gemm_nt(const Context& ctx, const TensorView& x, std::span<const std::int64_t> offsets,
+                     const TensorView& w, const TensorView& y);
+
+// dx_g = dy_g w_g: dy [rows, n], w [groups, n, k], dx [rows, k].
+void grouped_gemm_nn(const Context& ctx, const TensorView& dy,
+                     std::span<const std::int64_t> offsets, const TensorView& w,
+                     const TensorView& dx);
+
+// dw_g += dy_g^T x_g: dy [rows, n], x [rows, k], dw [groups, n, k]. An empty group leaves dw_g as
+// it is.
+void grouped_gemm_tn(const Context& ctx, const TensorView& dy,
+                     std::span<const std::int64_t> offsets, const TensorView& x,
+                     const TensorView& dw);
+
+}  // namespace witan::ops

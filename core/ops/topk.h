@@ -1,0 +1,52 @@
+// Router arithmetic on [tokens, experts] matrices, float32 or float64. Definitions:
+// docs/numerics.md, section "Router".
+#pragma once
+
+#include "core/base/context.h"
+#include "core/tensor/tensor_view.h"
+
+namespace witan::ops {
+
+enum class Score { kSoftmax, kSigmoid };
+enum class RouteWeights { kAsIs, kRenormalized };
+
+// s = score(z); lse [tokens] = logsumexp(z), also for sigmoid (the z-loss reads it). z, s [tokens,
+// experts]; s may not alias z.
+void router_score(const Context& ctx, Score score, const TensorView& z, const TensorView& s,
+                  const TensorView& lse);
+
+// The top_k largest of s + bias per token, in descending order, ties to the lower index. bias
+// [experts] (same type) may be empty. indices [tokens, top_k] int32.
+void topk(const Context& ctx, const TensorView& s, const TensorView& bias,
+          const TensorView& indices);
+
+// weights [tokens, top_k] from the chosen scores (the bias never enters), times `scale`.
+// kRenormalized divides by (sum of the chosen + 1e-20).
+void route_weights(const Context& ctx, RouteWeights kind, double scale, const TensorView& s,
+                   const TensorView& indices, const TensorView& weights);
+
+// dz [tokens, experts] is overwritten from dweights [tokens, top_k], through weights and score.
+// ds_extra [tokens, experts] (may be empty): a gradient with respect to s from the balancing
+// losses, added before the score's backward. z_loss_scale: dz += z_loss_scale * lse * softmax(z) (0
+// switches it off); `z` is read only then.
+void router_backward(const Context& ctx, Score score, RouteWeights kind, double scale,
+                     const TensorView& z, const TensorView& s, const TensorView& lse,
+                     const TensorView& indices, const TensorView& weights,
+                     const TensorView& dweights, const TensorView& ds_extra, double z_loss_scale,
+                     const TensorView& dz);
+
+// counts [experts] int64 (host), overwritten: how often each expert occurs in indices.
+void count_experts(const Context& ctx, const TensorView& indices, const TensorView& counts);
+
+// p [rows, experts] in the type of s: p = s for softmax, s / sum(s) per token for sigmoid
+// (moe_math: P_i). p_sum [experts] is overwritten with the column sums of p over all rows; p itself
+// may be empty (only the sums).
+void router_probability_sums(const Context& ctx, Score score, const TensorView& s,
+                             const TensorView& p_sum);
+
+// ds [tokens, experts] accumulates d/ds of sum_t sum_i coefficient[i] * p_ti, where p is as above.
+// coefficient [experts].
+void router_probability_backward(const Context& ctx, Score score, const TensorView& s,
+                                 const TensorView& coefficient, const TensorView& ds);
+
+}  // namespace witan::ops

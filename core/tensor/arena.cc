@@ -1,0 +1,77 @@
+#include "core/tensor/arena.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "core/tensor/allocator.h"
+
+namespace witan {
+namespace {
+
+constexpr std::size_t kFirstBlock = std::size_t{1} << 20;
+Arena::GrowthLog growth_log = nullptr;
+
+std::size_t aligned(std::size_t bytes) {
+  return (bytes + kTensorAlignment - 1) / kTensorAlignment * kTensorAlignment;
+}
+
+}  // namespace
+
+void Arena::set_growth_log(GrowthLog log) { growth_log = log; }
+
+Arena::Arena(Device device, std::string name) : device_(device), name_(std::move(name)) {}
+
+Arena::~Arena() {
+  for (const Block& block : blocks_) device_free(device_, block.data, block.capacity);
+}
+
+std::size_t Arena::bytes_reserved() const {
+  std::size_t bytes = 0;
+  for (const Block& block : blocks_) bytes += block.capacity;
+  return bytes;
+}
+
+void Arena::add_block(std::size_t bytes, const char* label) {
+  // Doubling keeps the number of growths logarithmic.
+  const std::size_t capacity = std::max({aligned(bytes), kFirstBlock, bytes_reserved()});
+  blocks_.push_back({device_allocate(device_, capacity), capacity});
+  if (growth_log != nullptr) growth_log(name_.c_str(), label, capacity, bytes_reserved());
+}
+
+TensorView Arena::allocate(const Shape& shape, DType dtype, const char* label) {
+  TensorView view{nullptr, shape, dtype, device_};
+  const std::size_t bytes = std::max(aligned(view.bytes()), kTensorAlignment);
+  if (blocks_.empty()) {
+    add_block(bytes, label);
+  }
+  while (used_ + bytes > blocks_[current_].capacity) {
+    if (current_ + 1 == blocks_.size()) add_block(bytes, label);
+    ++current_;
+    used_ = 0;
+  }
+  view.data = static_cast<std::byte*>(blocks_[current_].data) + used_;
+  used_ += bytes;
+  total_ += bytes;
+  high_water_ = std::max(high_water_, total_);
+  return view;
+}
+
+Arena::Mark Arena::mark() const { return {current_, used_, total_}; }
+
+void Arena::rewind(const Mark& mark) {
+  current_ = mark.block;
+  used_ = mark.used;
+  total_ = mark.total;
+}
+
+void Arena::reset() {
+  if (blocks_.size() > 1) {
+    for (const Block& block : blocks_) device_free(device_, block.data, block.capacity);
+    blocks_.clear();
+    // A little slack: fragmentation at block ends does not count in the high-water mark.
+    add_block(high_water_ + high_water_ / 16, "merge");
+  }
+  current_ = used_ = total_ = 0;
+}
+
+}  // namespace witan

@@ -1,0 +1,51 @@
+// The order of the training data: the n-th sample is a pure function of (seed, n), at any number of
+// ranks, so that a resumed run needs one number.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "configs/schema/run.pb.h"
+
+namespace witan {
+
+enum class Split { kTrain, kValidation };
+
+// Opens the datasets of a DataConfig. Each dataset is a stream of tokens cut into windows of
+// seq_len + 1 tokens at stride seq_len; the last validation_share of its tokens is the validation
+// split (unless data.validation is given). Training windows are shuffled per epoch and blended by
+// weight; validation windows come in order.
+class SampleStream {
+ public:
+  // Checks that there is at least one training window, that no path is missing, etc. (UserError).
+  SampleStream(const configs::DataConfig& data, std::int64_t vocab_size, std::uint64_t seed);
+  ~SampleStream();
+
+  // Names of all datasets, training first; the index is the tag of a token. A validation dataset of
+  // the same name shares the tag.
+  const std::vector<std::string>& tags() const;
+  std::int64_t seq_len() const;
+
+  // Training sample n: seq_len + 1 tokens into `tokens`; returns the tag.
+  int train_sample(std::int64_t n, std::span<std::int32_t> tokens) const;
+  std::int64_t train_tokens() const;  // of all training splits: one epoch
+  std::int64_t train_windows() const;
+
+  // Validation: one set per dataset. Non-overlapping windows that together hold every position of
+  // the split once (a target is predicted for each token but the first); the last window may be
+  // short: `tokens` is then filled with -1 beyond its end.
+  int validation_sets() const;
+  const std::string& validation_name(int set) const;
+  std::int64_t validation_windows(int set) const;
+  std::int64_t validation_tokens(int set) const;  // predicted positions
+  int validation_sample(int set, std::int64_t n, std::span<std::int32_t> tokens) const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace witan

@@ -1,0 +1,62 @@
+// Gradient reduction, clipping by the true global norm and AdamW (Loshchilov and Hutter 2019) over
+// the flat buffers of a ParamStore. With ZeRO-1 (Rajbhandari et al. 2020) each rank keeps and
+// updates an even share of every buffer it holds with others: dense tensors are shared by the
+// world, an expert shard by its replicas.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "configs/schema/run.pb.h"
+#include "core/base/context.h"
+#include "core/model/param_store.h"
+#include "parallel/mesh.h"
+
+namespace witan {
+
+class ShardedAdamW {
+ public:
+  ShardedAdamW(const configs::OptimizerConfig& config, ParamStore& params, const Mesh& mesh,
+               const Context& ctx);
+
+  // Sums the gradients over the ranks that hold them: after end() this rank's shard is complete
+  // (with zero1; else all of it). Begin starts it, so that the caller may do other work; the
+  // gradients belong to the operation until end(). The expert group can be begun first.
+  void reduce_begin(ParamGroup group);
+  void reduce_end(ParamGroup group);
+
+  struct Norm {
+    double value = 0.0;     // of the sum of gradients / divisor, over all tensors of all ranks
+    std::string nonfinite;  // name of a tensor with a NaN or infinite gradient, the same on every
+                            // rank; empty: all finite
+  };
+  // Collective. `divisor`: loss tokens of the whole step. Call after both reduce_end.
+  Norm gradient_norm(double divisor);
+
+  // One update with gradients scaled by min(1, clip_norm / norm) / divisor, then the new values are
+  // gathered. `step` counts from 0 and is the exponent of the bias correction. Collective.
+  void step(std::int64_t step, double lr, double norm, double divisor);
+
+  // Gradients to zero, on every rank.
+  void zero_gradients();
+
+  // Optimizer state in full for checkpoints: the flat buffer of moment 0 (m) or 1 (v) of a group,
+  // gathered from the ranks that share it into `flat`, laid out like params.flat_values(group);
+  // collective over those ranks. set_moment takes this rank's share out of `flat`.
+  void gather_moment(int moment, ParamGroup group, const TensorView& flat);
+  void set_moment(int moment, ParamGroup group, const TensorView& flat);
+
+  std::size_t state_bytes() const;
+
+ private:
+  struct Shard;
+  const configs::OptimizerConfig config_;
+  ParamStore& params_;
+  const Mesh& mesh_;
+  Context ctx_;
+  std::vector<Shard> shards_;  // [dense, expert]
+};
+
+}  // namespace witan

@@ -1,0 +1,82 @@
+// Collectives of a group of ranks, typed and asynchronous. Raw MPI and NCCL calls stand only in
+// their communicator's file.
+//
+// Every rank of the group issues the same operations in the same order. An operation is enqueued on
+// the communicator's stream (on the CPU: started at once) and returns a Request; input and output
+// spans belong to the operation until wait(). Several requests may be in flight; they are waited
+// for in any order.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "core/tensor/tensor_view.h"
+
+namespace witan {
+
+// Handle of an operation in flight; move-only; must be waited for before it is destroyed (checked).
+class Request {
+ public:
+  class Impl {
+   public:
+    virtual ~Impl() = default;
+    virtual void wait() = 0;  // throws on error or after the watchdog's limit
+  };
+  Request() = default;
+  explicit Request(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+  bool active() const { return impl_ != nullptr; }
+  void wait() {
+    if (impl_) impl_->wait();
+    impl_.reset();
+  }
+
+ private:
+  std::unique_ptr<Impl> impl_;
+};
+
+enum class ReduceOp { kSum, kMax, kMin };
+
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+  virtual const std::string& name() const = 0;  // "world", "expert", "replica": for messages
+
+  // `from` holds sum(send_counts) rows, by destination; `to` receives sum(recv_counts) rows, by
+  // source. Rows are the first axis; zero counts are ordinary. Counts are in rows.
+  virtual Request all_to_all_v(const TensorView& from, std::span<const std::int64_t> send_counts,
+                               const TensorView& to, std::span<const std::int64_t> recv_counts) = 0;
+  // One value of `from` [size] for each rank.
+  virtual Request all_to_all(const TensorView& from, const TensorView& to) = 0;
+  // In place.
+  virtual Request all_reduce(const TensorView& data, ReduceOp op) = 0;
+  // Rank r keeps elements [r n, (r + 1) n) of the sum in `to` [n]; `from` [size n]. to may be that
+  // part of from.
+  virtual Request reduce_scatter_sum(const TensorView& from, const TensorView& to) = 0;
+  // `from` [n] of every rank into `to` [size n]; from may be this rank's part of to.
+  virtual Request all_gather(const TensorView& from, const TensorView& to) = 0;
+  // counts [size] in rows; `to` holds their sum.
+  virtual Request all_gather_v(const TensorView& from, const TensorView& to,
+                               std::span<const std::int64_t> counts) = 0;
+  virtual Request broadcast(const TensorView& data, int root) = 0;
+  virtual void barrier() = 0;
+
+  // Bytes of any kind from root to all, resized by the receivers (config, file lists).
+  virtual void broadcast_bytes(std::string& bytes, int root) = 0;
+  // Concatenation by rank of every rank's bytes, at root only (others get an empty string). For
+  // small things.
+  virtual std::string gather_bytes(const std::string& bytes, int root) = 0;
+
+  // Seconds this rank has spent waiting in wait() and in blocking calls since the last call; then
+  // 0.
+  virtual double take_wait_seconds() = 0;
+};
+
+// One rank: copies.
+std::unique_ptr<Communicator> make_self_communicator();
+
+}  // namespace witan

@@ -1,0 +1,53 @@
+// Which rank plays which part. Only this file knows which ranks form which group.
+//
+//   world = EP x DP. Rank r stands at expert position r % EP and replica r / EP: the ranks of one
+//   expert-parallel group are neighbours, so that tokens stay inside a node where they can. Dense
+//   tensors are held by the world; an expert tensor's shard by the ranks of the same expert
+//   position. Data is split over all ranks.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "configs/config_error.h"
+#include "configs/load.h"
+#include "parallel/communicator.h"
+#include "parallel/mpi_environment.h"
+
+namespace witan {
+
+class Mesh {
+ public:
+  // `node_of_rank` for tests that pretend several nodes; null: asks MPI.
+  Mesh(const MpiEnvironment& mpi, int expert_parallel, double watchdog_seconds,
+       int (*node_of_rank)(int) = nullptr);
+  // One rank without MPI.
+  static Mesh self();
+
+  int world_size() const { return world_->size(); }
+  int world_rank() const { return world_->rank(); }
+  int expert_parallel() const { return expert_->size(); }  // EP
+  int replicas() const { return replica_->size(); }        // DP of the expert tensors
+  int node() const { return node_; }
+  int nodes() const { return nodes_; }
+
+  Communicator& world() const { return *world_; }      // holds the dense tensors
+  Communicator& expert() const { return *expert_; }    // exchanges tokens
+  Communicator& replica() const { return *replica_; }  // holds the same expert shard
+
+ private:
+  Mesh() = default;
+  std::unique_ptr<Communicator> world_, expert_, replica_;
+  int node_ = 0, nodes_ = 1;
+};
+
+// EP size to use: parallel.expert, or the largest divisor of `ranks` that divides the experts (1
+// without MoE).
+int resolve_expert_parallel(const configs::RunConfig& run, int ranks);
+
+// Fields that must fit the number of ranks: EP divides the ranks and the experts, the global batch
+// divides over ranks and micro-batches.
+void check_parallel(const configs::RunConfig& run, int ranks, const configs::Fail& fail);
+
+}  // namespace witan

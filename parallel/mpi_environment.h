@@ -1,0 +1,35 @@
+// Start and end of MPI. A program started without mpirun is a one-rank world.
+#pragma once
+
+#include <memory>
+
+#include "parallel/communicator.h"
+
+namespace witan {
+
+class MpiEnvironment {
+ public:
+  // MPI_THREAD_FUNNELED: only the main thread communicates.
+  MpiEnvironment(int* argc, char*** argv);
+  ~MpiEnvironment();
+  MpiEnvironment(const MpiEnvironment&) = delete;
+  MpiEnvironment& operator=(const MpiEnvironment&) = delete;
+
+  int rank() const { return rank_; }
+  int size() const { return size_; }
+  int local_rank() const { return local_rank_; }  // among the ranks of this node
+  int local_size() const { return local_size_; }
+
+  // The whole world, or the ranks that give the same color (ordered by world rank). Collective over
+  // the world.
+  std::unique_ptr<Communicator> world(double watchdog_seconds) const;
+  std::unique_ptr<Communicator> split(int color, const char* name, double watchdog_seconds) const;
+
+  // Ends every rank at once with this exit code. Does not return.
+  [[noreturn]] static void abort(int code);
+
+ private:
+  int rank_ = 0, size_ = 1, local_rank_ = 0, local_size_ = 1;
+};
+
+}  // namespace witan
