@@ -75,7 +75,6 @@ class ParamTable {
   std::int64_t active_parameters() const;
 
  private:
-  void add(ParamInfo info);
   std::vector<ParamInfo> params_;
   std::int64_t top_k_ = 0;
 };

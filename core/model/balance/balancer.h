@@ -1,0 +1,91 @@
+// Balancing of the experts' load: auxiliary losses (a gradient) and expert biases (a state).
+// Definitions: docs/numerics.md, section "Balancing". To add one: a message in
+// configs/schema/model.proto, a file in balance/, a line in balancer_registry.cc.
+//
+// One object per (MoE layer, entry of moe.balance).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "configs/schema/model.pb.h"
+#include "core/base/context.h"
+#include "core/model/router.h"
+#include "core/tensor/arena.h"
+
+namespace witan {
+
+// What a balancing loss sees of one layer in one rank's micro-batch, in the backward.
+struct BalanceInput {
+  const RouterSaved& router;
+  ops::Score score;
+  std::int64_t sequences = 0;
+  std::int64_t seq_len = 0;
+  std::int64_t experts = 0;
+  std::span<const std::int64_t> counts;      // [experts]: of this micro-batch
+  std::span<const double> global_fractions;  // [experts]: f_i for GLOBAL_BATCH scope; empty unless
+                                             // a balancer asked for it
+  // Factor on every gradient: loss tokens / routed tokens of the whole step. Gradients are divided
+  // once by the loss tokens, router losses are means over the routed tokens.
+  double gradient_scale = 1.0;
+};
+
+struct BalanceGradient {
+  TensorView ds;              // [tokens, experts], accumulated; zero before the first balancer
+  double z_loss_scale = 0.0;  // accumulated; see ops::router_backward
+};
+
+class Balancer {
+ public:
+  virtual ~Balancer() = default;
+
+  virtual const char* name() const = 0;  // "switch_aux": the key in metrics
+
+  // Adds this loss's gradient and returns its value summed over tokens: the step's loss is the sum
+  // over all micro-batches and ranks, divided by the routed tokens.
+  virtual double backward(const Context& ctx, const BalanceInput& input, BalanceGradient& gradient,
+                          Arena& scratch) {
+    (void)ctx, (void)input, (void)gradient, (void)scratch;
+    return 0.0;
+  }
+  virtual bool needs_score_gradient() const { return false; }    // writes gradient.ds
+  virtual bool needs_global_fractions() const { return false; }  // reads global_fractions
+  // global_fractions must be those of this very step (else: of the step before). `micro_batches`
+  // per rank and step.
+  virtual bool needs_exact_fractions(std::int64_t micro_batches) const {
+    (void)micro_batches;
+    return false;
+  }
+
+  // After each optimizer step, with counts [experts] summed over all ranks and micro-batches of the
+  // step. expert_bias [experts] may be empty. `step` counts from 0.
+  virtual void after_step(std::int64_t step, std::int64_t steps,
+                          std::span<const std::int64_t> counts, const TensorView& expert_bias) {
+    (void)step, (void)steps, (void)counts, (void)expert_bias;
+  }
+  // What must be saved with a checkpoint; null if nothing.
+  virtual std::vector<std::int64_t>* state() { return nullptr; }
+};
+
+// The registry, in balancer_registry.cc.
+struct BalancerEntry {
+  configs::BalancerConfig::KindCase kind;
+  const char* name;
+  const char* example;  // a BalancerConfig in text format, for tests that go through all
+  std::unique_ptr<Balancer> (*make)(const configs::BalancerConfig&);
+};
+std::span<const BalancerEntry> registered_balancers();
+std::unique_ptr<Balancer> make_balancer(const configs::BalancerConfig& config);
+
+// Defined one per file in balance/.
+std::unique_ptr<Balancer> make_switch_aux(const configs::BalancerConfig& config);
+std::unique_ptr<Balancer> make_z_loss(const configs::BalancerConfig& config);
+std::unique_ptr<Balancer> make_expert_bias(const configs::BalancerConfig& config);
+
+// b_i += rate * sign(mean(n) - n_i) for counts n (Wang et al. 2024).
+void update_expert_bias(double rate, std::span<const std::int64_t> counts, const TensorView& bias);
+
+}  // namespace witan

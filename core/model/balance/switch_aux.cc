@@ -1,0 +1,106 @@
+// switch_aux: coefficient * E * sum_i f_i P_i (Fedus et al. 2021). f_i: share of the (token,
+// choice) pairs routed to expert i, a constant for the gradient; P_i: mean over tokens of the score
+// (normalised per token for sigmoid).
+#include <algorithm>
+#include <vector>
+
+#include "core/model/balance/balancer.h"
+#include "core/ops/elementwise.h"
+
+namespace witan {
+namespace {
+
+using configs::SwitchAux;
+
+class SwitchAuxBalancer final : public Balancer {
+ public:
+  explicit SwitchAuxBalancer(const SwitchAux& config) : config_(config) {}
+
+  const char* name() const override { return "switch_aux"; }
+  bool needs_score_gradient() const override { return true; }
+  bool needs_global_fractions() const override {
+    return config_.scope() == SwitchAux::GLOBAL_BATCH;
+  }
+  bool needs_exact_fractions(std::int64_t micro_batches) const override {
+    if (!needs_global_fractions()) return false;
+    if (config_.has_counts()) return config_.counts() == SwitchAux::EXACT;
+    return micro_batches == 1;
+  }
+
+  double backward(const Context& ctx, const BalanceInput& input, BalanceGradient& gradient,
+                  Arena& scratch) override {
+    const std::int64_t tokens = input.sequences * input.seq_len;
+    if (config_.scope() == SwitchAux::SEQUENCE) {
+      double value = 0.0;
+      for (std::int64_t i = 0; i < input.sequences; ++i) {
+        count(input, i * input.seq_len, input.seq_len);
+        value += add(ctx, input, i * input.seq_len, input.seq_len, gradient, scratch);
+      }
+      return value;
+    }
+    if (config_.scope() == SwitchAux::GLOBAL_BATCH) {
+      fractions_.assign(input.global_fractions.begin(), input.global_fractions.end());
+    } else {
+      to_fractions(input.counts);
+    }
+    return add(ctx, input, 0, tokens, gradient, scratch);
+  }
+
+ private:
+  void to_fractions(std::span<const std::int64_t> counts) {
+    std::int64_t total = 0;
+    for (const std::int64_t n : counts) total += n;
+    fractions_.resize(counts.size());
+    for (std::size_t i = 0; i < counts.size(); ++i) {
+      fractions_[i] = total > 0 ? static_cast<double>(counts[i]) / static_cast<double>(total) : 0.0;
+    }
+  }
+
+  // fractions_ of the rows [begin, begin + rows).
+  void count(const BalanceInput& input, std::int64_t begin, std::int64_t rows) {
+    counts_.assign(static_cast<std::size_t>(input.experts), 0);
+    const TensorView indices = input.router.indices.slice_rows(begin, rows);
+    const std::int32_t* index = indices.as<std::int32_t>();
+    for (std::int64_t i = 0; i < indices.size(); ++i) ++counts_[static_cast<std::size_t>(index[i])];
+    to_fractions(counts_);
+  }
+
+  // Value and gradient over the rows [begin, begin + rows): sum over tokens of coefficient * E *
+  // sum_i f_i p_ti.
+  double add(const Context& ctx, const BalanceInput& input, std::int64_t begin, std::int64_t rows,
+             BalanceGradient& gradient, Arena& scratch) const {
+    if (rows == 0 || fractions_.empty()) return 0.0;
+    ArenaScope scope(scratch);
+    const TensorView s = input.router.s.slice_rows(begin, rows);
+    const TensorView p_sum = scratch.allocate({input.experts}, s.dtype, "switch_aux");
+    const TensorView coefficient = scratch.allocate({input.experts}, s.dtype, "switch_aux");
+    ops::router_probability_sums(ctx, input.score, s, p_sum);
+    double value = 0.0;
+    dispatch_float(s.dtype, "switch_aux", [&](auto zero) {
+      using T = decltype(zero);
+      const T* sums = p_sum.as<T>();
+      T* c = coefficient.as<T>();
+      const double factor = config_.coefficient() * static_cast<double>(input.experts);
+      for (std::int64_t i = 0; i < input.experts; ++i) {
+        const double f = factor * fractions_[static_cast<std::size_t>(i)];
+        value += f * static_cast<double>(sums[i]);
+        c[i] = static_cast<T>(f * input.gradient_scale);
+      }
+    });
+    ops::router_probability_backward(ctx, input.score, s, coefficient,
+                                     gradient.ds.slice_rows(begin, rows));
+    return value;
+  }
+
+  SwitchAux config_;
+  std::vector<double> fractions_;
+  std::vector<std::int64_t> counts_;
+};
+
+}  // namespace
+
+std::unique_ptr<Balancer> make_switch_aux(const configs::BalancerConfig& config) {
+  return std::make_unique<SwitchAuxBalancer>(config.switch_aux());
+}
+
+}  // namespace witan

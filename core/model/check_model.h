@@ -1,0 +1,10 @@
+// Checks of a ModelConfig that combine fields (single fields: configs/load.h).
+#pragma once
+
+#include "configs/load.h"
+
+namespace witan {
+
+void check_model(const configs::ModelConfig& model, const configs::Fail& fail);
+
+}  // namespace witan

@@ -1,0 +1,121 @@
+#include "core/model/param_store.h"
+
+#include <cstring>
+
+#include "core/base/error.h"
+#include "core/base/rng.h"
+
+namespace witan {
+namespace {
+
+constexpr std::int64_t kAlign = 16;  // elements: no tensor begins inside another's vector
+
+std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+
+int index_of(ParamGroup group) { return group == ParamGroup::kDense ? 0 : 1; }
+
+TensorView window(const Tensor& flat, std::int64_t begin, const Shape& shape) {
+  TensorView view = flat.view().slice_rows(begin, shape.size());
+  return view.reshape(shape);
+}
+
+template <class T>
+void fill_initial(const ParamInfo& info, std::uint64_t seed, std::int64_t first_element,
+                  const TensorView& value) {
+  T* data = value.as<T>();
+  const std::int64_t n = value.size();
+  if (info.init != ParamInit::kNormal) {
+    const T constant = info.init == ParamInit::kOnes ? T{1} : T{0};
+    for (std::int64_t i = 0; i < n; ++i) data[i] = constant;
+    return;
+  }
+  const Random random(seed, "init", info.name);
+#pragma omp parallel for schedule(static)
+  for (std::int64_t i = 0; i < n; ++i) {
+    // Through float in every precision: a float64 run starts from the same weights as a float32
+    // run.
+    data[i] = static_cast<T>(static_cast<float>(
+        info.init_std * random.normal(static_cast<std::uint64_t>(first_element + i))));
+  }
+}
+
+}  // namespace
+
+ParamStore::ParamStore(const ParamTable& table, const Layout& layout, DType dtype, Device device,
+                       bool with_gradients)
+    : table_(table),
+      layout_(layout),
+      dtype_(dtype),
+      device_(device),
+      with_gradients_(with_gradients),
+      where_(static_cast<std::size_t>(table.size())),
+      states_(static_cast<std::size_t>(table.size())) {
+  std::int64_t used[2] = {0, 0};
+  for (int id = 0; id < table.size(); ++id) {
+    const ParamInfo& info = table[id];
+    if (!info.trained()) {
+      states_[static_cast<std::size_t>(id)] = Tensor::zeros(info.shape, dtype);
+      continue;
+    }
+    const int group = info.role == ParamRole::kExpert ? 1 : 0;
+    const std::int64_t size =
+        group == 1 ? info.shape.size() / info.shape[0] * layout.local_experts : info.shape.size();
+    where_[static_cast<std::size_t>(id)] = {id, used[group], size};
+    spans_[group].push_back({id, used[group], size});
+    used[group] = round_up(used[group] + size, kAlign);
+  }
+  const std::int64_t multiple[2] = {kAlign * layout.dense_ranks, kAlign * layout.expert_ranks};
+  for (int group = 0; group < 2; ++group) {
+    const Shape shape{round_up(used[group], multiple[group])};
+    WITAN_CHECK(device.is_cpu(), "the parameters of a CUDA run are not supported yet");
+    values_[group] = Tensor::zeros(shape, dtype);
+    if (with_gradients) grads_[group] = Tensor::zeros(shape, dtype);
+  }
+}
+
+void ParamStore::initialize(std::uint64_t seed) {
+  for (int id = 0; id < table_.size(); ++id) {
+    const ParamInfo& info = table_[id];
+    if (!info.trained()) {
+      const TensorView state = value(id);
+      std::memset(state.data, 0, state.bytes());
+      continue;
+    }
+    const std::int64_t first_element =
+        info.role == ParamRole::kExpert ? info.shape.size() / info.shape[0] * layout_.first_expert
+                                        : 0;
+    dispatch_float(dtype_, info.name.c_str(), [&](auto zero) {
+      fill_initial<decltype(zero)>(info, seed, first_element, value(id));
+    });
+  }
+}
+
+TensorView ParamStore::value(int id) const {
+  if (id < 0) return {};
+  const ParamInfo& info = table_[id];
+  if (!info.trained()) return states_[static_cast<std::size_t>(id)].view();
+  const bool expert = info.role == ParamRole::kExpert;
+  return window(values_[expert ? 1 : 0], where_[static_cast<std::size_t>(id)].begin,
+                expert ? info.shape.with_rows(layout_.local_experts) : info.shape);
+}
+
+TensorView ParamStore::grad(int id) const {
+  if (id < 0) return {};
+  const ParamInfo& info = table_[id];
+  WITAN_CHECK(with_gradients_ && info.trained(), info.name, " has no gradient");
+  const bool expert = info.role == ParamRole::kExpert;
+  return window(grads_[expert ? 1 : 0], where_[static_cast<std::size_t>(id)].begin,
+                expert ? info.shape.with_rows(layout_.local_experts) : info.shape);
+}
+
+TensorView ParamStore::flat_values(ParamGroup group) const {
+  return values_[index_of(group)].view();
+}
+TensorView ParamStore::flat_grads(ParamGroup group) const { return grads_[index_of(group)].view(); }
+const std::vector<ParamSpan>& ParamStore::spans(ParamGroup group) const {
+  return spans_[index_of(group)];
+}
+
+}  // namespace witan

@@ -1,0 +1,236 @@
+#include "core/model/param_table.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <utility>
+
+#include "core/base/error.h"
+
+namespace witan {
+
+ModelDims::ModelDims(const configs::ModelConfig& model)
+    : vocab(model.vocab_size()),
+      d_model(model.d_model()),
+      layers(model.layers()),
+      heads(model.attention().heads()),
+      kv_heads(model.attention().has_kv_heads() ? model.attention().kv_heads() : heads),
+      head_dim(model.attention().has_head_dim() ? model.attention().head_dim()
+                                                : d_model / std::max<std::int64_t>(1, heads)),
+      dense_ff(model.ffn().d_ff()),
+      is_moe(static_cast<std::size_t>(layers), false) {
+  if (!model.has_moe()) return;
+  const configs::MoeConfig& moe = model.moe();
+  experts = moe.experts();
+  top_k = moe.router().top_k().k();
+  moe_ff = moe.d_ff();
+  shared_ff = moe.shared_d_ff();
+  if (moe.pattern().list_size() > 0) {
+    for (const std::int64_t layer : moe.pattern().list()) {
+      if (layer < layers) is_moe[static_cast<std::size_t>(layer)] = true;
+    }
+  } else {
+    for (std::int64_t layer = moe.pattern().first(); layer < layers;
+         layer += std::max<std::int64_t>(1, moe.pattern().every())) {
+      is_moe[static_cast<std::size_t>(layer)] = true;
+    }
+  }
+}
+
+int ModelDims::moe_layers() const {
+  int count = 0;
+  for (const bool moe : is_moe) count += moe ? 1 : 0;
+  return count;
+}
+
+namespace {
+
+// Makes the entries of one model; keeps what they share (widths, initial standard deviations).
+class TableBuilder {
+ public:
+  TableBuilder(const configs::ModelConfig& model, std::vector<ParamInfo>& out)
+      : model_(model),
+        dims_(model),
+        out_(out),
+        std_(model.init_std()),
+        residual_std_(model.scale_residual_init()
+                          ? model.init_std() / std::sqrt(2.0 * static_cast<double>(model.layers()))
+                          : model.init_std()) {}
+
+  void build() {
+    matrix("embedding", {dims_.vocab, dims_.d_model}, std_, {{"model.embed_tokens.weight"}});
+    for (layer_ = 0; layer_ < static_cast<int>(dims_.layers); ++layer_) {
+      norm("attention_norm", "input_layernorm");
+      attention();
+      norm("ffn_norm", "post_attention_layernorm");
+      if (dims_.is_moe[static_cast<std::size_t>(layer_)]) {
+        moe();
+      } else {
+        dense_ffn("ffn", "mlp", dims_.dense_ff);
+      }
+    }
+    layer_ = -1;
+    norm("final_norm", "model.norm");
+    if (!model_.tied_head()) {
+      matrix("head", {dims_.vocab, dims_.d_model}, std_, {{"lm_head.weight"}});
+    }
+  }
+
+ private:
+  std::string ours(const std::string& name) const {
+    return layer_ < 0 ? name : "layers." + std::to_string(layer_) + "." + name;
+  }
+  std::string theirs(const std::string& name) const {
+    return layer_ < 0 ? name : "model.layers." + std::to_string(layer_) + "." + name;
+  }
+
+  ParamInfo& add(const std::string& name, const Shape& shape, ParamRole role) {
+    ParamInfo info;
+    info.name = ours(name);
+    info.shape = shape;
+    info.role = role;
+    info.layer = layer_;
+    out_.push_back(std::move(info));
+    return out_.back();
+  }
+
+  // `parts` without row counts stand for the whole tensor.
+  ParamInfo& matrix(const std::string& name, const Shape& shape, double init_std,
+                    std::vector<HfPart> parts, ParamRole role = ParamRole::kDense) {
+    ParamInfo& info = add(name, shape, role);
+    info.decay = true;
+    info.init = ParamInit::kNormal;
+    info.init_std = init_std;
+    set_parts(info, std::move(parts));
+    return info;
+  }
+
+  ParamInfo& vector(const std::string& name, std::int64_t size, ParamInit init,
+                    std::vector<HfPart> parts, ParamRole role = ParamRole::kDense) {
+    ParamInfo& info = add(name, {size}, role);
+    info.init = init;
+    set_parts(info, std::move(parts));
+    return info;
+  }
+
+  void set_parts(ParamInfo& info, std::vector<HfPart> parts) const {
+    const std::int64_t rows = info.role == ParamRole::kExpert ? info.shape[1] : info.shape[0];
+    std::int64_t begin = 0;
+    for (HfPart& part : parts) {
+      part.name = theirs(part.name);
+      part.row_begin = begin;
+      if (part.rows == 0) part.rows = rows;
+      begin += part.rows;
+    }
+    WITAN_CHECK(parts.empty() || begin == rows, info.name, ": its parts cover ", begin, " of ",
+                rows, " rows");
+    info.hf = std::move(parts);
+  }
+
+  void norm(const std::string& name, const std::string& hf) {
+    vector(name + ".weight", dims_.d_model, ParamInit::kOnes, {{hf + ".weight"}});
+    if (model_.norm().kind() == configs::NormConfig::LAYERNORM) {
+      vector(name + ".bias", dims_.d_model, ParamInit::kZeros, {{hf + ".bias"}});
+    }
+  }
+
+  void attention() {
+    const configs::AttentionConfig& config = model_.attention();
+    const std::int64_t q = dims_.heads * dims_.head_dim;
+    const std::int64_t kv = dims_.kv_heads * dims_.head_dim;
+    matrix("attention.qkv", {dims_.qkv_rows(), dims_.d_model}, std_,
+           {{"self_attn.q_proj.weight", 0, q},
+            {"self_attn.k_proj.weight", 0, kv},
+            {"self_attn.v_proj.weight", 0, kv}});
+    if (config.qkv_bias()) {
+      vector("attention.qkv_bias", dims_.qkv_rows(), ParamInit::kZeros,
+             {{"self_attn.q_proj.bias", 0, q},
+              {"self_attn.k_proj.bias", 0, kv},
+              {"self_attn.v_proj.bias", 0, kv}});
+    }
+    if (config.qk_norm()) {
+      vector("attention.q_norm", dims_.head_dim, ParamInit::kOnes, {{"self_attn.q_norm.weight"}});
+      vector("attention.k_norm", dims_.head_dim, ParamInit::kOnes, {{"self_attn.k_norm.weight"}});
+    }
+    matrix("attention.out", {dims_.d_model, q}, residual_std_, {{"self_attn.o_proj.weight"}});
+    if (config.out_bias()) {
+      vector("attention.out_bias", dims_.d_model, ParamInit::kZeros, {{"self_attn.o_proj.bias"}});
+    }
+  }
+
+  void dense_ffn(const std::string& name, const std::string& hf, std::int64_t ff) {
+    matrix(name + ".gate_up", {2 * ff, dims_.d_model}, std_,
+           {{hf + ".gate_proj.weight", 0, ff}, {hf + ".up_proj.weight", 0, ff}});
+    matrix(name + ".down", {dims_.d_model, ff}, residual_std_, {{hf + ".down_proj.weight"}});
+  }
+
+  void moe() {
+    const configs::MoeConfig& config = model_.moe();
+    const std::string hf = "block_sparse_moe";
+    const double router_std =
+        config.router().has_init_std() ? config.router().init_std() : model_.init_std();
+    matrix("moe.router.weight", {dims_.experts, dims_.d_model}, router_std, {{hf + ".gate.weight"}},
+           ParamRole::kRouter);
+    if (config.router().bias()) {
+      vector("moe.router.bias", dims_.experts, ParamInit::kZeros, {{hf + ".gate.bias"}},
+             ParamRole::kRouter);
+    }
+    for (const configs::BalancerConfig& balancer : config.balance()) {
+      if (balancer.has_expert_bias()) {
+        add("moe.router.expert_bias", {dims_.experts}, ParamRole::kState);
+      }
+    }
+    const std::int64_t ff = dims_.moe_ff;
+    const std::string expert = hf + ".experts.{expert}";
+    if (config.expert_kind() == configs::MoeConfig::SWIGLU) {
+      matrix("moe.experts.gate_up", {dims_.experts, 2 * ff, dims_.d_model}, std_,
+             {{expert + ".w1.weight", 0, ff}, {expert + ".w3.weight", 0, ff}}, ParamRole::kExpert);
+    } else {
+      matrix("moe.experts.up", {dims_.experts, ff, dims_.d_model}, std_, {{expert + ".w1.weight"}},
+             ParamRole::kExpert);
+    }
+    matrix("moe.experts.down", {dims_.experts, dims_.d_model, ff}, residual_std_,
+           {{expert + ".w2.weight"}}, ParamRole::kExpert);
+    if (dims_.shared_ff > 0) dense_ffn("moe.shared", hf + ".shared_expert", dims_.shared_ff);
+  }
+
+  const configs::ModelConfig& model_;
+  ModelDims dims_;
+  std::vector<ParamInfo>& out_;
+  double std_;
+  double residual_std_;
+  int layer_ = -1;
+};
+
+}  // namespace
+
+ParamTable::ParamTable(const configs::ModelConfig& model) : top_k_(ModelDims(model).top_k) {
+  TableBuilder(model, params_).build();
+}
+
+int ParamTable::find(const std::string& name) const {
+  for (int id = 0; id < size(); ++id) {
+    if ((*this)[id].name == name) return id;
+  }
+  return -1;
+}
+
+std::int64_t ParamTable::total_parameters() const {
+  std::int64_t total = 0;
+  for (const ParamInfo& info : params_) {
+    if (info.trained()) total += info.shape.size();
+  }
+  return total;
+}
+
+std::int64_t ParamTable::active_parameters() const {
+  std::int64_t active = 0;
+  for (const ParamInfo& info : params_) {
+    if (!info.trained()) continue;
+    active += info.role == ParamRole::kExpert ? info.shape.size() / info.shape[0] * top_k_
+                                              : info.shape.size();
+  }
+  return active;
+}
+
+}  // namespace witan

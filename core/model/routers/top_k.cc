@@ -1,0 +1,32 @@
+// top_k: the k experts with the largest score + expert bias; ties go to the lower index
+// (DeepSeek-V3 with a bias, Mixtral without).
+#include "core/model/router.h"
+#include "core/ops/topk.h"
+
+namespace witan {
+namespace {
+
+class TopKRouter final : public Router {
+ public:
+  explicit TopKRouter(const configs::RouterConfig& config)
+      : Router(config), top_k_(config.top_k().k()) {}
+
+  std::int64_t top_k() const override { return top_k_; }
+
+ protected:
+  void select(const Context& ctx, const TensorView& s, const TensorView& expert_bias,
+              const TensorView& indices) const override {
+    ops::topk(ctx, s, expert_bias, indices);
+  }
+
+ private:
+  std::int64_t top_k_;
+};
+
+}  // namespace
+
+std::unique_ptr<Router> make_top_k_router(const configs::RouterConfig& config) {
+  return std::make_unique<TopKRouter>(config);
+}
+
+}  // namespace witan
