@@ -1,0 +1,18 @@
+// Temporary memory of CPU ops: one buffer per calling thread that only grows, so that the steady
+// state allocates nothing. An op asks once and is done with it when it returns.
+#pragma once
+
+#include <cstddef>
+
+namespace witan::cpu {
+
+// At least `bytes` bytes, aligned to kTensorAlignment, uninitialised; valid until this thread's
+// next call.
+void* scratch(std::size_t bytes);
+
+template <class T>
+T* scratch_of(std::size_t count) {
+  return static_cast<T*>(scratch(count * sizeof(T)));
+}
+
+}  // namespace witan::cpu

@@ -1,0 +1,202 @@
+// The small vector layer that CPU kernels are written over: one register of floats or doubles of
+// the level the file is compiled for, built on compiler vector extensions. Include it from kernel
+// files only (they define WITAN_ISA); everything lives in the level's namespace.
+//
+// A loop over a row visits whole registers and then one part of a register:
+//   for_each_vec<T>(n, [&](std::int64_t i, auto part) WITAN_LAMBDA {
+//     store(y + i, load(x + i, part) * w, part);
+//   });
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+#define WITAN_INLINE inline __attribute__((always_inline))
+#define WITAN_LAMBDA __attribute__((always_inline))
+
+namespace witan::cpu::WITAN_ISA {
+
+#if defined(__AVX512F__)
+inline constexpr int kVecBytes = 64;
+#elif defined(__AVX2__)
+inline constexpr int kVecBytes = 32;
+#else
+inline constexpr int kVecBytes = 16;
+#endif
+
+typedef float VecFloat __attribute__((vector_size(kVecBytes)));
+typedef double VecDouble __attribute__((vector_size(kVecBytes)));
+typedef std::int32_t VecInt32 __attribute__((vector_size(kVecBytes)));
+typedef float HalfVecFloat __attribute__((vector_size(kVecBytes / 2)));
+
+template <class T>
+struct VecOf;
+template <>
+struct VecOf<float> {
+  using type = VecFloat;
+};
+template <>
+struct VecOf<double> {
+  using type = VecDouble;
+};
+template <class T>
+using Vec = typename VecOf<T>::type;
+
+template <class T>
+inline constexpr int kLanes = kVecBytes / static_cast<int>(sizeof(T));
+
+// How much of a register a load or store touches; the lanes beyond a Part load as zero.
+struct Full {};
+struct Part {
+  int count;
+};
+
+template <class T>
+WITAN_INLINE Vec<T> broadcast(T value) {
+  return Vec<T>{} + value;
+}
+
+template <class T>
+WITAN_INLINE Vec<T> load(const T* from, Full = {}) {
+  Vec<T> v;
+  __builtin_memcpy(&v, from, sizeof(v));
+  return v;
+}
+template <class T>
+WITAN_INLINE void store(T* to, Vec<T> v, Full = {}) {
+  __builtin_memcpy(to, &v, sizeof(v));
+}
+
+#if defined(__AVX512F__)
+WITAN_INLINE VecFloat load(const float* from, Part part) {
+  return (VecFloat)_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << part.count) - 1u), from);
+}
+WITAN_INLINE VecDouble load(const double* from, Part part) {
+  return (VecDouble)_mm512_maskz_loadu_pd(static_cast<__mmask8>((1u << part.count) - 1u), from);
+}
+WITAN_INLINE void store(float* to, VecFloat v, Part part) {
+  _mm512_mask_storeu_ps(to, static_cast<__mmask16>((1u << part.count) - 1u), (__m512)v);
+}
+WITAN_INLINE void store(double* to, VecDouble v, Part part) {
+  _mm512_mask_storeu_pd(to, static_cast<__mmask8>((1u << part.count) - 1u), (__m512d)v);
+}
+#else
+template <class T>
+WITAN_INLINE Vec<T> load(const T* from, Part part) {
+  T lanes[kLanes<T>] = {};
+  for (int i = 0; i < kLanes<T>; ++i) {
+    if (i < part.count) lanes[i] = from[i];
+  }
+  return load(lanes);
+}
+template <class T>
+WITAN_INLINE void store(T* to, Vec<T> v, Part part) {
+  for (int i = 0; i < kLanes<T>; ++i) {
+    if (i < part.count) to[i] = v[i];
+  }
+}
+#endif
+
+// kLanes<double> elements, widened.
+WITAN_INLINE VecDouble load_wide(const double* from, Full = {}) { return load(from); }
+WITAN_INLINE VecDouble load_wide(const double* from, Part part) { return load(from, part); }
+WITAN_INLINE VecDouble load_wide(const float* from, Full = {}) {
+  HalfVecFloat half;
+  __builtin_memcpy(&half, from, sizeof(half));
+  return __builtin_convertvector(half, VecDouble);
+}
+WITAN_INLINE VecDouble load_wide(const float* from, Part part) {
+  float lanes[kLanes<double>] = {};
+  for (int i = 0; i < kLanes<double>; ++i) {
+    if (i < part.count) lanes[i] = from[i];
+  }
+  return load_wide(lanes);
+}
+
+// body(i, part) for every register of a row of n elements of type T.
+template <class T, class Body>
+WITAN_INLINE void for_each_vec(std::int64_t n, Body&& body) {
+  std::int64_t i = 0;
+  for (; i + kLanes<T> <= n; i += kLanes<T>) body(i, Full{});
+  if (i < n) body(i, Part{static_cast<int>(n - i)});
+}
+
+// Lane-wise maximum; a NaN in b is dropped, one in a stays.
+template <class V>
+WITAN_INLINE V max_of(V a, V b) {
+  return b > a ? b : a;
+}
+
+// Sum over the lanes, always in the same tree.
+template <class T>
+WITAN_INLINE T sum_lanes_of(const T* from) {
+  T lanes[kLanes<T>];
+  __builtin_memcpy(lanes, from, sizeof(lanes));
+  for (int width = kLanes<T> / 2; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];
+  }
+  return lanes[0];
+}
+WITAN_INLINE float sum_lanes(VecFloat v) {
+  return sum_lanes_of(reinterpret_cast<const float*>(&v));
+}
+WITAN_INLINE double sum_lanes(VecDouble v) {
+  return sum_lanes_of(reinterpret_cast<const double*>(&v));
+}
+
+template <class T>
+WITAN_INLINE T max_lanes_of(const T* lanes) {
+  T best = lanes[0];
+  for (int i = 1; i < kLanes<T>; ++i) best = lanes[i] > best ? lanes[i] : best;
+  return best;
+}
+WITAN_INLINE float max_lanes(VecFloat v) {
+  return max_lanes_of(reinterpret_cast<const float*>(&v));
+}
+WITAN_INLINE double max_lanes(VecDouble v) {
+  return max_lanes_of(reinterpret_cast<const double*>(&v));
+}
+
+// exp(x) to about 1 ulp. exp(-inf) = 0, exp(large) = inf, NaN stays NaN; results below 2^-126 are
+// flushed to zero (denormals would slow every later product down). Cody-Waite reduction to
+// |r| <= ln 2 / 2, then a degree-6 minimax polynomial (relative error 3e-9).
+WITAN_INLINE VecFloat exp(VecFloat x) {
+  constexpr float kLog2e = 1.44269504088896341f;
+  constexpr float kLn2High = 0.693359375f;  // few bits, so that n * kLn2High is exact
+  constexpr float kLn2Low = -2.12194440e-4f;
+  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
+  constexpr float kUnderflow = -87.3f;
+  constexpr float kOverflow = 88.72283f;
+  const VecFloat shifted = x * kLog2e + kRound;
+  const VecFloat n = shifted - kRound;
+  const VecFloat r = (x - n * kLn2High) - n * kLn2Low;
+  VecFloat p = r * 0x1.6a23cep-10f + 0x1.123a2p-7f;
+  p = p * r + 0x1.5558f2p-5f;
+  p = p * r + 0x1.555492p-3f;
+  p = p * r + 0x1.fffffcp-2f;
+  p = p * (r * r) + (r + 1.0f);
+  // The integer n sits in the low bits of `shifted`; shifting by 23 adds it to the exponent of p.
+  const VecInt32 bits = (VecInt32)p + ((VecInt32)shifted << 23);
+  VecFloat y = (VecFloat)bits;
+  y = x < kUnderflow ? VecFloat{} : y;
+  y = x > kOverflow ? broadcast(__builtin_inff()) : y;
+  return x == x ? y : x;
+}
+
+WITAN_INLINE VecDouble exp(VecDouble x) {
+  VecDouble y;
+  for (int i = 0; i < kLanes<double>; ++i) y[i] = __builtin_exp(x[i]);
+  return y;
+}
+
+// 1 / (1 + exp(-x)), saturating to 0 and 1.
+template <class V>
+WITAN_INLINE V sigmoid(V x) {
+  return 1 / (1 + exp(-x));
+}
+
+}  // namespace witan::cpu::WITAN_ISA

@@ -1,0 +1,166 @@
+#include "core/ops/grouped_gemm.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "core/ops/dispatch.h"
+#include "core/ops/gemm_cpu.h"
+#include "core/ops/parallel.h"
+
+namespace witan::ops {
+namespace {
+
+// One thread's share: rows [row, row + rows) of C of one group.
+struct Item {
+  std::int64_t group;
+  std::int64_t row;
+  std::int64_t rows;
+  std::int64_t work;
+};
+
+// Kept between calls, so that a step allocates nothing once the largest list has been seen.
+thread_local std::vector<Item> item_list;
+
+// Whole groups, largest first; a group that would leave threads idle is cut into parts by the rows
+// of its C. `rows_of_c(group)` is 0 for a group without work; its work is proportional to its rows
+// of x.
+template <class RowsOfC>
+const std::vector<Item>& make_items(std::span<const std::int64_t> offsets,
+                                    const RowsOfC& rows_of_c) {
+  const std::int64_t groups = std::ssize(offsets) - 1;
+  const std::int64_t threads = available_threads();
+  // With four parts a thread the last one to finish keeps the others waiting for little.
+  constexpr std::int64_t kPartsPerThread = 4;
+  constexpr std::int64_t kSmallestPart = 64;  // rows of x: less, and packing the weights dominates
+  const std::int64_t total = offsets[static_cast<std::size_t>(groups)] - offsets[0];
+  const std::int64_t limit = threads == 1
+                                 ? std::max<std::int64_t>(1, total)
+                                 : std::max(kSmallestPart, total / (threads * kPartsPerThread));
+  item_list.clear();
+  for (std::int64_t group = 0; group < groups; ++group) {
+    const auto g = static_cast<std::size_t>(group);
+    const std::int64_t rows = offsets[g + 1] - offsets[g];
+    if (rows == 0) continue;
+    const std::int64_t c_rows = rows_of_c(group);
+    const std::int64_t parts = std::clamp<std::int64_t>((rows + limit - 1) / limit, 1, c_rows);
+    for (std::int64_t part = 0; part < parts; ++part) {
+      const std::int64_t begin = c_rows * part / parts;
+      const std::int64_t end = c_rows * (part + 1) / parts;
+      item_list.push_back({group, begin, end - begin, rows / parts});
+    }
+  }
+  std::sort(item_list.begin(), item_list.end(), [](const Item& a, const Item& b) {
+    if (a.work != b.work) return a.work > b.work;
+    return a.group != b.group ? a.group < b.group : a.row < b.row;
+  });
+  return item_list;
+}
+
+void check_offsets(const char* op, std::span<const std::int64_t> offsets, std::int64_t groups,
+                   std::int64_t rows) {
+  WITAN_CHECK(std::ssize(offsets) == groups + 1, op, ": expected ", groups + 1, " offsets for ",
+              groups, " groups, found ", offsets.size());
+  for (std::size_t g = 0; g + 1 < offsets.size(); ++g) {
+    WITAN_CHECK(offsets[g] <= offsets[g + 1], op, ": offsets must not decrease, found ", offsets[g],
+                " before ", offsets[g + 1], " at group ", g);
+  }
+  WITAN_CHECK(offsets.front() >= 0 && offsets.back() <= rows, op, ": offsets ", offsets.front(),
+              " .. ", offsets.back(), " leave the ", rows, " rows");
+}
+
+// y_g [rows_g, n] = x_g [rows_g, k] times the matrix of group g: transposed [n, k] or [k, n].
+template <class T>
+void times_weights(GemmLayout layout, std::int64_t n, std::int64_t k, const T* x,
+                   std::span<const std::int64_t> offsets, const T* w, T* y) {
+  if (n == 0) return;
+  const auto rows_of = [&](std::int64_t g) {
+    return offsets[static_cast<std::size_t>(g) + 1] - offsets[static_cast<std::size_t>(g)];
+  };
+  const std::vector<Item>& items = make_items(offsets, rows_of);
+  parallel_for_dynamic(std::ssize(items), [&](std::int64_t index) {
+    const Item& item = items[static_cast<std::size_t>(index)];
+    const std::int64_t first = offsets[static_cast<std::size_t>(item.group)];
+    const std::int64_t rows = rows_of(item.group);
+    const auto task = gemm_task<T>(layout, rows, n, k, x + first * k, w + item.group * n * k,
+                                   y + first * n, false);
+    run_gemm(choose_gemm_kernel(layout, dtype_of<T>::value, rows, n, k),
+             gemm_part(task, item.row, item.rows, 0, n));
+  });
+}
+
+}  // namespace
+
+void grouped_gemm_nt(const Context& ctx, const TensorView& x, std::span<const std::int64_t> offsets,
+                     const TensorView& w, const TensorView& y) {
+  check_float("grouped_gemm_nt", "x", x, 2);
+  check_float("grouped_gemm_nt", "w", w, 3);
+  const std::int64_t rows = x.rows();
+  const std::int64_t k = x.cols();
+  const std::int64_t groups = w.rows();
+  const std::int64_t n = w.shape[1];
+  check_operand(ctx, "grouped_gemm_nt", "x", x, x.dtype, {rows, k});
+  check_operand(ctx, "grouped_gemm_nt", "w", w, x.dtype, {groups, n, k});
+  check_operand(ctx, "grouped_gemm_nt", "y", y, x.dtype, {rows, n});
+  check_offsets("grouped_gemm_nt", offsets, groups, rows);
+  require_cpu(ctx, "grouped_gemm_nt");
+  dispatch_float(x.dtype, "grouped_gemm_nt", [&](auto type) {
+    using T = decltype(type);
+    times_weights<T>(GemmLayout::kNT, n, k, x.as<T>(), offsets, w.as<T>(), y.as<T>());
+  });
+}
+
+void grouped_gemm_nn(const Context& ctx, const TensorView& dy,
+                     std::span<const std::int64_t> offsets, const TensorView& w,
+                     const TensorView& dx) {
+  check_float("grouped_gemm_nn", "dy", dy, 2);
+  check_float("grouped_gemm_nn", "w", w, 3);
+  const std::int64_t rows = dy.rows();
+  const std::int64_t n = dy.cols();
+  const std::int64_t groups = w.rows();
+  const std::int64_t k = w.shape[2];
+  check_operand(ctx, "grouped_gemm_nn", "dy", dy, dy.dtype, {rows, n});
+  check_operand(ctx, "grouped_gemm_nn", "w", w, dy.dtype, {groups, n, k});
+  check_operand(ctx, "grouped_gemm_nn", "dx", dx, dy.dtype, {rows, k});
+  check_offsets("grouped_gemm_nn", offsets, groups, rows);
+  require_cpu(ctx, "grouped_gemm_nn");
+  dispatch_float(dy.dtype, "grouped_gemm_nn", [&](auto type) {
+    using T = decltype(type);
+    times_weights<T>(GemmLayout::kNN, k, n, dy.as<T>(), offsets, w.as<T>(), dx.as<T>());
+  });
+}
+
+void grouped_gemm_tn(const Context& ctx, const TensorView& dy,
+                     std::span<const std::int64_t> offsets, const TensorView& x,
+                     const TensorView& dw) {
+  check_float("grouped_gemm_tn", "dy", dy, 2);
+  check_float("grouped_gemm_tn", "x", x, 2);
+  check_float("grouped_gemm_tn", "dw", dw, 3);
+  const std::int64_t rows = dy.rows();
+  const std::int64_t n = dy.cols();
+  const std::int64_t k = x.cols();
+  const std::int64_t groups = dw.rows();
+  check_operand(ctx, "grouped_gemm_tn", "dy", dy, dy.dtype, {rows, n});
+  check_operand(ctx, "grouped_gemm_tn", "x", x, dy.dtype, {rows, k});
+  check_operand(ctx, "grouped_gemm_tn", "dw", dw, dy.dtype, {groups, n, k});
+  check_offsets("grouped_gemm_tn", offsets, groups, rows);
+  require_cpu(ctx, "grouped_gemm_tn");
+  if (n == 0 || k == 0) return;
+  dispatch_float(dy.dtype, "grouped_gemm_tn", [&](auto type) {
+    using T = decltype(type);
+    const T* dy_data = dy.as<T>();
+    const T* x_data = x.as<T>();
+    T* dw_data = dw.as<T>();
+    const std::vector<Item>& items = make_items(offsets, [n](std::int64_t) { return n; });
+    parallel_for_dynamic(std::ssize(items), [&](std::int64_t index) {
+      const Item& item = items[static_cast<std::size_t>(index)];
+      const std::int64_t first = offsets[static_cast<std::size_t>(item.group)];
+      const std::int64_t count = offsets[static_cast<std::size_t>(item.group) + 1] - first;
+      const auto task = gemm_task<T>(GemmLayout::kTN, n, k, count, dy_data + first * n,
+                                     x_data + first * k, dw_data + item.group * n * k, true);
+      run_gemm(choose_gemm_kernel(GemmLayout::kTN, dtype_of<T>::value, n, k, count),
+               gemm_part(task, item.row, item.rows, 0, k));
+    });
+  });
+}
+
+}  // namespace witan::ops
