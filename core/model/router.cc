@@ -14,8 +14,8 @@ Router::Router(const configs::RouterConfig& config)
       scale_(config.routed_scaling_factor()) {}
 
 void Router::forward(const Context& ctx, const RouterParams& params, const TensorView& x,
-                     Arena& arena, bool keep_choice, RoutingHook* hook, int layer,
-                     const Batch& batch, RouterSaved& saved) const {
+                     Arena& arena, Arena& choice_arena, bool keep_choice, RoutingHook* hook,
+                     int layer, const Batch& batch, RouterSaved& saved) const {
   const std::int64_t tokens = x.rows();
   const std::int64_t experts = params.weight.rows();
   saved.z = arena.allocate({tokens, experts}, x.dtype, "router");
@@ -26,7 +26,7 @@ void Router::forward(const Context& ctx, const RouterParams& params, const Tenso
   if (!params.bias.empty()) ops::add_bias(ctx, saved.z, params.bias);
   ops::router_score(ctx, score_, saved.z, saved.s, saved.lse);
   if (!keep_choice) {
-    saved.indices = arena.allocate({tokens, top_k()}, DType::kInt32, "router");
+    saved.indices = choice_arena.allocate({tokens, top_k()}, DType::kInt32, "router");
     select(ctx, saved.s, params.expert_bias, saved.indices);
     if (hook != nullptr) hook->on_route(layer, batch, saved.indices, experts);
   }

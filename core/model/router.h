@@ -51,11 +51,11 @@ class Router {
   explicit Router(const configs::RouterConfig& config);
   virtual ~Router() = default;
 
-  // x [tokens, d]. `saved` is allocated in `arena`. With `keep_choice`, saved.indices is an input:
-  // the choice of an earlier forward.
+  // x [tokens, d]. `saved` is allocated in `arena`, its indices in `choice_arena`. With
+  // `keep_choice`, saved.indices is an input: the choice of an earlier forward.
   void forward(const Context& ctx, const RouterParams& params, const TensorView& x, Arena& arena,
-               bool keep_choice, RoutingHook* hook, int layer, const Batch& batch,
-               RouterSaved& saved) const;
+               Arena& choice_arena, bool keep_choice, RoutingHook* hook, int layer,
+               const Batch& batch, RouterSaved& saved) const;
 
   // dweights [tokens, top_k] from the experts; ds [tokens, experts] from the balancing losses (may
   // be empty); z_loss_scale: see ops::router_backward. dx [tokens, d] is accumulated.

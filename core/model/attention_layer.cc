@@ -1,0 +1,120 @@
+#include "core/model/attention_layer.h"
+
+#include <cmath>
+#include <string>
+
+#include "core/ops/elementwise.h"
+#include "core/ops/gemm.h"
+#include "core/ops/kv_append.h"
+
+namespace witan {
+
+KvCache::KvCache(std::int64_t layers, std::int64_t batch_size, std::int64_t tokens,
+                 std::int64_t kv_width, DType dtype, Device device)
+    : batch(batch_size), capacity(tokens), lengths(static_cast<std::size_t>(batch_size), 0) {
+  for (std::int64_t layer = 0; layer < layers; ++layer) {
+    keys.emplace_back(Shape{batch, capacity, kv_width}, dtype, device);
+    values.emplace_back(Shape{batch, capacity, kv_width}, dtype, device);
+  }
+}
+
+AttentionLayer::AttentionLayer(const configs::ModelConfig& model, const ParamStore& params,
+                               int layer)
+    : layer_(layer) {
+  const ModelDims dims(model);
+  rope_ = {dims.heads, dims.kv_heads, dims.head_dim, model.attention().rope_theta(),
+           model.norm().eps()};
+  qkv_rows_ = dims.qkv_rows();
+  const std::string prefix = "layers." + std::to_string(layer) + ".attention.";
+  wqkv_ = params.value(prefix + "qkv");
+  bqkv_ = params.value(prefix + "qkv_bias");
+  q_norm_ = params.value(prefix + "q_norm");
+  k_norm_ = params.value(prefix + "k_norm");
+  wout_ = params.value(prefix + "out");
+  bout_ = params.value(prefix + "out_bias");
+  if (!params.has_gradients()) return;
+  dwqkv_ = params.grad(prefix + "qkv");
+  dbqkv_ = params.grad(prefix + "qkv_bias");
+  dq_norm_ = params.grad(prefix + "q_norm");
+  dk_norm_ = params.grad(prefix + "k_norm");
+  dwout_ = params.grad(prefix + "out");
+  dbout_ = params.grad(prefix + "out_bias");
+}
+
+ops::AttentionShape AttentionLayer::shape(const Batch& batch) const {
+  return {batch.sequences, batch.seq_len,  rope_.heads,
+          rope_.kv_heads,  rope_.head_dim, 1.0 / std::sqrt(static_cast<double>(rope_.head_dim))};
+}
+
+void AttentionLayer::project(const ModelContext& model, const Batch& batch, const TensorView& x,
+                             Saved& saved) const {
+  Arena& arena = model.arenas->saved;
+  const bool qk_norm = !q_norm_.empty();
+  saved.qkv = arena.allocate({x.rows(), qkv_rows_}, x.dtype, "attention");
+  saved.projected =
+      qk_norm ? arena.allocate({x.rows(), qkv_rows_}, x.dtype, "attention") : saved.qkv;
+  if (qk_norm) {
+    saved.qk_rstd = arena.allocate({x.rows(), rope_.heads + rope_.kv_heads}, x.dtype, "attention");
+  }
+  ops::gemm_nt(model.ctx, x, wqkv_, saved.projected);
+  if (!bqkv_.empty()) ops::add_bias(model.ctx, saved.projected, bqkv_);
+  ops::rope(model.ctx, rope_, saved.projected, batch.positions, q_norm_, k_norm_, saved.qkv,
+            saved.qk_rstd);
+}
+
+void AttentionLayer::project_out(const ModelContext& model, const TensorView& out,
+                                 const TensorView& y) const {
+  ops::gemm_nt(model.ctx, out, wout_, y);
+  if (!bout_.empty()) ops::add_bias(model.ctx, y, bout_);
+}
+
+void AttentionLayer::forward(const ModelContext& model, const Batch& batch, const TensorView& x,
+                             const TensorView& y, Saved& saved) const {
+  Arena& arena = model.arenas->saved;
+  project(model, batch, x, saved);
+  saved.out = arena.allocate({x.rows(), rope_.heads * rope_.head_dim}, x.dtype, "attention");
+  saved.lse = arena.allocate({x.rows(), rope_.heads}, x.dtype, "attention");
+  ops::attention(model.ctx, shape(batch), saved.qkv, batch.first_key, saved.out, saved.lse);
+  project_out(model, saved.out, y);
+}
+
+void AttentionLayer::backward(const ModelContext& model, const Batch& batch, const TensorView& dy,
+                              const TensorView& x, const Saved& saved, const TensorView& dx) const {
+  const Context& ctx = model.ctx;
+  Arena& scratch = model.arenas->scratch;
+  ArenaScope scope(scratch);
+  const TensorView dout = scratch.allocate(saved.out.shape, x.dtype, "attention backward");
+  const TensorView dqkv = scratch.allocate(saved.qkv.shape, x.dtype, "attention backward");
+  const TensorView delta = scratch.allocate(saved.lse.shape, x.dtype, "attention backward");
+
+  if (!bout_.empty()) ops::bias_backward(ctx, dy, dbout_);
+  ops::gemm_tn(ctx, dy, saved.out, dwout_);
+  ops::gemm_nn(ctx, dy, wout_, dout);
+  ops::attention_backward(ctx, shape(batch), dout, saved.qkv, batch.first_key, saved.out, saved.lse,
+                          delta, dqkv);
+  ops::rope_backward(ctx, rope_, dqkv, batch.positions, saved.projected, q_norm_, k_norm_,
+                     saved.qk_rstd, dqkv, dq_norm_, dk_norm_);
+  if (!bqkv_.empty()) ops::bias_backward(ctx, dqkv, dbqkv_);
+  ops::gemm_tn(ctx, dqkv, x, dwqkv_);
+  ops::gemm_nn(ctx, dqkv, wqkv_, dx);
+}
+
+void AttentionLayer::forward_cached(const ModelContext& model, const Batch& batch,
+                                    const TensorView& x, const KvCache& cache,
+                                    const TensorView& y) const {
+  Saved saved;
+  project(model, batch, x, saved);
+  const auto layer = static_cast<std::size_t>(layer_);
+  ArenaScope scope(model.arenas->scratch);
+  const TensorView q = model.arenas->scratch.allocate({x.rows(), rope_.heads * rope_.head_dim},
+                                                      x.dtype, "attention");
+  const TensorView out = model.arenas->scratch.allocate(q.shape, x.dtype, "attention");
+  const TensorView lengths = view_of(cache.lengths.data(), {cache.batch});
+  ops::kv_append(model.ctx, shape(batch), saved.qkv, lengths, q, cache.keys[layer],
+                 cache.values[layer]);
+  ops::attention_cached(model.ctx, shape(batch), q, cache.keys[layer], cache.values[layer], lengths,
+                        out);
+  project_out(model, out, y);
+}
+
+}  // namespace witan

@@ -1,0 +1,50 @@
+// This rank's experts of one MoE layer: one contiguous bank, grouped GEMM over uneven (possibly
+// empty) groups of rows.
+//   up = rows W_up^T;  h = weight * act(up);  out = h W_down^T
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "core/model/model_context.h"
+#include "core/model/param_store.h"
+#include "core/ops/activation.h"
+
+namespace witan {
+
+class ExpertBank {
+ public:
+  ExpertBank(const configs::MoeConfig& config, const ParamStore& params, int layer);
+
+  struct Saved {
+    TensorView up;  // [rows, input_factor * ff]: gate and up for SwiGLU
+    TensorView h;   // [rows, ff]: routing weight included
+  };
+
+  // The part up to the activation; up and h are preallocated. rows [rows, d] ordered by expert with
+  // offsets [local experts + 1]; row_weights [rows].
+  void forward_up(const Context& ctx, const TensorView& rows, std::span<const std::int64_t> offsets,
+                  const TensorView& up) const;
+  void forward_activation(const Context& ctx, const TensorView& up, const TensorView& row_weights,
+                          const TensorView& h) const;
+  // out [rows, d].
+  void forward_down(const Context& ctx, const TensorView& h, std::span<const std::int64_t> offsets,
+                    const TensorView& out) const;
+
+  // drows [rows, d] and drow_weights [rows] overwritten; parameter gradients accumulate; saved.up
+  // is overwritten. drows may alias dout.
+  void backward(const Context& ctx, const TensorView& dout, const TensorView& rows,
+                std::span<const std::int64_t> offsets, const TensorView& row_weights,
+                const Saved& saved, const TensorView& drows, const TensorView& drow_weights,
+                Arena& scratch) const;
+
+  std::int64_t up_width() const { return up_.shape[1]; }
+  std::int64_t ff() const { return down_.shape[2]; }
+
+ private:
+  ops::Activation activation_;
+  TensorView up_, down_, dup_,
+      ddown_;  // [local experts, input_factor * ff, d], [local experts, d, ff]
+};
+
+}  // namespace witan

@@ -1,0 +1,21 @@
+// Keys and values of the tokens decoded so far, per layer.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/tensor/tensor.h"
+
+namespace witan {
+
+struct KvCache {
+  KvCache(std::int64_t layers, std::int64_t batch, std::int64_t capacity, std::int64_t kv_width,
+          DType dtype, Device device);
+
+  std::int64_t batch;
+  std::int64_t capacity;              // tokens per sequence
+  std::vector<std::int32_t> lengths;  // [batch] tokens of each sequence, host
+  std::vector<Tensor> keys, values;   // per layer: [batch, capacity, kv_width]
+};
+
+}  // namespace witan

@@ -1,0 +1,35 @@
+// What every layer needs besides its own tensors.
+#pragma once
+
+#include "core/base/context.h"
+#include "core/model/router.h"
+#include "core/model/token_exchange.h"
+#include "core/tensor/arena.h"
+
+namespace witan {
+
+// How much a forward keeps for the backward (schema: TrainConfig.Recompute).
+enum class Recompute { kNone, kMoeActivation, kMoeLayer, kLayer };
+
+// Memory of one micro-batch. `saved`: what the backward reads. `choice`: the routing, which
+// outlives even a recomputed layer. `scratch`: temporaries, in stack order.
+struct ModelArenas {
+  explicit ModelArenas(Device device)
+      : saved(device, "activations"), choice(device, "routing"), scratch(device, "scratch") {}
+  void reset() {
+    saved.reset();
+    choice.reset();
+    scratch.reset();
+  }
+  Arena saved, choice, scratch;
+};
+
+struct ModelContext {
+  Context ctx;
+  TokenExchange* exchange = nullptr;
+  ModelArenas* arenas = nullptr;
+  RoutingHook* hook = nullptr;
+  Recompute recompute = Recompute::kNone;
+};
+
+}  // namespace witan

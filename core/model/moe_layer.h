@@ -1,0 +1,78 @@
+// The Mixture-of-Experts layer: route, dispatch, experts, combine; its backward is the same chain
+// reversed.
+//   y_t = sum over chosen i of w_ti f_i(x_t) + shared(x_t)
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "core/model/balance/balancer.h"
+#include "core/model/batch.h"
+#include "core/model/expert_bank.h"
+#include "core/model/ffn.h"
+#include "core/model/model_context.h"
+#include "core/model/moe_stats.h"
+#include "core/model/param_store.h"
+#include "core/model/router.h"
+
+namespace witan {
+
+class MoeLayer {
+ public:
+  // `tags`: number of different token tags that are counted apart (at least 1).
+  MoeLayer(const configs::ModelConfig& model, const ParamStore& params, int layer,
+           std::int64_t tags);
+
+  struct Saved {
+    RouterSaved router;
+    ExchangePlan plan;
+    TensorView row_weights;  // [received]
+    TensorView rows;         // [received, d] tokens in expert order
+    ExpertBank::Saved experts;
+    Ffn::Saved shared;
+    bool has_choice =
+        false;  // indices and plan are those of an earlier forward of this micro-batch
+  };
+
+  // x, y [tokens, d]; y must not alias x. With saved.has_choice the routing is re-used. Collective
+  // over the expert-parallel group.
+  void forward(const ModelContext& model, const Batch& batch, const TensorView& x,
+               const TensorView& y, Saved& saved);
+  // dx overwritten; parameter gradients accumulate, those of the balancing losses included.
+  // gradient_scale: BalanceInput.
+  void backward(const ModelContext& model, const Batch& batch, const TensorView& dy,
+                const TensorView& x, Saved& saved, const TensorView& dx, double gradient_scale);
+
+  int layer() const { return layer_; }
+  std::int64_t experts() const { return experts_; }
+  MoeStats& stats() { return stats_; }
+  const MoeStats& stats() const { return stats_; }
+  std::span<const std::unique_ptr<Balancer>> balancers() const { return balancers_; }
+  const TensorView& expert_bias() const { return router_params_.expert_bias; }
+  // f_i [experts] for losses of GLOBAL_BATCH scope; set before the backward.
+  std::vector<double>& global_fractions() { return global_fractions_; }
+
+ private:
+  void route(const ModelContext& model, const Batch& batch, const TensorView& x, Saved& saved);
+  void begin_dispatch(const ModelContext& model, const TensorView& x, Arena& arena,
+                      Saved& saved) const;
+  void activate(const ModelContext& model, Arena& arena, Saved& saved) const;
+  void count(const Batch& batch, const RouterSaved& saved);
+  BalanceGradient balance(const ModelContext& model, const Batch& batch, const Saved& saved,
+                          double gradient_scale);
+
+  int layer_;
+  std::int64_t experts_;
+  std::unique_ptr<Router> router_;
+  RouterParams router_params_;
+  ExpertBank bank_;
+  std::optional<Ffn> shared_;
+  std::vector<std::unique_ptr<Balancer>> balancers_;
+  std::vector<double> global_fractions_;
+  std::vector<std::int64_t> batch_counts_;  // [experts] of the micro-batch in flight
+  MoeStats stats_;
+};
+
+}  // namespace witan

@@ -1,0 +1,162 @@
+#include "core/model/transformer.h"
+
+#include <algorithm>
+
+#include "core/ops/cross_entropy.h"
+#include "core/ops/elementwise.h"
+#include "core/ops/embedding.h"
+#include "core/ops/gemm.h"
+#include "core/ops/reduce.h"
+
+namespace witan {
+namespace {
+
+// Logits are made and used up in chunks of rows, so that [rows, vocab] never exists whole: about 16
+// MB in float32.
+std::int64_t head_chunk(std::int64_t vocab) {
+  return std::clamp<std::int64_t>((std::int64_t{1} << 22) / vocab, 16, 4096);
+}
+
+}  // namespace
+
+Transformer::Transformer(const configs::ModelConfig& model, ParamStore& params,
+                         TokenExchange& exchange, const Context& ctx, const Options& options)
+    : dims_(model),
+      params_(params),
+      arenas_(ctx.device),
+      model_{ctx, &exchange, &arenas_, nullptr, options.recompute},
+      embedding_(params.value("embedding")),
+      head_(model.tied_head() ? embedding_ : params.value("head")),
+      final_norm_(model.norm(), params, "final_norm"),
+      saved_(static_cast<std::size_t>(dims_.layers)) {
+  if (params.has_gradients()) {
+    dembedding_ = params.grad("embedding");
+    dhead_ = model.tied_head() ? dembedding_ : params.grad("head");
+  }
+  for (int layer = 0; layer < static_cast<int>(dims_.layers); ++layer) {
+    const bool is_moe = dims_.is_moe[static_cast<std::size_t>(layer)];
+    layers_.push_back(std::make_unique<DecoderLayer>(model, params, layer, is_moe, options.tags));
+    if (is_moe) moe_layers_.push_back(layers_.back()->moe());
+  }
+}
+
+void Transformer::begin(const Batch& batch) {
+  arenas_.reset();
+  for (DecoderLayer::Saved& saved : saved_) saved.moe.has_choice = false;
+  WITAN_CHECK(batch.tokens.size() == batch.rows(), "batch: ", batch.tokens.size(), " tokens for ",
+              batch.sequences, " sequences of ", batch.seq_len);
+}
+
+TensorView Transformer::embed(const Batch& batch) {
+  const TensorView x =
+      arenas_.saved.allocate({batch.rows(), dims_.d_model}, params_.dtype(), "embedding");
+  ops::embedding(model_.ctx, batch.tokens, embedding_, x);
+  return x;
+}
+
+void Transformer::finish(const TensorView& x) {
+  last_ = x;
+  hidden_ = arenas_.saved.allocate(x.shape, x.dtype, "final norm");
+  final_norm_.forward(model_.ctx, x, hidden_, arenas_.saved, final_saved_);
+}
+
+void Transformer::forward_train(const Batch& batch) {
+  begin(batch);
+  TensorView x = embed(batch);
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    const TensorView y = arenas_.saved.allocate(x.shape, x.dtype, "residual stream");
+    const Arena::Mark mark = arenas_.saved.mark();
+    layers_[i]->forward(model_, batch, x, y, saved_[i]);
+    if (model_.recompute == Recompute::kLayer) arenas_.saved.rewind(mark);
+    x = y;
+  }
+  finish(x);
+}
+
+void Transformer::forward(const Batch& batch) {
+  begin(batch);
+  const TensorView x = embed(batch);
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    ArenaScope saved(arenas_.saved);
+    ArenaScope choice(arenas_.choice);
+    layers_[i]->forward(model_, batch, x, x, saved_[i]);
+  }
+  finish(x);
+}
+
+void Transformer::forward_cached(const Batch& batch, KvCache& cache) {
+  begin(batch);
+  for (std::int32_t& length : cache.lengths) length += static_cast<std::int32_t>(batch.seq_len);
+  const TensorView x = embed(batch);
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    ArenaScope saved(arenas_.saved);
+    ArenaScope choice(arenas_.choice);
+    layers_[i]->forward_cached(model_, batch, x, cache, x, saved_[i]);
+  }
+  finish(x);
+}
+
+KvCache Transformer::make_cache(std::int64_t batch, std::int64_t capacity) const {
+  return {dims_.layers,    batch,           capacity, dims_.kv_heads * dims_.head_dim,
+          params_.dtype(), params_.device()};
+}
+
+void Transformer::logits(std::int64_t begin, std::int64_t count, const TensorView& logits) {
+  ops::gemm_nt(model_.ctx, hidden_.slice_rows(begin, count), head_, logits);
+}
+
+double Transformer::losses(const Batch& batch, const TensorView& loss) {
+  const std::int64_t chunk = head_chunk(dims_.vocab);
+  for (std::int64_t begin = 0; begin < batch.rows(); begin += chunk) {
+    const std::int64_t count = std::min(chunk, batch.rows() - begin);
+    ArenaScope scope(arenas_.scratch);
+    const TensorView z = arenas_.scratch.allocate({count, dims_.vocab}, params_.dtype(), "head");
+    logits(begin, count, z);
+    ops::cross_entropy(model_.ctx, z, batch.targets.slice_rows(begin, count),
+                       loss.slice_rows(begin, count), {});
+  }
+  return ops::sum(model_.ctx, loss);
+}
+
+// The head and the cross-entropy, forward and backward together, chunk by chunk. dhidden is
+// overwritten.
+double Transformer::head_backward(const Batch& batch, const TensorView& dhidden) {
+  const std::int64_t chunk = head_chunk(dims_.vocab);
+  double total = 0.0;
+  for (std::int64_t begin = 0; begin < batch.rows(); begin += chunk) {
+    const std::int64_t count = std::min(chunk, batch.rows() - begin);
+    ArenaScope scope(arenas_.scratch);
+    const TensorView z = arenas_.scratch.allocate({count, dims_.vocab}, params_.dtype(), "head");
+    const TensorView loss = arenas_.scratch.allocate({count}, params_.dtype(), "head");
+    logits(begin, count, z);
+    ops::cross_entropy(model_.ctx, z, batch.targets.slice_rows(begin, count), loss, z);
+    total += ops::sum(model_.ctx, loss);
+    ops::gemm_tn(model_.ctx, z, hidden_.slice_rows(begin, count), dhead_);
+    ops::gemm_nn(model_.ctx, z, head_, dhidden.slice_rows(begin, count));
+  }
+  return total;
+}
+
+double Transformer::backward(const Batch& batch, double gradient_scale) {
+  ArenaScope scope(arenas_.scratch);
+  const TensorView dhidden =
+      arenas_.scratch.allocate(hidden_.shape, hidden_.dtype, "final norm backward");
+  const TensorView dx = arenas_.scratch.allocate(hidden_.shape, hidden_.dtype, "residual backward");
+  const double loss = head_backward(batch, dhidden);
+  final_norm_.backward(model_.ctx, dhidden, last_, final_saved_, dx, ops::Accumulate::kNo);
+
+  for (std::size_t i = layers_.size(); i-- > 0;) {
+    ArenaScope recomputed(arenas_.saved);
+    if (model_.recompute == Recompute::kLayer) {
+      // Same input, same choice, same bits; only the output is not needed again.
+      ArenaScope output(arenas_.scratch);
+      const TensorView y = arenas_.scratch.allocate(dx.shape, dx.dtype, "recompute");
+      layers_[i]->forward(model_, batch, saved_[i].x, y, saved_[i]);
+    }
+    layers_[i]->backward(model_, batch, saved_[i], dx, gradient_scale);
+  }
+  ops::embedding_backward(model_.ctx, batch.tokens, dx, dembedding_);
+  return loss;
+}
+
+}  // namespace witan

@@ -1,0 +1,76 @@
+// The decoder-only transformer: embedding, decoder layers, final norm, head, cross-entropy. Reads
+// top to bottom; the backward is the forward reversed.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "core/model/batch.h"
+#include "core/model/decoder_layer.h"
+#include "core/model/kv_cache.h"
+#include "core/model/model_context.h"
+#include "core/model/norm_layer.h"
+#include "core/model/param_store.h"
+
+namespace witan {
+
+class Transformer {
+ public:
+  struct Options {
+    Recompute recompute = Recompute::kNone;
+    std::int64_t tags = 1;  // token tags that are counted apart in MoeStats
+  };
+  // `params` and `exchange` outlive the model.
+  Transformer(const configs::ModelConfig& model, ParamStore& params, TokenExchange& exchange,
+              const Context& ctx, const Options& options);
+
+  // One micro-batch: forward_train, then backward; everything in between is kept in the arenas,
+  // which the next forward resets. Collective over the expert-parallel group: every rank calls it
+  // the same number of times, also with an empty batch.
+  void forward_train(const Batch& batch);
+  // Adds the gradient of the sum of the losses of the batch's targets (not divided by anything) and
+  // of the balancing losses to the parameters' gradients; returns the sum of the losses.
+  // gradient_scale: BalanceInput.
+  double backward(const Batch& batch, double gradient_scale);
+
+  // Forward only, keeping nothing; MoeStats count. Then losses() or logits().
+  void forward(const Batch& batch);
+  // Decoding: batch.seq_len new tokens of each sequence behind those in the cache, whose lengths
+  // grow.
+  void forward_cached(const Batch& batch, KvCache& cache);
+
+  // After any forward: loss of every target [rows] into `loss`, 0 where it does not count; returns
+  // the sum.
+  double losses(const Batch& batch, const TensorView& loss);
+  // logits [count, vocab] of the rows [begin, begin + count).
+  void logits(std::int64_t begin, std::int64_t count, const TensorView& logits);
+
+  std::vector<MoeLayer*>& moe_layers() { return moe_layers_; }
+  ModelArenas& arenas() { return arenas_; }
+  KvCache make_cache(std::int64_t batch, std::int64_t capacity) const;
+  void set_hook(RoutingHook* hook) { model_.hook = hook; }
+  const ModelDims& dims() const { return dims_; }
+  DType dtype() const { return params_.dtype(); }
+
+ private:
+  void begin(const Batch& batch);
+  TensorView embed(const Batch& batch);
+  void finish(const TensorView& x);
+  double head_backward(const Batch& batch, const TensorView& dhidden);
+
+  ModelDims dims_;
+  ParamStore& params_;
+  ModelArenas arenas_;
+  ModelContext model_;
+  TensorView embedding_, dembedding_, head_, dhead_;
+  std::vector<std::unique_ptr<DecoderLayer>> layers_;
+  std::vector<MoeLayer*> moe_layers_;
+  NormLayer final_norm_;
+
+  std::vector<DecoderLayer::Saved> saved_;  // per layer; their host vectors keep their capacity
+  NormLayer::Saved final_saved_;
+  TensorView last_;    // [rows, d] output of the last layer
+  TensorView hidden_;  // [rows, d] after the final norm
+};
+
+}  // namespace witan
