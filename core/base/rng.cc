@@ -74,7 +74,7 @@ Permutation::Permutation(std::uint64_t seed, std::string_view purpose, std::uint
                          std::uint64_t size)
     : key_(halves(mix(mix(seed ^ mix(fnv1a(purpose))) ^ mix(epoch)))), size_(size) {
   WITAN_CHECK(size > 0, "a permutation needs at least one element");
-  half_bits_ = (std::bit_width(size - 1) + 1) / 2;
+  half_bits_ = (static_cast<int>(std::bit_width(size - 1)) + 1) / 2;
   if (half_bits_ == 0) half_bits_ = 1;
 }
 
