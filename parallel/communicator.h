@@ -11,29 +11,39 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 
 #include "core/tensor/tensor_view.h"
 
 namespace witan {
 
-// Handle of an operation in flight; move-only; must be waited for before it is destroyed (checked).
+// Handle of an operation in flight; move-only; must be waited for before it is destroyed: anything
+// else ends the program, but for unwinding by an exception, which leaves the operation behind.
 class Request {
  public:
+  // Kept and re-used by its communicator, so that operations allocate nothing.
   class Impl {
    public:
-    virtual ~Impl() = default;
-    virtual void wait() = 0;  // throws on error or after the watchdog's limit
+    virtual void wait() = 0;              // throws on error; the watchdog's limit ends the run
+    virtual void release() noexcept = 0;  // the handle is done with it; only after wait() returned
+
+   protected:
+    ~Impl() = default;
   };
   Request() = default;
-  explicit Request(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+  explicit Request(Impl* impl) : impl_(impl) {}
+  Request(Request&& other) noexcept : impl_(std::exchange(other.impl_, nullptr)) {}
+  Request& operator=(Request&& other) noexcept;
+  Request(const Request&) = delete;
+  Request& operator=(const Request&) = delete;
+  ~Request();
+
   bool active() const { return impl_ != nullptr; }
-  void wait() {
-    if (impl_) impl_->wait();
-    impl_.reset();
-  }
+  void wait();
 
  private:
-  std::unique_ptr<Impl> impl_;
+  void check_finished() const noexcept;
+  Impl* impl_ = nullptr;
 };
 
 enum class ReduceOp { kSum, kMax, kMin };
@@ -50,9 +60,9 @@ class Communicator {
   // source. Rows are the first axis; zero counts are ordinary. Counts are in rows.
   virtual Request all_to_all_v(const TensorView& from, std::span<const std::int64_t> send_counts,
                                const TensorView& to, std::span<const std::int64_t> recv_counts) = 0;
-  // One value of `from` [size] for each rank.
+  // Row r of `from` [size, ...] goes to rank r; row r of `to` comes from it.
   virtual Request all_to_all(const TensorView& from, const TensorView& to) = 0;
-  // In place.
+  // In place; every rank gets the same bits.
   virtual Request all_reduce(const TensorView& data, ReduceOp op) = 0;
   // Rank r keeps elements [r n, (r + 1) n) of the sum in `to` [n]; `from` [size n]. to may be that
   // part of from.
@@ -77,6 +87,6 @@ class Communicator {
 };
 
 // One rank: copies.
-std::unique_ptr<Communicator> make_self_communicator();
+std::unique_ptr<Communicator> make_self_communicator(std::string name = "self");
 
 }  // namespace witan

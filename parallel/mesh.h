@@ -19,6 +19,7 @@ namespace witan {
 
 class Mesh {
  public:
+  // Collective over the world; EP must divide its size. Groups of one rank need no MPI.
   // `node_of_rank` for tests that pretend several nodes; null: asks MPI.
   Mesh(const MpiEnvironment& mpi, int expert_parallel, double watchdog_seconds,
        int (*node_of_rank)(int) = nullptr);
@@ -31,6 +32,9 @@ class Mesh {
   int replicas() const { return replica_->size(); }        // DP of the expert tensors
   int node() const { return node_; }
   int nodes() const { return nodes_; }
+  // Some expert-parallel group has ranks on several nodes: tokens then cross the network. The same
+  // answer on every rank.
+  bool experts_cross_nodes() const { return experts_cross_nodes_; }
 
   Communicator& world() const { return *world_; }      // holds the dense tensors
   Communicator& expert() const { return *expert_; }    // exchanges tokens
@@ -40,6 +44,7 @@ class Mesh {
   Mesh() = default;
   std::unique_ptr<Communicator> world_, expert_, replica_;
   int node_ = 0, nodes_ = 1;
+  bool experts_cross_nodes_ = false;
 };
 
 // EP size to use: parallel.expert, or the largest divisor of `ranks` that divides the experts (1

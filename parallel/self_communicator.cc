@@ -1,0 +1,81 @@
+// The communicator of a single rank: every collective is a copy that is done when the call returns.
+#include <cstring>
+#include <utility>
+
+#include "parallel/collective_checks.h"
+#include "parallel/communicator.h"
+
+namespace witan {
+namespace {
+
+void copy(const TensorView& from, const TensorView& to) {
+  if (from.data != to.data && from.bytes() > 0) std::memmove(to.data, from.data, from.bytes());
+}
+
+class SelfCommunicator final : public Communicator {
+ public:
+  explicit SelfCommunicator(std::string name) : name_(std::move(name)) {}
+
+  int rank() const override { return 0; }
+  int size() const override { return 1; }
+  const std::string& name() const override { return name_; }
+
+  Request all_to_all_v(const TensorView& from, std::span<const std::int64_t> send_counts,
+                       const TensorView& to, std::span<const std::int64_t> recv_counts) override {
+    check_all_to_all_v(*this, from, send_counts, to, recv_counts);
+    WITAN_CHECK(send_counts[0] == recv_counts[0], "all_to_all_v on communicator '", name_,
+                "': sends ", send_counts[0], " rows to itself and expects ", recv_counts[0]);
+    copy(from, to);
+    return {};
+  }
+  Request all_to_all(const TensorView& from, const TensorView& to) override {
+    check_all_to_all(*this, from, to);
+    copy(from, to);
+    return {};
+  }
+  Request all_reduce(const TensorView& data, ReduceOp) override {
+    check_in_place(*this, "all_reduce", data);
+    return {};
+  }
+  Request reduce_scatter_sum(const TensorView& from, const TensorView& to) override {
+    check_parts(*this, "reduce_scatter_sum", from, to);
+    copy(from, to);
+    return {};
+  }
+  Request all_gather(const TensorView& from, const TensorView& to) override {
+    check_parts(*this, "all_gather", to, from);
+    copy(from, to);
+    return {};
+  }
+  Request all_gather_v(const TensorView& from, const TensorView& to,
+                       std::span<const std::int64_t> counts) override {
+    check_all_gather_v(*this, from, to, counts);
+    copy(from, to);
+    return {};
+  }
+  Request broadcast(const TensorView& data, int root) override {
+    check_in_place(*this, "broadcast", data);
+    check_root(*this, "broadcast", root);
+    return {};
+  }
+  void barrier() override {}
+  void broadcast_bytes(std::string&, int root) override {
+    check_root(*this, "broadcast_bytes", root);
+  }
+  std::string gather_bytes(const std::string& bytes, int root) override {
+    check_root(*this, "gather_bytes", root);
+    return bytes;
+  }
+  double take_wait_seconds() override { return 0.0; }
+
+ private:
+  std::string name_;
+};
+
+}  // namespace
+
+std::unique_ptr<Communicator> make_self_communicator(std::string name) {
+  return std::make_unique<SelfCommunicator>(std::move(name));
+}
+
+}  // namespace witan
