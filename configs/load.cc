@@ -4,8 +4,9 @@
 
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
-#include <iterator>
+#include <sstream>
 
 #include "configs/findings.h"
 #include "configs/override.h"
@@ -70,18 +71,21 @@ LoadedConfig load_file(const std::string& path, const std::vector<std::string>& 
                        const std::vector<Check>& checks) {
   errno = 0;
   std::ifstream in(path, std::ios::binary);
-  const std::string text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-  if (!in || in.bad()) {
+  const int reason = errno;
+  std::ostringstream text;
+  if (in) text << in.rdbuf();
+  const bool folder = std::filesystem::is_directory(path);
+  if (!in || folder) {
     LoadedConfig config;
     config.file = path;
     ConfigError error;
     error.source = path;
     error.message = std::string("cannot read the config: ") +
-                    (errno != 0 ? std::strerror(errno) : "it is not a readable file");
+                    (folder ? "it is a folder" : std::strerror(reason));
     config.errors.push_back(error);
     return config;
   }
-  return load(text, path, overrides, checks);
+  return load(text.str(), path, overrides, checks);
 }
 
 }  // namespace witan::configs

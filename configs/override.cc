@@ -1,6 +1,7 @@
 #include "configs/override.h"
 
 #include <algorithm>
+#include <cctype>
 #include <vector>
 
 #include "configs/field_value.h"
