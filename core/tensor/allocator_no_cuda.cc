@@ -1,13 +1,9 @@
-#include "core/base/error.h"
+#include "core/base/cuda/built_without_cuda.h"
 #include "core/tensor/allocator_cuda.h"
 
 namespace witan {
 
-void* cuda_allocate(Device, std::size_t bytes) {
-  throw UserError(detail::concat(
-      "device CUDA was asked for (", bytes,
-      " bytes), but this witan was built without CUDA; configure with -DWITAN_CUDA=ON"));
-}
+void* cuda_allocate(Device, std::size_t) { cuda::throw_built_without_cuda("memory"); }
 void cuda_free(Device, void*) noexcept {}
 
 }  // namespace witan

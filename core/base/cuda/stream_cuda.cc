@@ -1,0 +1,84 @@
+#include "core/base/cuda/stream_cuda.h"
+
+#include <cuda_runtime.h>
+
+#include "core/base/cuda/cuda_check.h"
+
+namespace witan::cuda {
+namespace {
+
+cudaStream_t handle_of(Stream stream) { return static_cast<cudaStream_t>(stream.handle); }
+
+}  // namespace
+
+int device_count() {
+  int count = 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  // A machine without a driver answers InsufficientDriver, one with a driver and no GPU NoDevice.
+  if (status == cudaErrorNoDevice || status == cudaErrorInsufficientDriver) {
+    (void)cudaGetLastError();  // otherwise the next check would report it
+    return 0;
+  }
+  WITAN_CUDA_CHECK(status, "counting the CUDA devices");
+  return count;
+}
+
+void use_device(Device device) {
+  const int count = device_count();
+  if (count == 0) {
+    throw_user_error("device CUDA ", device.index,
+                     " was asked for, but this machine has no usable one (no GPU, no driver, or a "
+                     "driver older than the CUDA runtime ",
+                     CUDART_VERSION / 1000, ".", CUDART_VERSION / 10 % 100,
+                     " of this build); use the CPU backend or a machine with a GPU");
+  }
+  if (device.index < 0 || device.index >= count) {
+    throw_user_error("device CUDA ", device.index, " was asked for, but this machine has ", count,
+                     ": 0 .. ", count - 1, " would be right");
+  }
+  WITAN_CUDA_CHECK(cudaSetDevice(device.index), "taking CUDA device ", device.index);
+}
+
+void* stream_create(Device device) {
+  use_device(device);
+  cudaStream_t stream = nullptr;
+  WITAN_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "creating a stream");
+  return stream;
+}
+
+void stream_destroy(Stream stream) noexcept {
+  // Errors of the work itself belong to stream_synchronize(); here there is nobody to tell.
+  (void)cudaStreamSynchronize(handle_of(stream));
+  (void)cudaStreamDestroy(handle_of(stream));
+}
+
+void stream_synchronize(Stream stream) {
+  WITAN_CUDA_CHECK(cudaStreamSynchronize(handle_of(stream)), "waiting for a stream");
+}
+
+void stream_wait_event(Stream stream, void* event) {
+  WITAN_CUDA_CHECK(cudaStreamWaitEvent(handle_of(stream), static_cast<cudaEvent_t>(event), 0),
+                   "making a stream wait for an event");
+}
+
+void* event_create(Device device) {
+  use_device(device);
+  cudaEvent_t event = nullptr;
+  WITAN_CUDA_CHECK(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "creating an event");
+  return event;
+}
+
+void event_destroy(void* event) noexcept {
+  (void)cudaEventDestroy(static_cast<cudaEvent_t>(event));
+}
+
+void event_record(void* event, Stream stream) {
+  WITAN_CUDA_CHECK(cudaEventRecord(static_cast<cudaEvent_t>(event), handle_of(stream)),
+                   "recording an event");
+}
+
+void event_synchronize(void* event) {
+  WITAN_CUDA_CHECK(cudaEventSynchronize(static_cast<cudaEvent_t>(event)), "waiting for an event");
+}
+
+}  // namespace witan::cuda

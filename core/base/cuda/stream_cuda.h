@@ -1,0 +1,26 @@
+// Devices, streams and events of CUDA behind plain types, so that what includes this needs no CUDA
+// header; a build without CUDA has a twin that throws.
+#pragma once
+
+#include "core/base/context.h"
+
+namespace witan::cuda {
+
+// Devices that can be used; 0 if there is no driver, or one too old.
+int device_count();
+
+// Makes `device` the calling thread's current one; throws UserError with the runtime's reason if it
+// cannot be used.
+void use_device(Device device);
+
+void* stream_create(Device device);
+void stream_destroy(Stream stream) noexcept;  // waits for it first
+void stream_synchronize(Stream stream);
+void stream_wait_event(Stream stream, void* event);
+
+void* event_create(Device device);
+void event_destroy(void* event) noexcept;
+void event_record(void* event, Stream stream);
+void event_synchronize(void* event);
+
+}  // namespace witan::cuda

@@ -1,0 +1,19 @@
+#include "core/base/cuda/built_without_cuda.h"
+#include "core/base/cuda/stream_cuda.h"
+
+namespace witan::cuda {
+
+int device_count() { return 0; }
+void use_device(Device) { throw_built_without_cuda("a device"); }
+
+void* stream_create(Device) { throw_built_without_cuda("a stream"); }
+void stream_destroy(Stream) noexcept {}
+void stream_synchronize(Stream) { throw_built_without_cuda("a wait for a stream"); }
+void stream_wait_event(Stream, void*) { throw_built_without_cuda("a wait for an event"); }
+
+void* event_create(Device) { throw_built_without_cuda("an event"); }
+void event_destroy(void*) noexcept {}
+void event_record(void*, Stream) { throw_built_without_cuda("a record of an event"); }
+void event_synchronize(void*) { throw_built_without_cuda("a wait for an event"); }
+
+}  // namespace witan::cuda

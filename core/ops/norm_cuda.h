@@ -1,0 +1,17 @@
+// The CUDA twins of norm.h; operands have been checked by norm.cc.
+#pragma once
+
+#include "core/base/context.h"
+#include "core/ops/gemm.h"
+#include "core/tensor/tensor_view.h"
+
+namespace witan::ops::cuda {
+
+void rmsnorm(const Context& ctx, const TensorView& x, const TensorView& w, double eps,
+             const TensorView& y, const TensorView& rstd);
+
+void rmsnorm_backward(const Context& ctx, const TensorView& dy, const TensorView& x,
+                      const TensorView& w, const TensorView& rstd, const TensorView& dx,
+                      Accumulate accumulate_dx, const TensorView& dw);
+
+}  // namespace witan::ops::cuda

@@ -1,0 +1,19 @@
+// Scratch memory of CUDA kernels. Work on one stream runs in order, so all ops of a stream share
+// one buffer, which grows to a high-water mark: a steady step allocates nothing.
+#pragma once
+
+#include <cstddef>
+
+#include "core/base/context.h"
+
+namespace witan::cuda {
+
+// At least `bytes` of device memory, valid for kernels that the caller enqueues on ctx.stream
+// before the next op does; contents undefined. Growing waits for the stream.
+void* scratch(const Context& ctx, std::size_t bytes);
+
+// Frees the scratch of ctx.stream after waiting for it; before its stream is destroyed, or at the
+// end.
+void release_scratch(const Context& ctx);
+
+}  // namespace witan::cuda
