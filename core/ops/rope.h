@@ -4,6 +4,8 @@
 // (qk-norm; weights [head_dim], shared by the heads) comes before it.
 #pragma once
 
+#include <cstdint>
+
 #include "core/base/context.h"
 #include "core/tensor/tensor_view.h"
 

@@ -38,9 +38,8 @@ void router_backward(const Context& ctx, Score score, RouteWeights kind, double 
 // counts [experts] int64 (host), overwritten: how often each expert occurs in indices.
 void count_experts(const Context& ctx, const TensorView& indices, const TensorView& counts);
 
-// p [rows, experts] in the type of s: p = s for softmax, s / sum(s) per token for sigmoid
-// (moe_math: P_i). p_sum [experts] is overwritten with the column sums of p over all rows; p itself
-// may be empty (only the sums).
+// p_sum [experts] is overwritten with the column sums over all tokens of p, the probabilities that
+// balancing losses read: p = s for softmax, s / (sum(s) + 1e-20) per token for sigmoid.
 void router_probability_sums(const Context& ctx, Score score, const TensorView& s,
                              const TensorView& p_sum);
 

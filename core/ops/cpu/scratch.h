@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 namespace witan::cpu {
 
@@ -11,8 +12,8 @@ namespace witan::cpu {
 void* scratch(std::size_t bytes);
 
 template <class T>
-T* scratch_of(std::size_t count) {
-  return static_cast<T*>(scratch(count * sizeof(T)));
+T* scratch_of(std::int64_t count) {
+  return static_cast<T*>(scratch(static_cast<std::size_t>(count) * sizeof(T)));
 }
 
 }  // namespace witan::cpu

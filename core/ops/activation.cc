@@ -1,0 +1,74 @@
+#include "core/ops/activation.h"
+
+#include "core/ops/cpu/activation_kernels.h"
+#include "core/ops/dispatch.h"
+#include "core/ops/parallel.h"
+
+namespace witan::ops {
+namespace {
+
+constexpr std::int64_t kGrain = 4096;  // elements of h per thread below which threads do not pay
+
+std::int64_t grain_rows(std::int64_t ff) { return kGrain / (ff + 1) + 1; }
+
+// ff, after `in` [rows, input_factor ff] and the optional row_weight [rows] were checked.
+std::int64_t check_input(const Context& ctx, const char* op, Activation kind, const TensorView& in,
+                         const TensorView& row_weight) {
+  check_float(op, "in", in, 2);
+  check_operand(ctx, op, "in", in, in.dtype, in.shape);
+  WITAN_CHECK(in.cols() % input_factor(kind) == 0, op, ": in: expected gate and up side by side, ",
+              "found an odd number of columns, ", in.cols());
+  if (!row_weight.empty()) {
+    check_operand(ctx, op, "row_weight", row_weight, in.dtype, {in.rows()});
+  }
+  return in.cols() / input_factor(kind);
+}
+
+}  // namespace
+
+void activation(const Context& ctx, Activation kind, const TensorView& in,
+                const TensorView& row_weight, const TensorView& h, double up_offset) {
+  const std::int64_t ff = check_input(ctx, "activation", kind, in, row_weight);
+  check_operand(ctx, "activation", "h", h, in.dtype, {in.rows(), ff});
+  require_cpu(ctx, "activation");
+  dispatch_float(in.dtype, "activation", [&](auto type) {
+    using T = decltype(type);
+    const T* x = in.as<T>();
+    const T* weight = row_weight.empty() ? nullptr : row_weight.as<T>();
+    T* y = h.as<T>();
+    parallel_ranges(in.rows(), grain_rows(ff), [&](std::int64_t begin, std::int64_t end) {
+      WITAN_CALL_ISA(activation<T>, kind, x + begin * in.cols(),
+                     weight == nullptr ? nullptr : weight + begin, y + begin * ff, end - begin, ff,
+                     static_cast<T>(up_offset));
+    });
+  });
+}
+
+void activation_backward(const Context& ctx, Activation kind, const TensorView& in,
+                         const TensorView& row_weight, const TensorView& dh, const TensorView& din,
+                         const TensorView& drow_weight, double up_offset) {
+  const char* op = "activation_backward";
+  const std::int64_t ff = check_input(ctx, op, kind, in, row_weight);
+  check_operand(ctx, op, "dh", dh, in.dtype, {in.rows(), ff});
+  check_operand(ctx, op, "din", din, in.dtype, in.shape);
+  if (!row_weight.empty()) {
+    check_operand(ctx, op, "drow_weight", drow_weight, in.dtype, {in.rows()});
+  }
+  require_cpu(ctx, op);
+  dispatch_float(in.dtype, op, [&](auto type) {
+    using T = decltype(type);
+    const T* x = in.as<T>();
+    const T* weight = row_weight.empty() ? nullptr : row_weight.as<T>();
+    const T* dy = dh.as<T>();
+    T* dx = din.as<T>();
+    T* dweight = row_weight.empty() ? nullptr : drow_weight.as<T>();
+    parallel_ranges(in.rows(), grain_rows(ff), [&](std::int64_t begin, std::int64_t end) {
+      WITAN_CALL_ISA(activation_backward<T>, kind, x + begin * in.cols(),
+                     weight == nullptr ? nullptr : weight + begin, dy + begin * ff,
+                     dx + begin * in.cols(), dweight == nullptr ? nullptr : dweight + begin,
+                     end - begin, ff, static_cast<T>(up_offset));
+    });
+  });
+}
+
+}  // namespace witan::ops

@@ -1,0 +1,56 @@
+#include "core/ops/cpu/row_kernels.h"
+
+#include "core/ops/cpu/vec.h"
+
+namespace witan::cpu::WITAN_ISA {
+
+template <class T>
+void gather_rows(const T* x, const std::int32_t* index, T* y, std::int64_t rows, std::int64_t d) {
+  const std::size_t bytes = static_cast<std::size_t>(d) * sizeof(T);
+  for (std::int64_t r = 0; r < rows; ++r) __builtin_memcpy(y + r * d, x + index[r] * d, bytes);
+}
+
+template <class T>
+void scatter_rows(const T* x, const std::int32_t* index, T* y, std::int64_t rows, std::int64_t d) {
+  const std::size_t bytes = static_cast<std::size_t>(d) * sizeof(T);
+  for (std::int64_t r = 0; r < rows; ++r) __builtin_memcpy(y + index[r] * d, x + r * d, bytes);
+}
+
+template <class T>
+void scatter_add_rows(const T* x, const std::int32_t* index, T* y, std::int64_t rows,
+                      std::int64_t d, std::int64_t columns) {
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const T* from = x + r * d;
+    T* to = y + index[r] * d;
+    for_each_vec<T>(columns, [&](std::int64_t i, auto part) WITAN_LAMBDA {
+      store(to + i, load(to + i, part) + load(from + i, part), part);
+    });
+  }
+}
+
+template <class T>
+void gather_sum_rows(const T* x, const std::int32_t* slots, T* y, bool accumulate,
+                     std::int64_t tokens, std::int64_t k, std::int64_t d) {
+  for (std::int64_t t = 0; t < tokens; ++t) {
+    const std::int32_t* slot = slots + t * k;
+    T* to = y + t * d;
+    for_each_vec<T>(d, [&](std::int64_t i, auto part) WITAN_LAMBDA {
+      Vec<T> sum = {};
+      for (std::int64_t j = 0; j < k; ++j) sum += load(x + slot[j] * d + i, part);
+      if (accumulate) sum += load(to + i, part);
+      store(to + i, sum, part);
+    });
+  }
+}
+
+#define WITAN_INSTANTIATE(T)                                                                    \
+  template void gather_rows(const T*, const std::int32_t*, T*, std::int64_t, std::int64_t);     \
+  template void scatter_rows(const T*, const std::int32_t*, T*, std::int64_t, std::int64_t);    \
+  template void scatter_add_rows(const T*, const std::int32_t*, T*, std::int64_t, std::int64_t, \
+                                 std::int64_t);                                                 \
+  template void gather_sum_rows(const T*, const std::int32_t*, T*, bool, std::int64_t,          \
+                                std::int64_t, std::int64_t);
+WITAN_INSTANTIATE(float)
+WITAN_INSTANTIATE(double)
+
+}  // namespace witan::cpu::WITAN_ISA

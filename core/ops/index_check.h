@@ -1,0 +1,15 @@
+// Index tensors come from data and from routing: a value out of range would read or write foreign
+// memory, so ops look at every one of them first.
+#pragma once
+
+#include <cstdint>
+
+#include "core/tensor/tensor_view.h"
+
+namespace witan::ops {
+
+// Throws unless every value of `x` (int32, CPU) lies in [begin, end).
+void check_indices(const char* op, const char* name, const TensorView& x, std::int64_t begin,
+                   std::int64_t end);
+
+}  // namespace witan::ops

@@ -1,0 +1,83 @@
+#include "core/ops/permute.h"
+
+#include "core/ops/cpu/row_kernels.h"
+#include "core/ops/dispatch.h"
+#include "core/ops/index_check.h"
+#include "core/ops/parallel.h"
+
+namespace witan::ops {
+namespace {
+
+constexpr std::int64_t kGrain = 16384;  // elements per thread below which threads do not pay
+
+}  // namespace
+
+void permute(const Context& ctx, const TensorView& x, const TensorView& index,
+             const TensorView& y) {
+  check_float("permute", "x", x, 2);
+  check_float("permute", "y", y, 2);
+  check_operand(ctx, "permute", "x", x, x.dtype, x.shape);
+  check_operand(ctx, "permute", "y", y, x.dtype, {y.rows(), x.cols()});
+  check_operand(ctx, "permute", "index", index, DType::kInt32, {y.rows()});
+  require_cpu(ctx, "permute");
+  check_indices("permute", "index", index, 0, x.rows());
+  const std::int64_t d = x.cols();
+  dispatch_float(x.dtype, "permute", [&](auto type) {
+    using T = decltype(type);
+    const T* from = x.as<T>();
+    const auto* row = index.as<std::int32_t>();
+    T* to = y.as<T>();
+    parallel_ranges(y.rows(), kGrain / (d + 1) + 1, [&](std::int64_t begin, std::int64_t end) {
+      WITAN_CALL_ISA(gather_rows<T>, from, row + begin, to + begin * d, end - begin, d);
+    });
+  });
+}
+
+void permute_backward(const Context& ctx, const TensorView& dy, const TensorView& index,
+                      const TensorView& dx) {
+  const char* op = "permute_backward";
+  check_float(op, "dy", dy, 2);
+  check_operand(ctx, op, "dy", dy, dy.dtype, dy.shape);
+  check_operand(ctx, op, "dx", dx, dy.dtype, dy.shape);
+  check_operand(ctx, op, "index", index, DType::kInt32, {dy.rows()});
+  require_cpu(ctx, op);
+  check_indices(op, "index", index, 0, dx.rows());
+  const std::int64_t d = dy.cols();
+  dispatch_float(dy.dtype, op, [&](auto type) {
+    using T = decltype(type);
+    const T* from = dy.as<T>();
+    const auto* row = index.as<std::int32_t>();
+    T* to = dx.as<T>();
+    parallel_ranges(dy.rows(), kGrain / (d + 1) + 1, [&](std::int64_t begin, std::int64_t end) {
+      WITAN_CALL_ISA(scatter_rows<T>, from + begin * d, row + begin, to, end - begin, d);
+    });
+  });
+}
+
+void unpermute_sum(const Context& ctx, const TensorView& x, const TensorView& slots,
+                   const TensorView& y, bool accumulate) {
+  const char* op = "unpermute_sum";
+  check_float(op, "x", x, 2);
+  check_float(op, "y", y, 2);
+  check_operand(ctx, op, "x", x, x.dtype, x.shape);
+  check_operand(ctx, op, "y", y, x.dtype, {y.rows(), x.cols()});
+  WITAN_CHECK(slots.shape.rank() == 2, op, ": slots: expected [tokens, k], found shape ",
+              slots.shape.to_string());
+  const std::int64_t k = slots.cols();
+  check_operand(ctx, op, "slots", slots, DType::kInt32, {y.rows(), k});
+  require_cpu(ctx, op);
+  check_indices(op, "slots", slots, 0, x.rows());
+  const std::int64_t d = x.cols();
+  dispatch_float(x.dtype, op, [&](auto type) {
+    using T = decltype(type);
+    const T* from = x.as<T>();
+    const auto* slot = slots.as<std::int32_t>();
+    T* to = y.as<T>();
+    parallel_ranges(y.rows(), kGrain / (d * k + 1) + 1, [&](std::int64_t begin, std::int64_t end) {
+      WITAN_CALL_ISA(gather_sum_rows<T>, from, slot + begin * k, to + begin * d, accumulate,
+                     end - begin, k, d);
+    });
+  });
+}
+
+}  // namespace witan::ops
