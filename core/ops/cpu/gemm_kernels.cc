@@ -1,25 +1,230 @@
+// The blocking of Goto and van de Geijn (2008): a block of A and a block of B are copied into the
+// order in which the register tile reads them; the tile's sums stay in registers over a whole block
+// of k. The copy of B's panel is made when its first rows of C are computed, so that with few rows
+// (a small expert, decoding) it is used from the L1 cache and never travels.
 #include "core/ops/cpu/gemm_kernels.h"
 
+#include "core/ops/cpu/vector.h"
+
 namespace witan::cpu::WITAN_ISA {
+namespace {
+
+constexpr int kVectors = 2;  // per row of a register tile
+
+template <class T>
+constexpr int kTileColumns = kVectors* kLanes<T>;
+
+// As many rows as leave two registers for B and one for an element of A.
+#if defined(__AVX512F__)
+constexpr int kTileRows = 14;
+#elif defined(__AVX2__)
+constexpr int kTileRows = 6;
+#else
+constexpr int kTileRows = 4;
+#endif
+
+// The block of k: the same at every level and for both types, because it decides the order of sums.
+constexpr std::int64_t kBlockK = 384;
+constexpr std::int64_t kBlockKStep = 16;
+constexpr std::int64_t kBlockRows = 12 * 14;         // of A: with kBlockK, a part of the L2 cache
+constexpr std::int64_t kBlockColumns = 1024;         // of B: the rest of it
+constexpr std::int64_t kSlack = 64 / sizeof(float);  // pack_rows writes up to a vector too far
+
+constexpr std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
+constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+// c [kRows, columns] (+)= a b over k, a packed as [k, kRows], b as [k, kCount vectors].
+template <class T, int kRows, int kCount>
+void tile(std::int64_t k, const T* a, const T* b, T* c, std::int64_t ldc, std::int64_t columns,
+          bool accumulate) {
+  constexpr int kWidth = kCount * kLanes<T>;
+  Vector<T> sums[kRows][kCount] = {};
+  for (std::int64_t p = 0; p < k; ++p) {
+    Vector<T> row[kCount];
+#pragma GCC unroll 2
+    for (int v = 0; v < kCount; ++v) row[v] = load(b + v * kLanes<T>);
+#pragma GCC unroll 14
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 2
+      for (int v = 0; v < kCount; ++v) sums[r][v] += a[r] * row[v];
+    }
+    a += kRows;
+    b += kWidth;
+  }
+  if (columns < kWidth) {
+    T edge[kRows][kWidth];
+    std::memcpy(edge, sums, sizeof(edge));
+    for (int r = 0; r < kRows; ++r) {
+      for (std::int64_t j = 0; j < columns; ++j) {
+        c[r * ldc + j] = accumulate ? c[r * ldc + j] + edge[r][j] : edge[r][j];
+      }
+    }
+    return;
+  }
+#pragma GCC unroll 14
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 2
+    for (int v = 0; v < kCount; ++v) {
+      T* to = c + r * ldc + v * kLanes<T>;
+      store<T>(to, accumulate ? load(to) + sums[r][v] : sums[r][v]);
+    }
+  }
+}
+
+// to [k, kRows] = rows of a that lie transposed in memory, [k, lda].
+template <class T, int kRows>
+void pack_transposed_rows(const T* a, std::int64_t lda, std::int64_t k, T* to) {
+  for (std::int64_t p = 0; p < k; ++p) std::memcpy(to + p * kRows, a + p * lda, kRows * sizeof(T));
+}
+
+// to [k, stride], columns 0 .. rows - 1 = the transpose of from [rows, ld]; the columns after them,
+// up to whole vectors, are written too and belong to the slots filled next.
+template <class T>
+void pack_rows(const T* from, std::int64_t ld, std::int64_t rows, std::int64_t k,
+               std::int64_t stride, T* to) {
+  constexpr std::int64_t n = kLanes<T>;
+  const std::int64_t whole = k / n * n;
+  // The last group first: what it writes too far lies in the next line of the first group.
+  for (std::int64_t group = ceil_div(rows, n) - 1; group >= 0; --group) {
+    const T* first = from + group * n * ld;
+    const std::int64_t count = smaller(n, rows - group * n);
+    for (std::int64_t p = 0; p < whole; p += n) {
+      Vector<T> square[n];
+      if (count == n) {
+#pragma GCC unroll 16
+        for (int r = 0; r < n; ++r) square[r] = load(first + r * ld + p);
+      } else {
+#pragma GCC unroll 16
+        for (int r = 0; r < n; ++r) square[r] = r < count ? load(first + r * ld + p) : Vector<T>{};
+      }
+      transpose<T>(square);
+#pragma GCC unroll 16
+      for (int r = 0; r < n; ++r) store<T>(to + (p + r) * stride + group * n, square[r]);
+    }
+  }
+  for (std::int64_t p = whole; p < k; ++p) {
+    for (std::int64_t r = 0; r < rows; ++r) to[p * stride + r] = from[r * ld + p];
+  }
+}
+
+template <class T>
+using TileFunction = void (*)(std::int64_t, const T*, const T*, T*, std::int64_t, std::int64_t,
+                              bool);
+template <class T>
+using PackFunction = void (*)(const T*, std::int64_t, std::int64_t, T*);
+
+// The functions for 1 .. kTileRows rows.
+template <class T>
+struct Tiles {
+  TileFunction<T> narrow[kTileRows];  // at most one vector of columns
+  TileFunction<T> wide[kTileRows];
+  PackFunction<T> pack_transposed[kTileRows];
+};
+template <class T, int... kIndex>
+constexpr Tiles<T> make_tiles(std::integer_sequence<int, kIndex...>) {
+  return {{tile<T, kIndex + 1, 1>...},
+          {tile<T, kIndex + 1, kVectors>...},
+          {pack_transposed_rows<T, kIndex + 1>...}};
+}
+template <class T>
+constexpr Tiles<T> kTiles = make_tiles<T>(std::make_integer_sequence<int, kTileRows>{});
+
+// Rows of a block of A, cut into register tiles of nearly equal height.
+struct RowTiles {
+  std::int64_t rows;
+  std::int64_t count;
+  std::int64_t begin(std::int64_t tile) const { return rows * tile / count; }
+};
+
+// A [rows, k] from row `row` and term `term`: tile after tile, each as [k, rows of the tile].
+template <class T>
+void pack_a(const GemmTask<T>& task, std::int64_t row, const RowTiles& tiles, std::int64_t term,
+            std::int64_t k, T* to) {
+  for (std::int64_t t = 0; t < tiles.count; ++t) {
+    const std::int64_t begin = tiles.begin(t);
+    const std::int64_t rows = tiles.begin(t + 1) - begin;
+    if (task.a_transposed) {
+      kTiles<T>.pack_transposed[rows - 1](task.a + term * task.lda + row + begin, task.lda, k,
+                                          to + begin * k);
+    } else {
+      pack_rows(task.a + (row + begin) * task.lda + term, task.lda, rows, k, rows, to + begin * k);
+    }
+  }
+}
+
+// Columns [column, column + columns) of B as [k, width], filled up with zeros.
+template <class T>
+void pack_b(const GemmTask<T>& task, std::int64_t column, std::int64_t columns, std::int64_t width,
+            std::int64_t term, std::int64_t k, T* to) {
+  if (task.b_transposed) {
+    const T* from = task.b + column * task.ldb + term;
+    if (columns < width) std::memset(to, 0, static_cast<std::size_t>(k * width) * sizeof(T));
+    pack_rows(from, task.ldb, columns, k, width, to);
+    return;
+  }
+  const T* from = task.b + term * task.ldb + column;
+  if (columns == kTileColumns<T>) {
+    for (std::int64_t p = 0; p < k; ++p) {
+      std::memcpy(to + p * kTileColumns<T>, from + p * task.ldb, sizeof(T) * kTileColumns<T>);
+    }
+    return;
+  }
+  for (std::int64_t p = 0; p < k; ++p) {
+    for (std::int64_t j = 0; j < width; ++j) {
+      to[p * width + j] = j < columns ? from[p * task.ldb + j] : T{0};
+    }
+  }
+}
+
+template <class T>
+void fill_zero(const GemmTask<T>& task) {
+  for (std::int64_t i = 0; i < task.m; ++i) {
+    for (std::int64_t j = 0; j < task.n; ++j) task.c[i * task.ldc + j] = 0;
+  }
+}
+
+}  // namespace
 
 template <class T>
 void gemm_tiling(GemmTiling* tiling) {
-  *tiling = {1, 16, 16};
+  *tiling = {kTileRows, kTileColumns<T>, kBlockK * (kBlockColumns + kBlockRows) + kSlack};
 }
 
 template <class T>
 void gemm(const GemmTask<T>& task, T* workspace) {
-  (void)workspace;
-  for (std::int64_t i = 0; i < task.m; ++i) {
-    for (std::int64_t j = 0; j < task.n; ++j) {
-      T sum = 0;
-      for (std::int64_t p = 0; p < task.k; ++p) {
-        const T a = task.a_transposed ? task.a[p * task.lda + i] : task.a[i * task.lda + p];
-        const T b = task.b_transposed ? task.b[j * task.ldb + p] : task.b[p * task.ldb + j];
-        sum += a * b;
+  if (task.k == 0 && !task.accumulate) fill_zero(task);
+  if (task.k == 0) return;
+  T* packed_b = workspace;
+  T* packed_a = workspace + kBlockK * kBlockColumns;
+  const std::int64_t block_k =
+      ceil_div(ceil_div(task.k, ceil_div(task.k, kBlockK)), kBlockKStep) * kBlockKStep;
+  const std::int64_t row_blocks = ceil_div(task.m, kBlockRows);
+  for (std::int64_t column = 0; column < task.n; column += kBlockColumns) {
+    const std::int64_t column_end = smaller(task.n, column + kBlockColumns);
+    for (std::int64_t term = 0; term < task.k; term += block_k) {
+      const std::int64_t k = smaller(block_k, task.k - term);
+      const bool accumulate = task.accumulate || term > 0;
+      for (std::int64_t block = 0; block < row_blocks; ++block) {
+        const std::int64_t row = task.m * block / row_blocks;
+        const std::int64_t rows = task.m * (block + 1) / row_blocks - row;
+        const RowTiles tiles{rows, ceil_div(rows, kTileRows)};
+        pack_a(task, row, tiles, term, k, packed_a);
+        for (std::int64_t j = column; j < column_end; j += kTileColumns<T>) {
+          const std::int64_t columns = smaller(kTileColumns<T>, column_end - j);
+          const bool narrow = columns <= kLanes<T>;
+          T* panel = row_blocks == 1 ? packed_b : packed_b + (j - column) * k;
+          if (block == 0) {
+            pack_b(task, j, columns, narrow ? kLanes<T> : kTileColumns<T>, term, k, panel);
+          }
+          const TileFunction<T>* functions = narrow ? kTiles<T>.narrow : kTiles<T>.wide;
+          for (std::int64_t t = 0; t < tiles.count; ++t) {
+            const std::int64_t begin = tiles.begin(t);
+            functions[tiles.begin(t + 1) - begin - 1](k, packed_a + begin * k, panel,
+                                                      task.c + (row + begin) * task.ldc + j,
+                                                      task.ldc, columns, accumulate);
+          }
+        }
       }
-      T& c = task.c[i * task.ldc + j];
-      c = task.accumulate ? c + sum : sum;
     }
   }
 }
