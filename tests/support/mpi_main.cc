@@ -6,7 +6,8 @@
 #include <cstdio>
 
 int main(int argc, char** argv) {
-  MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, nullptr);
+  int provided = MPI_THREAD_SINGLE;
+  MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided);
   int rank = 0;
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   ::testing::InitGoogleTest(&argc, argv);
