@@ -18,8 +18,13 @@ namespace witan {
 
 class ShardedAdamW {
  public:
+  // Refuses (UserError) an optimizer.rule that matches no tensor. Tensors whose rule has factor 0
+  // are frozen: not updated, not decayed, and their gradients do not count in the norm.
   ShardedAdamW(const configs::OptimizerConfig& config, ParamStore& params, const Mesh& mesh,
                const Context& ctx);
+  ~ShardedAdamW();
+  ShardedAdamW(const ShardedAdamW&) = delete;
+  ShardedAdamW& operator=(const ShardedAdamW&) = delete;
 
   // Sums the gradients over the ranks that hold them: after end() this rank's shard is complete
   // (with zero1; else all of it). Begin starts it, so that the caller may do other work; the
@@ -28,7 +33,7 @@ class ShardedAdamW {
   void reduce_end(ParamGroup group);
 
   struct Norm {
-    double value = 0.0;     // of the sum of gradients / divisor, over all tensors of all ranks
+    double value = 0.0;     // of the sum of gradients / divisor, over all trained tensors
     std::string nonfinite;  // name of a tensor with a NaN or infinite gradient, the same on every
                             // rank; empty: all finite
   };
@@ -52,6 +57,10 @@ class ShardedAdamW {
 
  private:
   struct Shard;
+  const Shard& shard(ParamGroup group) const;
+  Shard& shard(ParamGroup group);
+  void update(const Shard& shard, std::int64_t step, double lr, double grad_scale);
+
   const configs::OptimizerConfig config_;
   ParamStore& params_;
   const Mesh& mesh_;
