@@ -3,12 +3,16 @@
 // run needs to go on.
 //
 //   RUN/checkpoints/step-00001000/
-//     config.json, model-0000R-of-0000N.safetensors, model.safetensors.index.json     the weights
-//     (R: ranks of one expert-parallel group) state-0000R-of-0000N.safetensors         moments
-//     (names as the weights', with ".exp_avg" / ".exp_avg_sq") witan.json manifest, written last:
-//     format, step, data position, model config, layout, kernels, file sizes, tensors of
-//                                              role kState are in state-00001 with the names of the
-//                                              ParamTable
+//     config.json                          where `transformers` has the architecture
+//     model-0000R-of-0000N.safetensors     weights; R: ranks of one expert-parallel group, of which
+//                                          the first also writes the dense tensors
+//     model.safetensors.index.json
+//     state-0000R-of-0000N.safetensors     moments, float32: the weights' names with ".exp_avg" and
+//     state.safetensors.index.json         ".exp_avg_sq"
+//     buffers.safetensors                  tensors of role kState under their names in the table
+//     run.textproto                        the run config
+//     witan.json                           manifest, written last: format, step, data position,
+//                                          counts, layout, notes, sizes and checksums of the files
 //   It is written as step-00001000.tmp, fsynced, and renamed: a kill at any instant leaves the last
 //   good one.
 #pragma once
@@ -36,9 +40,14 @@ struct TrainState {
       notes;  // "kernels", "tokenizer", ...: free text, compared on resume
 };
 
-// Writes FOLDER (its parent is made) and removes all but the keep_last newest step-* folders beside
-// it. Collective; any rank's failure (disk full, ...) is a UserError on every rank and leaves no
-// half-written folder. `optimizer` may be null.
+// RUN/checkpoints/step-00001000
+std::string checkpoint_folder(const std::string& run_folder, std::int64_t step);
+
+// Writes FOLDER (its parent is made; a checkpoint of that name is replaced in one instant) and
+// removes all but the keep_last newest step-* folders beside it. Collective; any rank's failure
+// (disk full, ...) is a UserError on every rank and leaves no half-written folder. `optimizer` may
+// be null: nothing can be resumed from such a checkpoint. Takes memory for one moment of the larger
+// group on each rank.
 void save_checkpoint(const std::string& folder, const configs::RunConfig& run,
                      const ParamStore& params, ShardedAdamW* optimizer, const TrainState& state,
                      const Mesh& mesh, int keep_last);
@@ -47,17 +56,18 @@ void save_checkpoint(const std::string& folder, const configs::RunConfig& run,
 // a manifest don't count).
 std::optional<std::string> newest_checkpoint(const std::string& run_folder);
 
-// The model of a checkpoint or a Hugging Face folder (Mixtral, Llama): from witan.json, else
+// The model of a checkpoint or a Hugging Face folder (Mixtral, Llama): from run.textproto, else
 // config.json. UserError on what is not supported: each key, value, and what would be right.
 configs::ModelConfig read_model_config(const std::string& folder);
 
-// Weights (float32, float16 or bfloat16 on disk) and, from a Witan checkpoint, tensors of role
-// kState, into this rank's part. Missing, unknown or misshapen tensors are a UserError that names
-// them all. Any EP / DP size.
+// Weights (float64, float32, float16 or bfloat16 on disk) and, from a Witan checkpoint, tensors of
+// role kState, into this rank's part. Missing, unknown or misshapen tensors are a UserError that
+// names them all, and so are files that differ from their checksums. Tensors of role kState become
+// 0 where the folder comes from elsewhere or its model had none. Any EP / DP size. Collective.
 void load_weights(const std::string& folder, ParamStore& params, const Mesh& mesh);
 
 // Everything a resume needs, at any EP / DP size. The model config must be equal to the
-// checkpoint's (UserError names the fields that differ).
+// checkpoint's (UserError names the fields that differ), and the precision. Collective.
 TrainState load_checkpoint(const std::string& folder, const configs::RunConfig& run,
                            ParamStore& params, ShardedAdamW& optimizer, const Mesh& mesh);
 
@@ -75,7 +85,8 @@ CheckpointInfo read_manifest(const std::string& folder);
 std::string hf_config_json(const configs::ModelConfig& model, std::string* why = nullptr);
 
 // Writes the gradients like a Hugging Face folder's tensors (one float32 tensor per trained tensor,
-// gate and up apart), into one file, gathered from all ranks; `scale` multiplies them. For `witan
+// gate and up apart), into one file, gathered from the ranks of replica 0, where the gradients must
+// be complete: summed over all ranks that hold the tensor. `scale` multiplies them. For `witan
 // logits --gradients`. Collective.
 void save_gradients(const std::string& path, const ParamStore& params, double scale,
                     const Mesh& mesh);

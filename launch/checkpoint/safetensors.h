@@ -6,21 +6,26 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
+
+#include "launch/checkpoint/output_file.h"
 
 namespace witan {
 
 enum class StDType { kF64, kF32, kF16, kBF16, kI64, kI32, kI16, kI8, kU8, kBool };
 std::size_t size_of(StDType dtype);
-const char* name_of(StDType dtype);
+const char* name_of(StDType dtype);  // "F32"
+std::optional<StDType> st_dtype_of(std::string_view name);
 
 struct StTensor {
   std::string name;
   StDType dtype = StDType::kF32;
   std::vector<std::int64_t> shape;
-  std::size_t begin = 0;  // bytes from the start of the data section
-  std::size_t bytes = 0;
+  std::size_t begin = 0;  // bytes from the start of the data section; set by reader and writer
+  std::size_t bytes = 0;  // set by reader and writer
 };
 
 // Opens and checks a file: header length, JSON, duplicate keys, dtypes, sizes, overlaps, gaps, file
@@ -36,6 +41,7 @@ class SafetensorsReader {
   const std::map<std::string, StTensor>& tensors() const;
   const std::map<std::string, std::string>& metadata() const;
   const StTensor* find(const std::string& name) const;  // null if there is none
+  // Not necessarily aligned to the dtype: the format allows a byte tensor in front of a wider one.
   const std::byte* data(const StTensor& tensor) const;
 
  private:
@@ -55,7 +61,7 @@ class SafetensorsWriter {
   SafetensorsWriter& operator=(const SafetensorsWriter&) = delete;
 
   void write(const void* data, std::size_t bytes);
-  void finish();
+  FileDigest finish();
 
  private:
   struct Impl;

@@ -1,0 +1,20 @@
+// Between config.json of `transformers` (Mixtral, Llama) and ModelConfig. The other direction,
+// hf_config_json(), is declared in checkpoint.h.
+#pragma once
+
+#include <string>
+
+#include "configs/schema/model.pb.h"
+#include "launch/checkpoint/safetensors.h"
+
+namespace witan {
+
+// The model that config.json in `text` describes; `path` names the file in messages. Keys that only
+// say how to train or to generate (dropout aside) are not looked at. What Witan cannot compute is
+// one UserError that lists each key, its value and what would be right.
+configs::ModelConfig model_from_hf_config(const std::string& text, const std::string& path);
+
+// `config_json` with the dtype of the weights beside it.
+std::string with_dtype(const std::string& config_json, StDType dtype);
+
+}  // namespace witan

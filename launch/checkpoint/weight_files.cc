@@ -1,0 +1,156 @@
+#include "launch/checkpoint/weight_files.h"
+
+#include <cstring>
+#include <filesystem>
+#include <set>
+
+#include "core/base/error.h"
+#include "launch/checkpoint/float_convert.h"
+#include "launch/checkpoint/hf_tensors.h"
+#include "launch/checkpoint/output_file.h"
+#include "launch/checkpoint/strict_json.h"
+
+namespace witan {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+namespace {
+
+std::map<std::string, std::string> read_index(const std::string& path) {
+  const json index = parse_strict_json(read_text_file(path), path);
+  const auto map = index.find("weight_map");
+  if (map == index.end() || !map->is_object()) {
+    throw_user_error(path, ": weight_map is missing");
+  }
+  std::map<std::string, std::string> file_of;
+  for (const auto& [name, file] : map->items()) {
+    const std::string plain = file.is_string() ? file.get<std::string>() : "";
+    if (plain.empty() || fs::path(plain).filename().string() != plain) {
+      throw_user_error(path, ": weight_map: tensor \"", name,
+                       "\": expected the name of a file in this folder, found ", file.dump());
+    }
+    file_of[name] = plain;
+  }
+  return file_of;
+}
+
+bool ends_with(const std::string& text, const std::string& end) {
+  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
+}
+
+bool same_bits(const WeightFiles::Entry& a, const WeightFiles::Entry& b) {
+  return a.tensor->dtype == b.tensor->dtype && a.tensor->shape == b.tensor->shape &&
+         std::memcmp(a.data(), b.data(), a.tensor->bytes) == 0;
+}
+
+bool harmless(WeightFiles& files, const std::string& name) {
+  if (ends_with(name, ".rotary_emb.inv_freq")) return true;
+  const std::string embedding = "model.embed_tokens.weight";
+  return name == "lm_head.weight" && files.file_of().count(embedding) > 0 &&
+         same_bits(files.find(name), files.find(embedding));
+}
+
+std::string check_tensor(const StTensor& found, const ExpectedTensor& expected) {
+  std::string problems;
+  const std::string begin = "\n  tensor " + found.name + ": ";
+  if (!is_float(found.dtype)) {
+    problems += begin + "dtype " + name_of(found.dtype) + ", expected F32, F64, F16 or BF16";
+  }
+  if (found.shape != expected.shape) {
+    problems +=
+        begin + "shape " + to_string(found.shape) + ", expected " + to_string(expected.shape);
+  }
+  return problems;
+}
+
+}  // namespace
+
+WeightFiles::WeightFiles(const std::string& folder, const std::string& stem) : folder_(folder) {
+  const std::string single = stem + ".safetensors";
+  const fs::path index = fs::path(folder) / (single + ".index.json");
+  if (!fs::is_directory(folder)) throw_user_error(folder, ": there is no such folder");
+  if (fs::exists(index)) {
+    file_of_ = read_index(index.string());
+  } else if (fs::exists(fs::path(folder) / single)) {
+    for (const auto& [name, tensor] : open(single).tensors()) file_of_[name] = single;
+  } else {
+    throw_user_error(folder, ": holds neither ", single, ".index.json nor ", single);
+  }
+}
+
+const SafetensorsReader& WeightFiles::open(const std::string& file) {
+  auto found = open_.find(file);
+  if (found == open_.end()) {
+    found = open_.emplace(file, SafetensorsReader((fs::path(folder_) / file).string())).first;
+  }
+  return found->second;
+}
+
+WeightFiles::Entry WeightFiles::find(const std::string& name) {
+  const auto where = file_of_.find(name);
+  if (where == file_of_.end()) throw_user_error(folder_, ": tensor ", name, " is missing");
+  const SafetensorsReader& file = open(where->second);
+  const StTensor* tensor = file.find(name);
+  if (tensor == nullptr) {
+    throw_user_error(file.path(), ": tensor ", name, ", which the index places here, is missing");
+  }
+  return {&file, tensor};
+}
+
+std::string to_string(const std::vector<std::int64_t>& shape) {
+  std::string text = "[";
+  for (std::size_t axis = 0; axis < shape.size(); ++axis) {
+    text += (axis > 0 ? ", " : "") + std::to_string(shape[axis]);
+  }
+  return text + "]";
+}
+
+std::string find_problems(WeightFiles& files, const std::vector<ExpectedTensor>& expected) {
+  std::string problems;
+  // Files first: one line for a missing shard, not one for each tensor in it.
+  std::set<std::string> unreadable;
+  std::set<std::string> names;
+  for (const auto& [name, file] : files.file_of()) names.insert(file);
+  for (const std::string& file : names) {
+    try {
+      for (const auto& [name, tensor] : files.open(file).tensors()) {
+        if (files.file_of().count(name) == 0) {
+          problems += "\n  tensor " + name + ": in " + file + ", but not in the index";
+        }
+      }
+    } catch (const UserError& error) {
+      unreadable.insert(file);
+      problems += "\n  " + std::string(error.what());
+    }
+  }
+  std::set<std::string> known;
+  for (const ExpectedTensor& tensor : expected) {
+    known.insert(tensor.name);
+    const auto where = files.file_of().find(tensor.name);
+    if (where == files.file_of().end()) {
+      problems += "\n  tensor " + tensor.name + ": missing";
+    } else if (unreadable.count(where->second) == 0) {
+      const StTensor* found = files.open(where->second).find(tensor.name);
+      problems += found == nullptr ? "\n  tensor " + tensor.name + ": not in " + where->second +
+                                         ", where the index places it"
+                                   : check_tensor(*found, tensor);
+    }
+  }
+  for (const auto& [name, file] : files.file_of()) {
+    if (known.count(name) > 0 || unreadable.count(file) > 0) continue;
+    if (files.open(file).find(name) != nullptr && harmless(files, name)) continue;
+    problems += "\n  tensor " + name + ": unknown to this model";
+  }
+  return problems;
+}
+
+std::string find_weight_problems(WeightFiles& files, const ParamTable& table) {
+  std::vector<ExpectedTensor> expected;
+  for (const HfTensor& tensor : hf_tensors_of(table)) {
+    expected.push_back({tensor.name, tensor.shape});
+  }
+  return find_problems(files, expected);
+}
+
+}  // namespace witan
