@@ -20,8 +20,8 @@ struct CollectiveCall {
   int rank = 0;  // in the communicator
   int size = 1;
   std::int64_t sequence = 0;  // of this communicator's operations, from 1: compare it between ranks
-  std::span<const int> send_counts;
-  std::span<const int> recv_counts;
+  std::span<const int> send_counts = {};
+  std::span<const int> recv_counts = {};
 };
 
 // "all_to_all_v on communicator 'expert' (rank 1 of 4, operation 17, ...)". At most 16 counts are

@@ -1,0 +1,132 @@
+// Who stands where, at 1 to 4 ranks and every EP size that divides them.
+#include "parallel/mesh.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+namespace witan {
+namespace {
+
+constexpr double kWatchdogSeconds = 60.0;
+
+const MpiEnvironment& mpi() {
+  static const MpiEnvironment environment(nullptr, nullptr);
+  return environment;
+}
+
+// World ranks of a communicator, in its order.
+std::vector<std::int32_t> members(Communicator& group, int world_rank) {
+  std::int32_t own = world_rank;
+  std::vector<std::int32_t> all(static_cast<std::size_t>(group.size()));
+  group.all_gather(view_of(&own, {1}), view_of(all.data(), {group.size()})).wait();
+  return all;
+}
+
+TEST(MeshTest, GroupsOfEveryLayout) {
+  const int ranks = mpi().size();
+  for (int ep = 1; ep <= ranks; ++ep) {
+    if (ranks % ep != 0) continue;
+    const Mesh mesh(mpi(), ep, kWatchdogSeconds);
+    const int me = mesh.world_rank();
+    EXPECT_EQ(mesh.world_size(), ranks);
+    EXPECT_EQ(mesh.expert_parallel(), ep);
+    EXPECT_EQ(mesh.replicas(), ranks / ep);
+    EXPECT_EQ(mesh.expert().rank(), me % ep);
+    EXPECT_EQ(mesh.replica().rank(), me / ep);
+
+    std::vector<std::int32_t> neighbours, replicas, world;
+    for (int rank = 0; rank < ranks; ++rank) {
+      world.push_back(rank);
+      if (rank / ep == me / ep) neighbours.push_back(rank);
+      if (rank % ep == me % ep) replicas.push_back(rank);
+    }
+    EXPECT_EQ(members(mesh.world(), me), world);
+    EXPECT_EQ(members(mesh.expert(), me), neighbours);
+    EXPECT_EQ(members(mesh.replica(), me), replicas);
+    EXPECT_EQ(mesh.nodes(), 1);
+    EXPECT_EQ(mesh.node(), 0);
+    EXPECT_FALSE(mesh.experts_cross_nodes());
+  }
+}
+
+TEST(MeshTest, EveryRankKnowsItsNode) {
+  EXPECT_EQ(mpi().local_rank(), mpi().rank());
+  EXPECT_EQ(mpi().local_size(), mpi().size());
+}
+
+TEST(MeshTest, ExpertParallelismMustDivideTheRanks) {
+  EXPECT_THROW(Mesh(mpi(), mpi().size() + 1, kWatchdogSeconds), Error);
+  EXPECT_THROW(Mesh(mpi(), 0, kWatchdogSeconds), Error);
+}
+
+TEST(MeshTest, SelfIsOneRank) {
+  const Mesh mesh = Mesh::self();
+  EXPECT_EQ(mesh.world_size(), 1);
+  EXPECT_EQ(mesh.expert_parallel(), 1);
+  EXPECT_EQ(mesh.replicas(), 1);
+  EXPECT_EQ(mesh.world().name(), "world");
+}
+
+configs::RunConfig run_with(int experts) {
+  configs::RunConfig run;
+  if (experts > 0) run.mutable_model()->mutable_moe()->set_experts(experts);
+  run.mutable_train()->set_global_batch(12);
+  return run;
+}
+
+std::vector<std::string> failures(const configs::RunConfig& run, int ranks) {
+  std::vector<std::string> found;
+  check_parallel(run, ranks, [&](const std::string& field, const std::string& message) {
+    found.push_back(field + ": " + message);
+  });
+  return found;
+}
+
+using Strings = std::vector<std::string>;
+
+TEST(ParallelConfigTest, ExpertParallelismByDefault) {
+  EXPECT_EQ(resolve_expert_parallel(run_with(8), 4), 4);
+  EXPECT_EQ(resolve_expert_parallel(run_with(8), 6), 2);
+  EXPECT_EQ(resolve_expert_parallel(run_with(6), 3), 3);
+  EXPECT_EQ(resolve_expert_parallel(run_with(8), 16), 8);
+  EXPECT_EQ(resolve_expert_parallel(run_with(7), 4), 1);
+  EXPECT_EQ(resolve_expert_parallel(run_with(0), 4), 1);
+  configs::RunConfig run = run_with(8);
+  run.mutable_parallel()->set_expert(2);
+  EXPECT_EQ(resolve_expert_parallel(run, 4), 2);
+}
+
+TEST(ParallelConfigTest, GoodLayoutsPass) {
+  configs::RunConfig run = run_with(8);
+  EXPECT_EQ(failures(run, 4), Strings{});
+  run.mutable_parallel()->set_expert(2);
+  run.mutable_train()->set_micro_batch(3);
+  EXPECT_EQ(failures(run, 4), Strings{});
+  EXPECT_EQ(failures(run_with(0), 3), Strings{});
+}
+
+TEST(ParallelConfigTest, MistakesSayWhatWouldBeRight) {
+  configs::RunConfig run = run_with(8);
+  run.mutable_parallel()->set_expert(3);
+  EXPECT_EQ(failures(run, 4),
+            (Strings{"parallel.expert: 3 does not divide the 4 ranks; use one of 1, 2, 4, or "
+                     "another number of ranks",
+                     "parallel.expert: 3 does not divide the 8 experts of model.moe.experts; use "
+                     "one of 1, 2, 4, 8"}));
+  run.mutable_parallel()->set_expert(2);
+  EXPECT_EQ(failures(run, 10), (Strings{"train.global_batch: 12 sequences do not divide over 10 "
+                                        "ranks; use a multiple of 10, such as 20"}));
+  run.mutable_train()->set_micro_batch(4);
+  EXPECT_EQ(failures(run, 2), (Strings{"train.micro_batch: 4 does not divide the 6 sequences of "
+                                       "each rank (global_batch 12 over 2 ranks); use one of 1, "
+                                       "2, 3, 6"}));
+  configs::RunConfig dense = run_with(0);
+  dense.mutable_parallel()->set_expert(2);
+  EXPECT_EQ(failures(dense, 4), (Strings{"parallel.expert: 2, but the model has no experts (no "
+                                         "model.moe); leave it out"}));
+}
+
+}  // namespace
+}  // namespace witan
