@@ -53,6 +53,8 @@ class TokenExchange {
 
   virtual int ranks() const = 0;
   virtual int rank() const = 0;  // within the expert-parallel group
+  // Memory of its own: staging buffers, grown to their high-water mark.
+  virtual std::size_t buffer_bytes() const { return 0; }
   std::int64_t local_experts(std::int64_t experts) const { return experts / ranks(); }
   std::int64_t first_expert(std::int64_t experts) const { return local_experts(experts) * rank(); }
 

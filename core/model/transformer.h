@@ -47,6 +47,7 @@ class Transformer {
 
   std::vector<MoeLayer*>& moe_layers() { return moe_layers_; }
   ModelArenas& arenas() { return arenas_; }
+  const ModelArenas& arenas() const { return arenas_; }
   KvCache make_cache(std::int64_t batch, std::int64_t capacity) const;
   void set_hook(RoutingHook* hook) { model_.hook = hook; }
   const ModelDims& dims() const { return dims_; }

@@ -1,0 +1,123 @@
+#include "launch/metrics/step_metrics.h"
+
+#include <cmath>
+
+namespace witan {
+namespace {
+
+// A cursor over the message, so that packing and unpacking read alike.
+class Cursor {
+ public:
+  explicit Cursor(std::vector<double>& message) : message_(message) {}
+  void put(double value) { message_[at_++] = value; }
+  double take() { return message_[at_++]; }
+
+ private:
+  std::vector<double>& message_;
+  std::size_t at_ = 0;
+};
+
+}  // namespace
+
+MetricsReducer::MetricsReducer(std::vector<MoeLayer*> layers, Communicator& world)
+    : layers_(std::move(layers)), world_(world) {
+  std::size_t size = 7;
+  std::size_t counts = 0;
+  for (const MoeLayer* layer : layers_) {
+    const MoeStats& stats = layer->stats();
+    size += stats.counts.size() + stats.losses.size() + 4;
+    counts += static_cast<std::size_t>(layer->experts());
+  }
+  message_.resize(size);
+  counts_.resize(counts);
+}
+
+void MetricsReducer::reduce(double loss_sum, bool stop, double loss_tokens, double routed_tokens,
+                            const PhaseSeconds& seconds, StepMetrics& metrics) {
+  Cursor out(message_);
+  out.put(loss_sum);
+  out.put(stop ? 1.0 : 0.0);
+  for (const double s :
+       {seconds.data, seconds.compute, seconds.exchange, seconds.reduce, seconds.optimizer}) {
+    out.put(s);
+  }
+  for (MoeLayer* layer : layers_) {
+    MoeStats& stats = layer->stats();
+    for (const std::int64_t n : stats.counts) out.put(static_cast<double>(n));  // exact below 2^53
+    for (const double loss : stats.losses) out.put(loss);
+    out.put(static_cast<double>(stats.tokens));
+    out.put(stats.top_weight);
+    out.put(stats.logit_square);
+    out.put(stats.lse);
+    stats.clear();
+  }
+  world_
+      .all_reduce(view_of(message_.data(), {static_cast<std::int64_t>(message_.size())}),
+                  ReduceOp::kSum)
+      .wait();
+
+  Cursor in(message_);
+  const double ranks = world_.size();
+  metrics.loss = in.take() / loss_tokens;
+  metrics.stop = in.take() > 0.0;
+  metrics.seconds.data = in.take() / ranks;
+  metrics.seconds.compute = in.take() / ranks;
+  metrics.seconds.exchange = in.take() / ranks;
+  metrics.seconds.reduce = in.take() / ranks;
+  metrics.seconds.optimizer = in.take() / ranks;
+  metrics.router_loss = 0.0;
+  metrics.layers.resize(layers_.size());
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    const MoeStats& stats = layers_[i]->stats();
+    LayerMetrics& layer = metrics.layers[i];
+    const auto experts = static_cast<std::size_t>(stats.experts);
+    layer.layer = layers_[i]->layer();
+    layer.counts.assign(experts, 0);
+    layer.tag_counts.resize(stats.counts.size());
+    for (std::size_t j = 0; j < stats.counts.size(); ++j) {
+      layer.tag_counts[j] = static_cast<std::int64_t>(in.take());
+      layer.counts[j % experts] += layer.tag_counts[j];
+    }
+    layer.losses.resize(stats.losses.size());
+    for (double& loss : layer.losses) {
+      loss = in.take() / routed_tokens;
+      metrics.router_loss += loss;
+    }
+    const double tokens = std::max(1.0, in.take());
+    layer.top_weight = in.take() / tokens;
+    layer.logit_rms = std::sqrt(in.take() / (tokens * static_cast<double>(experts)));
+    layer.lse = in.take() / tokens;
+  }
+}
+
+void MetricsReducer::reduce_fractions() {
+  std::size_t at = 0;
+  for (const MoeLayer* layer : layers_) {
+    const MoeStats& stats = layer->stats();
+    const auto experts = static_cast<std::size_t>(stats.experts);
+    for (std::size_t i = 0; i < experts; ++i) {
+      counts_[at + i] = 0;
+      for (std::size_t j = i; j < stats.counts.size(); j += experts) {
+        counts_[at + i] += stats.counts[j];
+      }
+    }
+    at += experts;
+  }
+  world_
+      .all_reduce(view_of(counts_.data(), {static_cast<std::int64_t>(counts_.size())}),
+                  ReduceOp::kSum)
+      .wait();
+  at = 0;
+  for (MoeLayer* layer : layers_) {
+    std::vector<double>& fractions = layer->global_fractions();
+    double total = 0.0;
+    for (std::size_t i = 0; i < fractions.size(); ++i)
+      total += static_cast<double>(counts_[at + i]);
+    for (std::size_t i = 0; i < fractions.size(); ++i) {
+      fractions[i] = total > 0.0 ? static_cast<double>(counts_[at + i]) / total : 0.0;
+    }
+    at += fractions.size();
+  }
+}
+
+}  // namespace witan

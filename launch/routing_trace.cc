@@ -1,0 +1,105 @@
+#include "launch/routing_trace.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "core/base/error.h"
+
+namespace witan {
+namespace {
+constexpr std::int64_t kHeaderBytes = 4096;
+}  // namespace
+
+void ForcedBalance::on_route(int layer, const Batch& batch, const TensorView& indices,
+                             std::int64_t experts) {
+  (void)layer;
+  auto* index = indices.as<std::int32_t>();
+  const std::int64_t first = batch.first_token * indices.cols();
+  for (std::int64_t i = 0; i < indices.size(); ++i) {
+    index[i] = static_cast<std::int32_t>((first + i) % experts);
+  }
+}
+
+RoutingTrace::RoutingTrace(Mode mode, const std::string& path, const Shape& shape,
+                           Communicator& world)
+    : mode_(mode), path_(path), shape_(shape) {
+  for (const bool moe : shape.is_moe) {
+    position_.push_back(moe_layers_);
+    moe_layers_ += moe ? 1 : 0;
+  }
+  if (mode_ == Mode::kRecord) {
+    create(world);
+  } else {
+    open_for_replay();
+  }
+}
+
+RoutingTrace::~RoutingTrace() {
+  if (file_ >= 0) close(file_);
+}
+
+std::string RoutingTrace::header() const {
+  const nlohmann::json json = {{"format", "witan routing trace 1"},
+                               {"moe_layers", moe_layers_},
+                               {"tokens_per_step", shape_.tokens_per_step},
+                               {"top_k", shape_.top_k},
+                               {"experts", shape_.experts}};
+  std::string text = json.dump() + "\n";
+  text.resize(kHeaderBytes, ' ');
+  return text;
+}
+
+void RoutingTrace::create(Communicator& world) {
+  if (world.rank() == 0) {
+    file_ = open(path_.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    const std::string text = header();
+    if (file_ < 0 || pwrite(file_, text.data(), text.size(), 0) != kHeaderBytes) {
+      throw_user_error("train.routing.record: cannot write ", path_, ": ", std::strerror(errno));
+    }
+  }
+  world.barrier();
+  if (world.rank() != 0) {
+    file_ = open(path_.c_str(), O_RDWR | O_CLOEXEC);
+    if (file_ < 0) {
+      throw_user_error("train.routing.record: cannot open ", path_, ": ", std::strerror(errno));
+    }
+  }
+}
+
+void RoutingTrace::open_for_replay() {
+  file_ = open(path_.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file_ < 0) {
+    throw_user_error("train.routing.replay: cannot open ", path_, ": ", std::strerror(errno));
+  }
+  std::string found(kHeaderBytes, '\0');
+  const ssize_t bytes = pread(file_, found.data(), found.size(), 0);
+  if (bytes != kHeaderBytes || found != header()) {
+    found.resize(std::min<std::size_t>(found.find('\n'), 300));
+    const std::string expected = header();
+    throw_user_error("train.routing.replay: ", path_, " was recorded as ", found,
+                     "; this run needs ", expected.substr(0, expected.find('\n')));
+  }
+}
+
+void RoutingTrace::on_route(int layer, const Batch& batch, const TensorView& indices,
+                            std::int64_t experts) {
+  (void)experts;
+  if (indices.size() == 0) return;
+  const std::int64_t row = step_ * moe_layers_ + position_[static_cast<std::size_t>(layer)];
+  const std::int64_t token = row * shape_.tokens_per_step + batch.first_token;
+  const std::int64_t offset = kHeaderBytes + token * shape_.top_k * 4;
+  const auto bytes = static_cast<ssize_t>(indices.bytes());
+  const ssize_t done = mode_ == Mode::kRecord ? pwrite(file_, indices.data, indices.bytes(), offset)
+                                              : pread(file_, indices.data, indices.bytes(), offset);
+  if (done != bytes) {
+    throw_user_error(mode_ == Mode::kRecord ? "train.routing.record: " : "train.routing.replay: ",
+                     path_, ": step ", step_ + 1, ", layer ", layer, ": expected ", bytes,
+                     " bytes, got ", done, done < 0 ? std::strerror(errno) : "");
+  }
+}
+
+}  // namespace witan

@@ -1,0 +1,117 @@
+#include "launch/run_config.h"
+
+#include <cstdio>
+#include <fstream>
+#include <iterator>
+
+#include "core/base/error.h"
+#include "core/model/check_model.h"
+#include "launch/data/tokenizer.h"
+#include "parallel/mesh.h"
+
+namespace witan {
+namespace {
+
+using configs::RunConfig;
+
+void check_data(const RunConfig& run, const configs::Fail& fail) {
+  if (!run.has_data()) return;
+  if (run.data().seq_len() > run.model().max_seq_len()) {
+    fail("data.seq_len",
+         detail::concat("found ", run.data().seq_len(),
+                        "; at most model.max_seq_len = ", run.model().max_seq_len()));
+  }
+  const std::string& name = run.data().tokenizer();
+  if (name == "none") {
+    if ((run.data().reset_at_document() || run.data().mask_document_start()) &&
+        !run.data().has_end_of_document()) {
+      fail("data.end_of_document",
+           "is missing; reset_at_document and mask_document_start need it with tokenizer \"none\"");
+    }
+    return;
+  }
+  try {
+    const auto tokenizer = make_tokenizer(name);
+    if (run.model().vocab_size() < tokenizer->vocab_size()) {
+      fail("model.vocab_size",
+           detail::concat("found ", run.model().vocab_size(), "; the tokenizer \"", name,
+                          "\" needs at least ", tokenizer->vocab_size()));
+    }
+  } catch (const UserError& error) {
+    fail("data.tokenizer", error.what());
+  }
+}
+
+void check_device(const RunConfig& run, const configs::Fail& fail) {
+  if (run.device() == configs::CUDA) {
+    fail("device", "found CUDA; training on GPUs is not there yet, the only device is CPU");
+  }
+}
+
+void check_routing(const RunConfig& run, const configs::Fail& fail) {
+  const configs::RoutingConfig& routing = run.train().routing();
+  const int ways = (routing.force_balanced() ? 1 : 0) + (routing.has_replay() ? 1 : 0);
+  if (ways > 1) {
+    fail("train.routing.replay", "excludes force_balanced; keep one of the two");
+  }
+  if ((ways > 0 || routing.has_record()) && !run.model().has_moe()) {
+    fail("train.routing", "is set, but the model has no MoE layer");
+  }
+}
+
+std::string read_text(const std::string& file) {
+  std::ifstream in(file, std::ios::binary);
+  if (!in) return {};
+  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+}
+
+}  // namespace
+
+std::vector<configs::Check> run_config_checks(int ranks) {
+  return {[](const RunConfig& run, const configs::Fail& fail) { check_model(run.model(), fail); },
+          [ranks](const RunConfig& run, const configs::Fail& fail) {
+            check_parallel(run, ranks, fail);
+          },
+          check_data, check_device, check_routing};
+}
+
+RunConfigResult read_run_config(const std::string& file, const std::vector<std::string>& overrides,
+                                Communicator& world) {
+  // "1" + text, or "0" where the file cannot be read; the loader then says why on rank 0.
+  std::string message;
+  if (world.rank() == 0) {
+    message = std::ifstream(file).good() ? "1" + read_text(file) : "0";
+  }
+  world.broadcast_bytes(message, 0);
+  RunConfigResult result;
+  const auto checks = run_config_checks(world.size());
+  if (message.at(0) == '0') {
+    if (world.rank() == 0) result.config = configs::load_file(file, overrides, checks);
+  } else {
+    result.config = configs::load(message.substr(1), file, overrides, checks);
+    result.ok = result.config.errors.empty();
+  }
+  if (world.rank() == 0) {
+    for (const configs::ConfigError& error : result.config.errors) {
+      std::fprintf(stderr, "%s\n", error.to_string().c_str());
+    }
+  }
+  return result;
+}
+
+std::vector<std::string> run_config_warnings(const RunConfig& run) {
+  std::vector<std::string> warnings;
+  const configs::RouterConfig& router = run.model().moe().router();
+  if (run.model().has_moe() && router.top_k().k() == 1 &&
+      router.weights() == configs::RouterConfig::RENORMALIZED) {
+    warnings.emplace_back(
+        "model.moe.router: with top_k 1 a RENORMALIZED weight is always 1, so the router gets no "
+        "gradient from the loss; AS_IS is the sensible choice");
+  }
+  if (run.model().has_moe() && run.model().moe().balance_size() == 0) {
+    warnings.emplace_back("model.moe.balance is empty: nothing balances the experts' load");
+  }
+  return warnings;
+}
+
+}  // namespace witan

@@ -1,0 +1,72 @@
+#include "launch/runtime.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "core/base/cpu_isa.h"
+#include "core/base/error.h"
+#include "core/ops/gemm_kernel.h"
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+namespace witan {
+namespace {
+
+using configs::RuntimeConfig;
+
+void set_kernels(const RuntimeConfig& config) {
+  if (config.isa() != RuntimeConfig::ISA_AUTO) {
+    const auto isa = static_cast<CpuIsa>(static_cast<int>(config.isa()) - 1);
+    if (isa > best_cpu_isa()) {
+      throw_user_error("runtime.isa: ", name_of(isa), " was asked for; this CPU executes at most ",
+                       name_of(best_cpu_isa()));
+    }
+    force_cpu_isa(isa);
+  }
+  switch (config.gemm()) {
+    case RuntimeConfig::GEMM_OWN: ops::force_gemm_kernel(ops::GemmChoice::kOwn); break;
+    case RuntimeConfig::GEMM_ONEDNN: ops::force_gemm_kernel(ops::GemmChoice::kOneDnn); break;
+    default: ops::force_gemm_kernel(ops::GemmChoice::kAuto);
+  }
+}
+
+int cores_in_mask() {
+  cpu_set_t mask;
+  CPU_ZERO(&mask);
+  return sched_getaffinity(0, sizeof mask, &mask) == 0 ? std::max(1, CPU_COUNT(&mask)) : 1;
+}
+
+}  // namespace
+
+Runtime start_runtime(const RuntimeConfig& config, const MpiEnvironment& mpi) {
+  Runtime runtime;
+  set_kernels(config);
+  runtime.kernels = ops::describe_kernels();
+  runtime.dtype = config.precision() == RuntimeConfig::FLOAT64 ? DType::kFloat64 : DType::kFloat32;
+#ifdef _OPENMP
+  const int cores = cores_in_mask();
+  if (config.threads() > 0) {
+    runtime.threads = static_cast<int>(config.threads());
+  } else if (std::getenv("OMP_NUM_THREADS") != nullptr) {
+    runtime.threads = omp_get_max_threads();
+  } else {
+    // Ranks that are bound have a mask of their own; ranks that are not share one.
+    const bool shared_mask = cores >= mpi.local_size();
+    runtime.threads = shared_mask ? std::max(1, cores / mpi.local_size()) : cores;
+  }
+  omp_set_num_threads(runtime.threads);
+  if (runtime.threads > cores) {
+    runtime.warnings.push_back(
+        detail::concat("this rank runs ", runtime.threads, " threads but may use ", cores,
+                       " cores: start mpirun with --bind-to none, or set runtime.threads"));
+  }
+#else
+  (void)mpi;
+#endif
+  return runtime;
+}
+
+}  // namespace witan
