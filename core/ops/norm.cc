@@ -6,6 +6,7 @@
 #include "core/ops/cpu/row_blocks.h"
 #include "core/ops/cpu/scratch.h"
 #include "core/ops/dispatch.h"
+#include "core/ops/norm_cuda.h"
 #include "core/ops/parallel.h"
 
 namespace witan::ops {
@@ -40,7 +41,7 @@ void rmsnorm(const Context& ctx, const TensorView& x, const TensorView& w, doubl
   check_rows(ctx, "rmsnorm", x, w);
   check_operand(ctx, "rmsnorm", "y", y, x.dtype, x.shape);
   check_operand(ctx, "rmsnorm", "rstd", rstd, x.dtype, {x.rows()});
-  require_cpu(ctx, "rmsnorm");
+  if (ctx.device.is_cuda()) return cuda::rmsnorm(ctx, x, w, eps, y, rstd);
   const std::int64_t d = x.cols();
   dispatch_float(x.dtype, "rmsnorm", [&](auto type) {
     using T = decltype(type);
@@ -64,7 +65,9 @@ void rmsnorm_backward(const Context& ctx, const TensorView& dy, const TensorView
   check_operand(ctx, op, "rstd", rstd, x.dtype, {x.rows()});
   check_operand(ctx, op, "dx", dx, x.dtype, x.shape);
   check_operand(ctx, op, "dw", dw, x.dtype, w.shape);
-  require_cpu(ctx, op);
+  if (ctx.device.is_cuda()) {
+    return cuda::rmsnorm_backward(ctx, dy, x, w, rstd, dx, accumulate_dx, dw);
+  }
   const std::int64_t d = x.cols();
   const cpu::RowBlocks blocks(x.rows());
   dispatch_float(x.dtype, op, [&](auto type) {

@@ -4,6 +4,7 @@
 #include "core/ops/dispatch.h"
 #include "core/ops/index_check.h"
 #include "core/ops/parallel.h"
+#include "core/ops/permute_cuda.h"
 
 namespace witan::ops {
 namespace {
@@ -19,7 +20,7 @@ void permute(const Context& ctx, const TensorView& x, const TensorView& index,
   check_operand(ctx, "permute", "x", x, x.dtype, x.shape);
   check_operand(ctx, "permute", "y", y, x.dtype, {y.rows(), x.cols()});
   check_operand(ctx, "permute", "index", index, DType::kInt32, {y.rows()});
-  require_cpu(ctx, "permute");
+  if (ctx.device.is_cuda()) return cuda::permute(ctx, x, index, y);
   check_indices("permute", "index", index, 0, x.rows());
   const std::int64_t d = x.cols();
   dispatch_float(x.dtype, "permute", [&](auto type) {
@@ -40,7 +41,7 @@ void permute_backward(const Context& ctx, const TensorView& dy, const TensorView
   check_operand(ctx, op, "dy", dy, dy.dtype, dy.shape);
   check_operand(ctx, op, "dx", dx, dy.dtype, dy.shape);
   check_operand(ctx, op, "index", index, DType::kInt32, {dy.rows()});
-  require_cpu(ctx, op);
+  if (ctx.device.is_cuda()) return cuda::permute_backward(ctx, dy, index, dx);
   check_indices(op, "index", index, 0, dx.rows());
   const std::int64_t d = dy.cols();
   dispatch_float(dy.dtype, op, [&](auto type) {
@@ -65,7 +66,7 @@ void unpermute_sum(const Context& ctx, const TensorView& x, const TensorView& sl
               slots.shape.to_string());
   const std::int64_t k = slots.cols();
   check_operand(ctx, op, "slots", slots, DType::kInt32, {y.rows(), k});
-  require_cpu(ctx, op);
+  if (ctx.device.is_cuda()) return cuda::unpermute_sum(ctx, x, slots, y, accumulate);
   check_indices(op, "slots", slots, 0, x.rows());
   const std::int64_t d = x.cols();
   dispatch_float(x.dtype, op, [&](auto type) {

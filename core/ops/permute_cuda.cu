@@ -47,9 +47,9 @@ __global__ void unpermute_sum_kernel(const T* x, const std::int32_t* slots, std:
   for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
        i < tokens * d; i += stride) {
     const std::int32_t* token_slots = slots + i / d * k;
-    T sum = accumulate ? y[i] : T(0);
+    T sum = 0;
     for (std::int64_t j = 0; j < k; ++j) sum += x[token_slots[j] * d + i % d];
-    y[i] = sum;
+    y[i] = accumulate ? sum + y[i] : sum;  // the CPU's order: the same bits
   }
 }
 
