@@ -18,13 +18,13 @@ Counters counters[2];
 }  // namespace
 
 void* device_allocate(Device device, std::size_t bytes) {
-  const std::size_t padded = (bytes + kTensorAlignment - 1) / kTensorAlignment * kTensorAlignment;
   void* data = nullptr;
   if (device.is_cpu()) {
+    const std::size_t padded = (bytes + kTensorAlignment - 1) / kTensorAlignment * kTensorAlignment;
     data = std::aligned_alloc(kTensorAlignment, padded == 0 ? kTensorAlignment : padded);
     WITAN_CHECK(data != nullptr, "out of memory: ", bytes, " bytes asked for on the CPU");
   } else {
-    data = cuda_allocate(device, padded);
+    data = cuda_allocate(device, bytes);
   }
   Counters& c = counters[static_cast<int>(device.type)];
   ++c.allocations;

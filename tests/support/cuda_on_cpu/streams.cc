@@ -1,0 +1,201 @@
+#include "tests/support/cuda_on_cpu/streams.h"
+
+#include <algorithm>
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include "tests/support/cuda_on_cpu/block.h"
+#include "tests/support/cuda_on_cpu/control.h"
+#include "tests/support/cuda_on_cpu/cuda_runtime.h"
+#include "tests/support/cuda_on_cpu/fault.h"
+#include "tests/support/cuda_on_cpu/memory.h"
+#include "tests/support/cuda_on_cpu/random_order.h"
+
+namespace {
+
+using namespace witan::cuda_on_cpu;
+
+// How often an event was recorded, and up to which of those records the streams have come.
+struct EventState {
+  std::uint64_t recorded = 0;
+  std::uint64_t reached = 0;
+};
+
+struct Task {
+  std::function<void()> run;
+  std::shared_ptr<EventState> awaited;  // null: nothing to wait for
+  std::uint64_t awaited_record = 0;
+
+  bool ready() const { return awaited == nullptr || awaited->reached >= awaited_record; }
+};
+
+}  // namespace
+
+struct CUstream_st {
+  std::deque<Task> tasks;
+};
+struct CUevent_st {
+  std::shared_ptr<EventState> state = std::make_shared<EventState>();
+};
+
+namespace {
+
+CUstream_st default_stream;
+std::vector<CUstream_st*> streams{&default_stream};
+RandomOrder order(1);
+int device_count = 1;
+std::uint64_t launches = 0;
+
+CUstream_st& stream_of(cudaStream_t stream) { return stream == nullptr ? default_stream : *stream; }
+
+// Runs the head of a randomly chosen stream, until `done`.
+template <class Done>
+void run_until(Done done) {
+  std::vector<CUstream_st*> runnable;
+  while (!done()) {
+    runnable.clear();
+    for (CUstream_st* stream : streams) {
+      if (!stream->tasks.empty() && stream->tasks.front().ready()) runnable.push_back(stream);
+    }
+    // A wait is only ever enqueued behind its record, so some head can always run.
+    CUstream_st& stream = *runnable[order.below(runnable.size())];
+    const Task task = std::move(stream.tasks.front());
+    stream.tasks.pop_front();
+    task.run();
+  }
+}
+
+void run_stream(CUstream_st& stream) {
+  run_until([&] { return stream.tasks.empty(); });
+}
+
+cudaError_t refuse_launch(const std::string& why) {
+  report_fault(cudaErrorInvalidConfiguration, "launch refused: " + why);
+  return cudaErrorInvalidConfiguration;
+}
+
+}  // namespace
+
+namespace witan::cuda_on_cpu {
+
+void set_seed(std::uint64_t seed) { order = RandomOrder(seed); }
+void set_device_count(int count) { device_count = count; }
+
+void run_everything() {
+  run_until([] {
+    return std::all_of(streams.begin(), streams.end(),
+                       [](const CUstream_st* stream) { return stream->tasks.empty(); });
+  });
+}
+
+cudaError_t enqueue_kernel(const LaunchShape& shape, cudaStream_t stream,
+                           std::function<void()> thread_body) {
+  if (fault_status() != cudaSuccess) return fault_status();
+  const auto& [grid, block, shared_bytes] = shape;
+  const std::uint64_t threads = std::uint64_t{block.x} * block.y * block.z;
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0 || threads == 0)
+    return refuse_launch("it is empty");
+  if (grid.x > 2147483647u || grid.y > 65535 || grid.z > 65535) return refuse_launch("large grid");
+  if (threads > 1024 || block.z > 64) return refuse_launch("more than 1024 threads in a block");
+  if (shared_bytes > kSharedBytes) return refuse_launch("more than 48 KiB of shared memory");
+  const std::string name = "kernel launch " + std::to_string(++launches);
+  stream_of(stream).tasks.push_back({[shape, body = std::move(thread_body), name] {
+                                       if (fault_status() != cudaSuccess)
+                                         return;  // a device with an error runs nothing more
+                                       const DeviceMemoryOpen opened;
+                                       run_grid(shape, body, order, name);
+                                       check_red_zones(name);
+                                     },
+                                     nullptr, 0});
+  return cudaSuccess;
+}
+
+}  // namespace witan::cuda_on_cpu
+
+cudaError_t cudaGetDeviceCount(int* count) {
+  *count = device_count;
+  return device_count == 0 ? cudaErrorInsufficientDriver : fault_status();
+}
+
+cudaError_t cudaSetDevice(int device) {
+  return device >= 0 && device < device_count ? fault_status() : cudaErrorInvalidDevice;
+}
+
+// As for pageable host memory: a host source is read at once, a copy to the host waits for it.
+cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind,
+                            cudaStream_t handle) {
+  if (fault_status() != cudaSuccess) return fault_status();
+  for (const void* side : {static_cast<const void*>(to), from}) {
+    if (is_device_address(side) && !is_allocated(side, bytes)) {
+      report_fault(cudaErrorInvalidValue,
+                   "a copy of " + std::to_string(bytes) + " bytes leaves its allocation");
+      return cudaErrorInvalidValue;
+    }
+  }
+  CUstream_st& stream = stream_of(handle);
+  const auto enqueue_copy = [&](auto source) {
+    stream.tasks.push_back({[to, source, bytes] {
+                              const DeviceMemoryOpen opened;
+                              std::memcpy(to, &source[0], bytes);
+                            },
+                            nullptr, 0});
+  };
+  const char* bytes_from = static_cast<const char*>(from);
+  if (is_device_address(from)) {
+    enqueue_copy(bytes_from);
+  } else {
+    enqueue_copy(std::vector<char>(bytes_from, bytes_from + bytes));
+  }
+  if (!is_device_address(to)) run_stream(stream);
+  return fault_status();
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  if (fault_status() != cudaSuccess) return fault_status();
+  *stream = new CUstream_st;
+  streams.push_back(*stream);
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  run_stream(*stream);
+  std::erase(streams, stream);
+  delete stream;
+  return fault_status();
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  run_stream(stream_of(stream));
+  return fault_status();
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  stream_of(stream).tasks.push_back({[] {}, event->state, event->state->recorded});
+  return fault_status();
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  if (fault_status() != cudaSuccess) return fault_status();
+  *event = new CUevent_st;
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  delete event;  // work in flight shares its state
+  return fault_status();
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  const std::uint64_t record = ++event->state->recorded;
+  stream_of(stream).tasks.push_back(
+      {[state = event->state, record] { state->reached = std::max(state->reached, record); },
+       nullptr, 0});
+  return fault_status();
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  const std::uint64_t record = event->state->recorded;
+  run_until([&] { return event->state->reached >= record; });
+  return fault_status();
+}
