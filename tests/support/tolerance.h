@@ -29,4 +29,17 @@ constexpr double kElementwiseTolerance = kEpsilon<T>;
 // Sums that accumulate in double whatever T is: only their result is rounded to double.
 constexpr double kDoubleSumTolerance = 1e-12;
 
+// float64 kernels of two CPU levels: the same formula with sums in another order and with or
+// without fused multiply-add; rows are at most a few thousand long.
+constexpr double kFloat64LevelTolerance = 1e-12;
+
+// float32 kernels against float64, relative to the largest element of the tensor.
+// A handful of operations per element (activation, rotation): a few rounding steps.
+constexpr double kFloat32ElementTolerance = 1e-6;
+// Rows that are summed or exponentiated on the way (norms, softmax, cross-entropy, router).
+constexpr double kFloat32RowTolerance = 4e-6;
+// Attention: scores, an exponential of them (an error in a score of 10 is multiplied by 10) and
+// sums over keys, forward and backward.
+constexpr double kFloat32AttentionTolerance = 1e-5;
+
 }  // namespace witan::test

@@ -1,0 +1,110 @@
+#include "core/ops/permute.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/support/op_case.h"
+
+namespace witan {
+namespace {
+
+using test::Values;
+
+// A dispatch in small: every token's row is copied to top_k slots in a shuffled order.
+struct PermuteCase {
+  std::int64_t tokens;
+  std::int64_t top_k;
+  std::int64_t d;
+
+  std::int64_t slots = tokens * top_k;
+  Values x = test::random_normal(tokens * d, 1);
+  Values rows = test::random_normal(slots * d, 2);
+  Values y_before = test::random_normal(tokens * d, 3);
+  std::vector<std::int32_t> choice_of_slot = shuffled();
+
+  std::vector<std::int32_t> shuffled() const {
+    std::vector<std::int32_t> order;
+    const auto size = static_cast<std::uint64_t>(slots);
+    for (std::uint64_t i = 0; i < size; ++i) {
+      order.push_back(static_cast<std::int32_t>(Permutation(7, "slots", 0, size)(i)));
+    }
+    return order;
+  }
+
+  test::Outputs run(DType dtype) const {
+    std::vector<std::int32_t> token_of_slot;
+    std::vector<std::int32_t> slot_of_choice(choice_of_slot.size());
+    for (std::size_t slot = 0; slot < choice_of_slot.size(); ++slot) {
+      token_of_slot.push_back(static_cast<std::int32_t>(choice_of_slot[slot] / top_k));
+      slot_of_choice[static_cast<std::size_t>(choice_of_slot[slot])] =
+          static_cast<std::int32_t>(slot);
+    }
+    const Tensor sent = test::unwritten({slots, d}, dtype);
+    ops::permute({}, test::tensor_of(x, {tokens, d}, dtype),
+                 test::tensor_of(token_of_slot, {slots}), sent);
+    const Tensor scattered = test::unwritten({slots, d}, dtype);
+    ops::permute_backward({}, test::tensor_of(rows, {slots, d}, dtype),
+                          test::tensor_of(choice_of_slot, {slots}), scattered);
+    const Tensor y = test::unwritten({tokens, d}, dtype);
+    const Tensor added = test::tensor_of(y_before, {tokens, d}, dtype);
+    const Tensor from = test::tensor_of(rows, {slots, d}, dtype);
+    const Tensor of_choice = test::tensor_of(slot_of_choice, {tokens, top_k});
+    ops::unpermute_sum({}, from, of_choice, y);
+    ops::unpermute_sum({}, from, of_choice, added, true);
+    return {{"sent", test::values_of(sent)},
+            {"scattered", test::values_of(scattered)},
+            {"y", test::values_of(y)},
+            {"y added", test::values_of(added)}};
+  }
+};
+
+const PermuteCase kCases[] = {{0, 2, 5}, {1, 1, 1}, {5, 2, 3}, {33, 3, 40}, {700, 2, 67}};
+
+TEST(Permute, MatchesALoopOverSlots) {
+  for (const PermuteCase& c : kCases) {
+    const auto d = static_cast<std::size_t>(c.d);
+    const test::Outputs found = c.run(DType::kFloat64);
+    Values y(c.x.size(), 0.0);
+    for (std::size_t slot = 0; slot < c.choice_of_slot.size(); ++slot) {
+      const auto choice = static_cast<std::size_t>(c.choice_of_slot[slot]);
+      const std::size_t token = choice / static_cast<std::size_t>(c.top_k);
+      for (std::size_t i = 0; i < d; ++i) {
+        ASSERT_EQ(found[0].values[slot * d + i], c.x[token * d + i]);
+        ASSERT_EQ(found[1].values[choice * d + i], c.rows[slot * d + i]);
+        y[token * d + i] += c.rows[slot * d + i];
+      }
+    }
+    for (std::size_t i = 0; i < y.size(); ++i) {
+      EXPECT_NEAR(found[2].values[i], y[i], 1e-12);
+      EXPECT_NEAR(found[3].values[i], y[i] + c.y_before[i], 1e-12);
+    }
+  }
+}
+
+TEST(Permute, EveryLevelMatchesFloat64) {
+  for (const PermuteCase& c : kCases) {
+    test::check_op([&](DType dtype) { return c.run(dtype); }, test::kFloat32ElementTolerance);
+  }
+}
+
+// The order of the sum is part of the contract: choices ascending.
+TEST(Permute, SumsChoicesInOrder) {
+  const Tensor x = test::tensor_of(Values{1e8, 1.0, -1e8}, {3, 1}, DType::kFloat32);
+  const Tensor y = test::unwritten({2, 1}, DType::kFloat32);
+  ops::unpermute_sum({}, x, test::tensor_of(std::vector<std::int32_t>{0, 1, 2, 0, 2, 1}, {2, 3}),
+                     y);
+  EXPECT_EQ(test::values_of(y), (Values{0.0, 1.0}));
+}
+
+TEST(Permute, RefusesAnIndexOutOfRange) {
+  const Tensor x({3, 2}, DType::kFloat32);
+  const Tensor y({2, 2}, DType::kFloat32);
+  for (std::int32_t wrong : {3, -1}) {
+    const Tensor index = test::tensor_of(std::vector<std::int32_t>{0, wrong}, {2});
+    EXPECT_THROW(ops::permute({}, x, index, y), Error);
+    EXPECT_THROW(ops::permute_backward({}, y, index, y), Error);
+    EXPECT_THROW(ops::unpermute_sum({}, x, index.view().reshape({2, 1}), y), Error);
+  }
+}
+
+}  // namespace
+}  // namespace witan
