@@ -65,7 +65,7 @@ class Communicator {
   // In place; every rank gets the same bits.
   virtual Request all_reduce(const TensorView& data, ReduceOp op) = 0;
   // Rank r keeps elements [r n, (r + 1) n) of the sum in `to` [n]; `from` [size n]. to may be that
-  // part of from.
+  // part of from. The sum is taken in the order of the ranks.
   virtual Request reduce_scatter_sum(const TensorView& from, const TensorView& to) = 0;
   // `from` [n] of every rank into `to` [size n]; from may be this rank's part of to.
   virtual Request all_gather(const TensorView& from, const TensorView& to) = 0;

@@ -10,8 +10,8 @@
 #include <thread>
 #include <utility>
 
-#include "core/tensor/arena.h"
 #include "parallel/collective_checks.h"
+#include "parallel/sum_parts.h"
 
 namespace witan {
 namespace {
@@ -72,56 +72,49 @@ void check_mpi(int code, std::string_view call) {
   WITAN_CHECK(code == MPI_SUCCESS, call, " failed: ", text);
 }
 
-// One operation in flight. The count arrays and the scratch memory belong to it, since MPI reads
-// them until it has finished, and keep their capacity for the next one.
+// One operation in flight. The count arrays belong to it, since MPI reads them until it has
+// finished, and keep their capacity for the next one.
 class MpiCommunicator::Pending final : public Request::Impl {
  public:
-  explicit Pending(MpiCommunicator& owner) : owner_(owner), scratch_(Device{}, "reduce-scatter") {}
+  explicit Pending(MpiCommunicator& owner) : owner_(owner) {}
 
   void wait() override {
     owner_.poll(*this);
-    if (copy_to.data != nullptr && copy_to.bytes() > 0)
-      std::memcpy(copy_to.data, copy_from, copy_to.bytes());
-    scratch_.reset();
+    if (scratch == nullptr) return;
+    sum_parts(own_part, arrived, owner_.rank_, owner_.size_, sum);
+    owner_.scratch_.give_back(*std::exchange(scratch, nullptr));
   }
   void release() noexcept override { owner_.idle_.push_back(this); }
 
   void start(const char* op, std::int64_t number) {
     operation = op;
     sequence = number;
-    copy_to = {};
     send_counts.clear();
     recv_counts.clear();
   }
   // Counts and where each rank's rows begin.
   void set_counts(std::span<const std::int64_t> counts, std::vector<int>& out,
-                  std::vector<int>& displacements) const {
+                  std::vector<int>& begins) const {
     out.clear();
-    displacements.clear();
+    begins.clear();
     std::int64_t begin = 0;
     for (const std::int64_t count : counts) {
-      displacements.push_back(mpi_count(begin, operation));
+      begins.push_back(mpi_count(begin, operation));
       out.push_back(mpi_count(count, operation));
       begin += count;
     }
-  }
-  // Memory for a result that goes to `to` once the operation has finished.
-  void* deliver_to(const TensorView& to) {
-    copy_to = to;
-    copy_from = scratch_.allocate(to.shape, to.dtype, operation).data;
-    return copy_from;
   }
 
   MPI_Request request = MPI_REQUEST_NULL;
   const char* operation = "";
   std::int64_t sequence = 0;
   std::vector<int> send_counts, send_begins, recv_counts, recv_begins;
+  // reduce_scatter_sum only: what wait() adds up.
+  Arena* scratch = nullptr;
+  TensorView own_part, arrived, sum;
 
  private:
   MpiCommunicator& owner_;
-  Arena scratch_;
-  TensorView copy_to;
-  void* copy_from = nullptr;
 };
 
 MpiCommunicator::MpiCommunicator(MPI_Comm comm, std::string name, double watchdog_seconds)
@@ -225,19 +218,30 @@ Request MpiCommunicator::all_reduce(const TensorView& data, ReduceOp reduce) {
   return Request(&op);
 }
 
+// Every rank gets the others' parts and adds them up itself: each element crosses the network once
+// and is summed in the order of the ranks, whatever the MPI library.
 Request MpiCommunicator::reduce_scatter_sum(const TensorView& from, const TensorView& to) {
   check_parts(*this, "reduce_scatter_sum", from, to);
-  const int count = mpi_count(to.size(), "elements of reduce_scatter_sum");
+  const std::int64_t part = to.size();
+  const MPI_Datatype row = row_type(to.dtype, part);
   Pending& op = begin("reduce_scatter_sum");
-  op.send_counts.push_back(count);
-  // MPI wants buffers apart; the caller's may overlap.
-  const auto* begin_of_from = static_cast<const std::byte*>(from.data);
-  const auto* begin_of_to = static_cast<const std::byte*>(to.data);
-  const bool inside = begin_of_to >= begin_of_from && begin_of_to < begin_of_from + from.bytes();
-  void* result = inside ? op.deliver_to(to) : to.data;
-  check_mpi(MPI_Ireduce_scatter_block(from.data, result, count, mpi_type(to.dtype), MPI_SUM, comm_,
-                                      &op.request),
-            "MPI_Ireduce_scatter_block");
+  op.scratch = &scratch_.take(static_cast<std::size_t>(from.bytes() - to.bytes()));
+  op.arrived = op.scratch->allocate({size_ - 1, part}, to.dtype, op.operation);
+  op.own_part = from.reshape({size_, part}).slice_rows(rank_, 1);
+  op.sum = to;
+  op.send_begins.clear();
+  op.recv_begins.clear();
+  for (int peer = 0; peer < size_; ++peer) {
+    const int count = peer == rank_ ? 0 : 1;
+    op.send_counts.push_back(count);
+    op.recv_counts.push_back(count);
+    op.send_begins.push_back(peer);
+    op.recv_begins.push_back(peer <= rank_ ? peer : peer - 1);
+  }
+  check_mpi(
+      MPI_Ialltoallv(from.data, op.send_counts.data(), op.send_begins.data(), row, op.arrived.data,
+                     op.recv_counts.data(), op.recv_begins.data(), row, comm_, &op.request),
+      "MPI_Ialltoallv");
   return Request(&op);
 }
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "parallel/communicator.h"
+#include "parallel/scratch_pool.h"
 #include "parallel/watchdog.h"
 
 namespace witan {
@@ -67,6 +68,7 @@ class MpiCommunicator final : public Communicator {
     MPI_Datatype type;
   };
   std::vector<RowType> row_types_;
+  ScratchPool scratch_{"reduce-scatter"};
 };
 
 }  // namespace witan

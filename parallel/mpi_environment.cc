@@ -4,6 +4,7 @@
 
 #include <cstdlib>
 #include <exception>
+#include <string>
 
 #include "parallel/mpi_communicator.h"
 
@@ -19,6 +20,14 @@ bool mpi_is_running() {
 }
 
 }  // namespace
+
+std::string mpi_library_version() {
+  char text[MPI_MAX_LIBRARY_VERSION_STRING] = "";
+  int length = 0;
+  check_mpi(MPI_Get_library_version(text, &length), "MPI_Get_library_version");
+  const std::string version(text);
+  return version.substr(0, version.find(','));
+}
 
 MpiEnvironment::MpiEnvironment(int* argc, char*** argv) : owns_mpi_(!mpi_is_running()) {
   int provided = MPI_THREAD_SINGLE;

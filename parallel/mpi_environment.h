@@ -5,10 +5,14 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "parallel/communicator.h"
 
 namespace witan {
+
+// "Open MPI v4.1.4, ...", also before MPI starts.
+std::string mpi_library_version();
 
 class MpiEnvironment {
  public:

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/base/error.h"
+#include "core/tensor/allocator.h"
 #include "parallel/communicator.h"
 #include "parallel/mpi_environment.h"
 
@@ -242,19 +243,60 @@ TYPED_TEST(CollectiveTest, SeveralInFlightWaitedOutOfOrder) {
   }
 }
 
+// Value of element i on a rank: sums of these depend on the order of the additions.
+float rough(int rank, std::size_t i) {
+  return 1.0F / static_cast<float>(i + 3) +
+         1e4F / static_cast<float>((rank + 1) * 7 + static_cast<int>(i % 11));
+}
+
 TEST(CommunicatorTest, AllReduceGivesEveryRankTheSameBits) {
   const auto group = mpi().world(kWatchdogSeconds);
   for (const std::int64_t n : {3, 1000, 300000}) {
     std::vector<float> data(static_cast<std::size_t>(n));
-    for (std::size_t i = 0; i < data.size(); ++i) {
-      data[i] = 1.0F / static_cast<float>(i + 3) +
-                1e4F / static_cast<float>((group->rank() + 1) * 7 + static_cast<int>(i % 11));
-    }
+    for (std::size_t i = 0; i < data.size(); ++i) data[i] = rough(group->rank(), i);
     group->all_reduce(view_of(data.data(), {n}), ReduceOp::kSum).wait();
     std::vector<float> all(data.size() * static_cast<std::size_t>(group->size()));
     group->all_gather(view_of(data.data(), {n}), view_of(all.data(), {n * group->size()})).wait();
     for (std::size_t i = 0; i < all.size(); ++i) ASSERT_EQ(all[i], data[i % data.size()]);
   }
+}
+
+TEST(CommunicatorTest, ReduceScatterSumsInOrderOfTheRanks) {
+  const auto group = mpi().world(kWatchdogSeconds);
+  const int size = group->size();
+  for (const std::int64_t n : {1, 4096, 10001}) {
+    std::vector<float> from(static_cast<std::size_t>(n * size)), to(static_cast<std::size_t>(n));
+    for (std::size_t i = 0; i < from.size(); ++i) from[i] = rough(group->rank(), i);
+    group->reduce_scatter_sum(view_of(from.data(), {n * size}), view_of(to.data(), {n})).wait();
+    for (std::size_t i = 0; i < to.size(); ++i) {
+      const std::size_t element = i + static_cast<std::size_t>(n * group->rank());
+      float expected = rough(0, element);
+      for (int rank = 1; rank < size; ++rank) expected += rough(rank, element);
+      ASSERT_EQ(to[i], expected) << "element " << i << " of " << n;
+      ASSERT_EQ(from[element], rough(group->rank(), element)) << "the input changed";
+    }
+  }
+}
+
+TEST(CommunicatorTest, RepeatedOperationsAllocateNothing) {
+  const auto group = mpi().world(kWatchdogSeconds);
+  const int size = group->size();
+  const std::int64_t small = 1000;
+  const std::int64_t large = 1000000;
+  std::vector<double> a(static_cast<std::size_t>(size * small)), b(small);
+  std::vector<double> c(static_cast<std::size_t>(size * large)), d(large);
+  const auto step = [&] {
+    Request first =
+        group->reduce_scatter_sum(view_of(a.data(), {size * small}), view_of(b.data(), {small}));
+    Request second =
+        group->reduce_scatter_sum(view_of(c.data(), {size * large}), view_of(d.data(), {large}));
+    first.wait();
+    second.wait();
+  };
+  step();
+  const std::int64_t before = allocation_stats(DeviceType::kCpu).allocations;
+  for (int i = 0; i < 5; ++i) step();
+  EXPECT_EQ(allocation_stats(DeviceType::kCpu).allocations, before);
 }
 
 TEST(CommunicatorTest, BytesOfAnyLength) {

@@ -237,7 +237,7 @@ TEST(EpTokenExchangeTest, OrderOfRowsInsideAnExpert) {
 TEST(EpTokenExchangeTest, NoAllocationOnceTheLargestStepWasSeen) {
   const Mesh mesh(mpi(), mpi().size(), kWatchdogSeconds);
   const auto exchange = make_token_exchange(mesh.expert());
-  const std::int64_t d = 4096;
+  const std::int64_t d = 512;
   const Scenario scenario = scenarios(exchange->ranks())[6];
   Arena arena;
   run_layer<float>(*exchange, scenario, 0, 200, d, arena);

@@ -9,6 +9,7 @@
 
 #include "core/base/error.h"
 #include "parallel/mpi_environment.h"
+#include "parallel/watchdog.h"
 
 namespace witan {
 namespace {
@@ -25,7 +26,7 @@ void step(Communicator& world) {
 
 void go_wrong(const std::string& how) {
   if (how == "sleep") std::this_thread::sleep_for(std::chrono::minutes(10));
-  if (how == "kill") std::raise(SIGKILL);
+  if (how == "kill" || how == "kill, SIGTERM is handled") std::raise(SIGKILL);
   if (how == "throw") throw Error("this rank cannot go on");
 }
 
@@ -42,6 +43,9 @@ int run(const MpiEnvironment& mpi, const std::string& how, double watchdog_secon
 
 int main(int argc, char** argv) {
   const witan::MpiEnvironment mpi(&argc, &argv);
+  // As a trainer does that finishes its step when it is asked to stop.
+  if (std::string(argv[1]) == "kill, SIGTERM is handled")
+    std::signal(SIGTERM, [](int) { witan::shorten_waits(1.0); });
   try {
     return witan::run(mpi, argv[1], std::stod(argv[2]));
   } catch (const std::exception& error) {
