@@ -11,6 +11,18 @@ namespace {
 // From so many queries on, packing the keys of a cache pays.
 constexpr std::int64_t kFewQueries = 8;
 
+// f(index) for every head, or group of heads, of every sequence; on this thread alone if the whole
+// op is too small to share out.
+template <class F>
+void for_each_head(std::int64_t count, std::int64_t products, const F& f) {
+  constexpr std::int64_t kFewProducts = 1 << 18;
+  if (products < kFewProducts) {
+    for (std::int64_t index = 0; index < count; ++index) f(index);
+  } else {
+    parallel_for_dynamic(count, f);
+  }
+}
+
 std::int64_t qkv_width(const AttentionShape& shape) {
   return (shape.heads + 2 * shape.kv_heads) * shape.head_dim;
 }
@@ -54,7 +66,8 @@ void forward_cpu(const AttentionShape& shape, const T* qkv, const std::int32_t* 
   const std::int64_t width = qkv_width(shape);
   const std::int64_t d = shape.head_dim;
   const std::int64_t group = shape.heads / shape.kv_heads;
-  parallel_for_dynamic(shape.batch * shape.heads, [&](std::int64_t index) {
+  const std::int64_t products = shape.batch * shape.heads * shape.seq_len * shape.seq_len * d;
+  for_each_head(shape.batch * shape.heads, products, [&](std::int64_t index) {
     const std::int64_t token = index / shape.heads * shape.seq_len;
     const std::int64_t h = index % shape.heads;
     const T* row = qkv + token * width;
@@ -81,7 +94,8 @@ void backward_cpu(const AttentionShape& shape, const T* dout, const T* qkv,
   const std::int64_t width = qkv_width(shape);
   const std::int64_t d = shape.head_dim;
   const std::int64_t group = shape.heads / shape.kv_heads;
-  parallel_for_dynamic(shape.batch * shape.kv_heads, [&](std::int64_t index) {
+  const std::int64_t products = shape.batch * shape.heads * shape.seq_len * shape.seq_len * d;
+  for_each_head(shape.batch * shape.kv_heads, products, [&](std::int64_t index) {
     const std::int64_t token = index / shape.kv_heads * shape.seq_len;
     const std::int64_t kv = index % shape.kv_heads;
     const std::int64_t h = kv * group;
@@ -113,7 +127,8 @@ void cached_cpu(const AttentionShape& shape, const T* q, const T* k_cache, const
                 std::int64_t capacity, const std::int32_t* lengths, T* out) {
   const std::int64_t d = shape.head_dim;
   const std::int64_t group = shape.heads / shape.kv_heads;
-  parallel_for_dynamic(shape.batch * shape.heads, [&](std::int64_t index) {
+  const std::int64_t products = shape.batch * shape.heads * shape.seq_len * capacity * d;
+  for_each_head(shape.batch * shape.heads, products, [&](std::int64_t index) {
     const std::int64_t b = index / shape.heads;
     const std::int64_t h = index % shape.heads;
     const std::int64_t query = (b * shape.seq_len * shape.heads + h) * d;
