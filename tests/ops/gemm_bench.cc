@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <string_view>
 #include <vector>
 
 #include "core/base/cpu_isa.h"
@@ -68,7 +69,53 @@ void print(const char* name, std::int64_t m, std::int64_t n, std::int64_t k, con
   std::fflush(stdout);
 }
 
-// A small random matrix product in cache: as near to the FMA peak as the own kernel gets.
+// Independent multiply-adds on registers alone, on every thread; 2 flop each.
+template <class Vector, int kBytes>
+__attribute__((always_inline)) inline double fma_chain(std::int64_t count) {
+  constexpr int kChains = 12;
+  Vector sums[kChains] = {};
+  Vector a = Vector{} + 0.999F;
+  Vector b = Vector{} + 1e-3F;
+  for (std::int64_t i = 0; i < count; ++i) {
+    __asm__ volatile("" : "+v"(a), "+v"(b));
+    for (int c = 0; c < kChains; ++c) sums[c] = sums[c] * a + b;
+  }
+  for (int c = 1; c < kChains; ++c) sums[0] += sums[c];
+  __asm__ volatile("" : : "v"(sums[0]));
+  return 2.0 * kChains * (kBytes / 4) * static_cast<double>(count);
+}
+typedef float Vector16 __attribute__((vector_size(16)));
+typedef float Vector32 __attribute__((vector_size(32)));
+typedef float Vector64 __attribute__((vector_size(64)));
+double fma_baseline(std::int64_t n) { return fma_chain<Vector16, 16>(n); }
+__attribute__((target("arch=x86-64-v3"))) double fma_avx2(std::int64_t n) {
+  return fma_chain<Vector32, 32>(n);
+}
+__attribute__((target("arch=x86-64-v4"))) double fma_avx512(std::int64_t n) {
+  return fma_chain<Vector64, 64>(n);
+}
+
+// GFLOP/s.
+double fma_peak() {
+  double best = 0.0;
+  for (int round = 0; round < 20; ++round) {
+    constexpr std::int64_t kCount = 200'000;
+    const int threads = ops::available_threads();
+    std::vector<double> flop(static_cast<std::size_t>(threads));
+    const auto start = Clock::now();
+    ops::parallel_for(threads, [&](std::int64_t thread) {
+      flop[static_cast<std::size_t>(thread)] = cpu_isa() == CpuIsa::kAvx512 ? fma_avx512(kCount)
+                                               : cpu_isa() == CpuIsa::kAvx2 ? fma_avx2(kCount)
+                                                                            : fma_baseline(kCount);
+    });
+    const double seconds = seconds_since(start);
+    double total = 0.0;
+    for (double f : flop) total += f;
+    best = std::max(best, total / seconds / 1e9);
+  }
+  return best;
+}
+
 void dense(GemmLayout layout, std::int64_t m, std::int64_t n, std::int64_t k) {
   const Tensor a = Tensor::zeros({m * k}, DType::kFloat32);
   const Tensor b = Tensor::zeros({k * n}, DType::kFloat32);
@@ -147,12 +194,17 @@ void all_shapes() {
 
 int main(int argc, char** argv) {
   if (argc > 1) witan::seconds_per_measurement = std::atof(argv[1]);
-  std::printf("%s, %d threads\n", witan::ops::describe_kernels().c_str(),
-              witan::ops::available_threads());
-  if (argc > 4) {
+  if (argc > 2) {
+    for (auto isa : {witan::CpuIsa::kBaseline, witan::CpuIsa::kAvx2, witan::CpuIsa::kAvx512}) {
+      if (std::string_view(argv[2]) == name_of(isa)) witan::force_cpu_isa(isa);
+    }
+  }
+  std::printf("%s, %d threads, FMA peak %.1f GFLOP/s\n", witan::ops::describe_kernels().c_str(),
+              witan::ops::available_threads(), witan::fma_peak());
+  if (argc > 5) {
     for (auto layout :
          {witan::ops::GemmLayout::kNT, witan::ops::GemmLayout::kNN, witan::ops::GemmLayout::kTN}) {
-      witan::dense(layout, std::atoi(argv[2]), std::atoi(argv[3]), std::atoi(argv[4]));
+      witan::dense(layout, std::atoi(argv[3]), std::atoi(argv[4]), std::atoi(argv[5]));
     }
     return 0;
   }

@@ -26,30 +26,48 @@ constexpr int kTileRows = 4;
 // The block of k: the same at every level and for both types, because it decides the order of sums.
 constexpr std::int64_t kBlockK = 384;
 constexpr std::int64_t kBlockKStep = 16;
-constexpr std::int64_t kBlockRows = 12 * 14;         // of A: with kBlockK, a part of the L2 cache
+constexpr std::int64_t kBlockRows = 168;             // of A: with kBlockK, a part of the L2 cache
 constexpr std::int64_t kBlockColumns = 1024;         // of B: the rest of it
 constexpr std::int64_t kSlack = 64 / sizeof(float);  // pack_rows writes up to a vector too far
 
 constexpr std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
 constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
-// c [kRows, columns] (+)= a b over k, a packed as [k, kRows], b as [k, kCount vectors].
-template <class T, int kRows, int kCount>
-void tile(std::int64_t k, const T* a, const T* b, T* c, std::int64_t ldc, std::int64_t columns,
-          bool accumulate) {
+// Where a tile finds its columns of B: in the packed panel; or in B itself, [k, ldb], whence it
+// fills the panel for the tiles after it.
+enum class Panel { kPacked, kCopied };
+
+// c [kRows, columns] (+)= a b over k, a packed as [k, kRows], the panel as [k, kCount vectors].
+template <class T, int kRows, int kCount, Panel kPanel>
+void tile(std::int64_t k, const T* a, const T* b, std::int64_t ldb, T* panel, T* c,
+          std::int64_t ldc, std::int64_t columns, bool accumulate) {
   constexpr int kWidth = kCount * kLanes<T>;
+  for (int r = 0; r < kRows; ++r) {
+    for (int j = 0; j < kWidth; j += 64 / static_cast<int>(sizeof(T))) {
+      __builtin_prefetch(c + r * ldc + j, 1);
+    }
+  }
   Vector<T> sums[kRows][kCount] = {};
   for (std::int64_t p = 0; p < k; ++p) {
     Vector<T> row[kCount];
 #pragma GCC unroll 2
-    for (int v = 0; v < kCount; ++v) row[v] = load(b + v * kLanes<T>);
+    for (int v = 0; v < kCount; ++v) {
+      if constexpr (kPanel == Panel::kCopied) {
+        row[v] = load(b + v * kLanes<T>);
+        __builtin_prefetch(b + kWidth + v * kLanes<T>);  // the next panel
+        store<T>(panel + v * kLanes<T>, row[v]);
+      } else {
+        row[v] = load(panel + v * kLanes<T>);
+      }
+    }
 #pragma GCC unroll 14
     for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 2
       for (int v = 0; v < kCount; ++v) sums[r][v] += a[r] * row[v];
     }
     a += kRows;
-    b += kWidth;
+    b += ldb;
+    panel += kWidth;
   }
   if (columns < kWidth) {
     T edge[kRows][kWidth];
@@ -108,8 +126,8 @@ void pack_rows(const T* from, std::int64_t ld, std::int64_t rows, std::int64_t k
 }
 
 template <class T>
-using TileFunction = void (*)(std::int64_t, const T*, const T*, T*, std::int64_t, std::int64_t,
-                              bool);
+using TileFunction = void (*)(std::int64_t, const T*, const T*, std::int64_t, T*, T*, std::int64_t,
+                              std::int64_t, bool);
 template <class T>
 using PackFunction = void (*)(const T*, std::int64_t, std::int64_t, T*);
 
@@ -118,12 +136,14 @@ template <class T>
 struct Tiles {
   TileFunction<T> narrow[kTileRows];  // at most one vector of columns
   TileFunction<T> wide[kTileRows];
+  TileFunction<T> copying[kTileRows];  // wide, filling the panel
   PackFunction<T> pack_transposed[kTileRows];
 };
 template <class T, int... kIndex>
 constexpr Tiles<T> make_tiles(std::integer_sequence<int, kIndex...>) {
-  return {{tile<T, kIndex + 1, 1>...},
-          {tile<T, kIndex + 1, kVectors>...},
+  return {{tile<T, kIndex + 1, 1, Panel::kPacked>...},
+          {tile<T, kIndex + 1, kVectors, Panel::kPacked>...},
+          {tile<T, kIndex + 1, kVectors, Panel::kCopied>...},
           {pack_transposed_rows<T, kIndex + 1>...}};
 }
 template <class T>
@@ -136,18 +156,24 @@ struct RowTiles {
   std::int64_t begin(std::int64_t tile) const { return rows * tile / count; }
 };
 
-// A [rows, k] from row `row` and term `term`: tile after tile, each as [k, rows of the tile].
+// A [rows, k] from row `row` and term `term`: tile after tile, each as [k, rows of the tile]. Where
+// A lies transposed, a few terms of all tiles at a time: their lines are read whole, once.
 template <class T>
 void pack_a(const GemmTask<T>& task, std::int64_t row, const RowTiles& tiles, std::int64_t term,
             std::int64_t k, T* to) {
-  for (std::int64_t t = 0; t < tiles.count; ++t) {
-    const std::int64_t begin = tiles.begin(t);
-    const std::int64_t rows = tiles.begin(t + 1) - begin;
-    if (task.a_transposed) {
-      kTiles<T>.pack_transposed[rows - 1](task.a + term * task.lda + row + begin, task.lda, k,
-                                          to + begin * k);
-    } else {
-      pack_rows(task.a + (row + begin) * task.lda + term, task.lda, rows, k, rows, to + begin * k);
+  const std::int64_t step = task.a_transposed ? kBlockKStep : k;
+  for (std::int64_t p = 0; p < k; p += step) {
+    const std::int64_t count = smaller(step, k - p);
+    for (std::int64_t t = 0; t < tiles.count; ++t) {
+      const std::int64_t begin = tiles.begin(t);
+      const std::int64_t rows = tiles.begin(t + 1) - begin;
+      T* tile_to = to + begin * k + p * rows;
+      if (task.a_transposed) {
+        kTiles<T>.pack_transposed[rows - 1](task.a + (term + p) * task.lda + row + begin, task.lda,
+                                            count, tile_to);
+      } else {
+        pack_rows(task.a + (row + begin) * task.lda + term, task.lda, rows, k, rows, tile_to);
+      }
     }
   }
 }
@@ -163,16 +189,33 @@ void pack_b(const GemmTask<T>& task, std::int64_t column, std::int64_t columns, 
     return;
   }
   const T* from = task.b + term * task.ldb + column;
-  if (columns == kTileColumns<T>) {
-    for (std::int64_t p = 0; p < k; ++p) {
-      std::memcpy(to + p * kTileColumns<T>, from + p * task.ldb, sizeof(T) * kTileColumns<T>);
-    }
-    return;
-  }
   for (std::int64_t p = 0; p < k; ++p) {
     for (std::int64_t j = 0; j < width; ++j) {
       to[p * width + j] = j < columns ? from[p * task.ldb + j] : T{0};
     }
+  }
+}
+
+// All row tiles of a block against one panel of B, which is filled first if it is new.
+template <class T>
+void run_panel(const GemmTask<T>& task, const RowTiles& tiles, std::int64_t row,
+               std::int64_t column, std::int64_t columns, std::int64_t term, std::int64_t k,
+               const T* packed_a, T* panel, bool fill) {
+  const bool narrow = columns <= kLanes<T>;
+  const bool copy = fill && !task.b_transposed && columns == kTileColumns<T>;
+  if (fill && !copy) {
+    pack_b(task, column, columns, narrow ? kLanes<T> : kTileColumns<T>, term, k, panel);
+  }
+  const bool accumulate = task.accumulate || term > 0;
+  const T* b = task.b_transposed ? nullptr : task.b + term * task.ldb + column;
+  for (std::int64_t t = 0; t < tiles.count; ++t) {
+    const std::int64_t begin = tiles.begin(t);
+    const std::int64_t index = tiles.begin(t + 1) - begin - 1;
+    const TileFunction<T> run = copy && t == 0 ? kTiles<T>.copying[index]
+                                : narrow       ? kTiles<T>.narrow[index]
+                                               : kTiles<T>.wide[index];
+    run(k, packed_a + begin * k, b, task.ldb, panel, task.c + (row + begin) * task.ldc + column,
+        task.ldc, columns, accumulate);
   }
 }
 
@@ -203,7 +246,6 @@ void gemm(const GemmTask<T>& task, T* workspace) {
     const std::int64_t column_end = smaller(task.n, column + kBlockColumns);
     for (std::int64_t term = 0; term < task.k; term += block_k) {
       const std::int64_t k = smaller(block_k, task.k - term);
-      const bool accumulate = task.accumulate || term > 0;
       for (std::int64_t block = 0; block < row_blocks; ++block) {
         const std::int64_t row = task.m * block / row_blocks;
         const std::int64_t rows = task.m * (block + 1) / row_blocks - row;
@@ -211,18 +253,8 @@ void gemm(const GemmTask<T>& task, T* workspace) {
         pack_a(task, row, tiles, term, k, packed_a);
         for (std::int64_t j = column; j < column_end; j += kTileColumns<T>) {
           const std::int64_t columns = smaller(kTileColumns<T>, column_end - j);
-          const bool narrow = columns <= kLanes<T>;
           T* panel = row_blocks == 1 ? packed_b : packed_b + (j - column) * k;
-          if (block == 0) {
-            pack_b(task, j, columns, narrow ? kLanes<T> : kTileColumns<T>, term, k, panel);
-          }
-          const TileFunction<T>* functions = narrow ? kTiles<T>.narrow : kTiles<T>.wide;
-          for (std::int64_t t = 0; t < tiles.count; ++t) {
-            const std::int64_t begin = tiles.begin(t);
-            functions[tiles.begin(t + 1) - begin - 1](k, packed_a + begin * k, panel,
-                                                      task.c + (row + begin) * task.ldc + j,
-                                                      task.ldc, columns, accumulate);
-          }
+          run_panel(task, tiles, row, j, columns, term, k, packed_a, panel, block == 0);
         }
       }
     }
