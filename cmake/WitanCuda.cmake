@@ -1,5 +1,5 @@
-# Sets WITAN_HAVE_CUDA from the option WITAN_CUDA and, if it is ON, the language, the architectures, the flags and the
-# target witan_cudart (the CUDA runtime, linked statically). A driver is not needed to build.
+# Sets WITAN_HAVE_CUDA from the option WITAN_CUDA and, if it is ON, the language, the architectures, the flags and
+# CUDA::cudart_static (the runtime, found through nvcc). A driver is not needed to build.
 set(WITAN_HAVE_CUDA OFF)
 if(NOT WITAN_CUDA MATCHES "^(ON|OFF|AUTO)$")
   message(FATAL_ERROR "WITAN_CUDA is '${WITAN_CUDA}'; ON, OFF or AUTO would be right")
@@ -31,8 +31,6 @@ if(NOT WITAN_CUDA STREQUAL "OFF")
     if(CCACHE)
       set(CMAKE_CUDA_COMPILER_LAUNCHER ${CCACHE})
     endif()
-    add_library(witan_cudart INTERFACE)
-    target_link_libraries(witan_cudart INTERFACE CUDA::cudart_static)
     set(WITAN_HAVE_CUDA ON)
   elseif(WITAN_CUDA STREQUAL "ON")
     message(FATAL_ERROR "WITAN_CUDA=ON, but no CUDA compiler was found; put nvcc on the PATH or set CMAKE_CUDA_COMPILER")

@@ -4,9 +4,10 @@ namespace witan::ops {
 
 void require_cpu(const Context& ctx, const char* op) {
   if (ctx.device.is_cpu()) return;
-  throw_user_error(op,
-                   ": device CUDA was asked for, but this witan was built without CUDA; "
-                   "configure with -DWITAN_CUDA=ON, or run on the CPU");
+  throw_user_error(
+      op,
+      ": device CUDA was asked for, but there is no CUDA kernel of it here (this op has "
+      "none yet, or this witan was built without CUDA; docs/cuda.md); run on the CPU");
 }
 
 void check_operand(const Context& ctx, const char* op, const char* name, const TensorView& x,

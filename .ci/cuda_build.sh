@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Builds the CUDA backend with nvcc (no GPU or driver needed) and checks what can be checked without one: that it links,
+# and that a machine without a device gets a clear answer. Where there is a GPU, the kernels are also executed on it.
+# usage: .ci/cuda_build.sh     exit 77: not run, there is no nvcc
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+if ! command -v nvcc >/dev/null && [ ! -x "${CUDACXX:-}" ]; then
+  echo "cuda_build: not run, no nvcc on the PATH and CUDACXX is not set"
+  exit 77
+fi
+cmake --preset cuda
+cmake --build build/cuda --target witan_ops cuda_no_device_test cuda_ops_gpu_test
+
+ctest --test-dir build/cuda --output-on-failure --no-tests=error -R '^(CudaNoDevice\.|cuda_dialect)'
+ctest --test-dir build/cuda --output-on-failure --no-tests=error -L '^gpu$'

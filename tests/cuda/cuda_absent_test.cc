@@ -1,0 +1,62 @@
+// A build without CUDA that is asked for it: every way in answers with the option that would be
+// right.
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "core/base/cuda/stream_cuda.h"
+#include "core/base/error.h"
+#include "core/base/stream.h"
+#include "core/ops/norm.h"
+#include "core/ops/permute.h"
+#include "core/tensor/tensor.h"
+#include "core/tensor/transfer.h"
+
+namespace witan::test {
+namespace {
+
+constexpr Device kCuda{DeviceType::kCuda, 0};
+
+template <class Ask>
+void expect_built_without_cuda(Ask&& ask) {
+  try {
+    ask();
+    ADD_FAILURE() << "no error";
+  } catch (const UserError& error) {
+    EXPECT_NE(std::string(error.what()).find("configure with -DWITAN_CUDA=ON"), std::string::npos)
+        << error.what();
+  }
+}
+
+// A tensor that claims to be on the device; nothing may look behind its address.
+TensorView claimed(const Shape& shape, DType dtype = DType::kFloat32) {
+  static double memory[64];
+  return {memory, shape, dtype, kCuda};
+}
+
+TEST(CudaAbsent, ResourcesAreRefused) {
+  EXPECT_EQ(cuda::device_count(), 0);
+  expect_built_without_cuda([] { const Tensor tensor({4}, DType::kFloat32, kCuda); });
+  expect_built_without_cuda([] { const DeviceStream stream(kCuda); });
+  expect_built_without_cuda([] { const DeviceEvent event(kCuda); });
+  expect_built_without_cuda([] { synchronize(Context{kCuda, {}}); });
+  expect_built_without_cuda([] { transfer(Context{kCuda, {}}, claimed({4}), claimed({4})); });
+}
+
+TEST(CudaAbsent, OpsAreRefused) {
+  const Context ctx{kCuda, {}};
+  const TensorView x = claimed({2, 3});
+  const TensorView w = claimed({3});
+  const TensorView rows = claimed({2});
+  const TensorView index = claimed({2}, DType::kInt32);
+  const TensorView slots = claimed({2, 1}, DType::kInt32);
+  expect_built_without_cuda([&] { ops::rmsnorm(ctx, x, w, 1e-5, x, rows); });
+  expect_built_without_cuda(
+      [&] { ops::rmsnorm_backward(ctx, x, x, w, rows, x, ops::Accumulate::kNo, w); });
+  expect_built_without_cuda([&] { ops::permute(ctx, x, index, x); });
+  expect_built_without_cuda([&] { ops::permute_backward(ctx, x, index, x); });
+  expect_built_without_cuda([&] { ops::unpermute_sum(ctx, x, slots, x); });
+}
+
+}  // namespace
+}  // namespace witan::test
