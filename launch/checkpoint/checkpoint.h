@@ -7,12 +7,14 @@
 //     model-0000R-of-0000N.safetensors     weights; R: ranks of one expert-parallel group, of which
 //                                          the first also writes the dense tensors
 //     model.safetensors.index.json
-//     state-0000R-of-0000N.safetensors     moments, float32: the weights' names with ".exp_avg" and
+//     state-0000R-of-0000N.safetensors     moments: the weights' names with ".exp_avg" and
 //     state.safetensors.index.json         ".exp_avg_sq"
 //     buffers.safetensors                  tensors of role kState under their names in the table
 //     run.textproto                        the run config
 //     witan.json                           manifest, written last: format, step, data position,
 //                                          counts, layout, notes, sizes and checksums of the files
+//   Weights, moments and buffers keep the run's precision (F32, or F64 in a float64 run), so that a
+//   resumed run has the same bits.
 //   It is written as step-00001000.tmp, fsynced, and renamed: a kill at any instant leaves the last
 //   good one.
 #pragma once

@@ -129,7 +129,7 @@ void load_moments(const std::string& folder, const ParamStore& params, ShardedAd
   for (const ParamGroup group : kGroups) {
     const std::int64_t size = params.flat_values(group).size();
     if (size == 0) continue;
-    const Tensor flat = Tensor::zeros({size}, DType::kFloat32);
+    const Tensor flat = Tensor::zeros({size}, params.dtype());
     for (int moment = 0; moment < 2; ++moment) {
       read_group(files, params, group, flat,
                  [&](const std::string& name) { return moment_name(name, moment); });

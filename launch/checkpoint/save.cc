@@ -49,7 +49,7 @@ class ShardWriter {
     for (const ParamGroup group : kGroups) {
       const std::int64_t size = params_.flat_values(group).size();
       if (size == 0) continue;
-      const Tensor flat({size}, DType::kFloat32);
+      const Tensor flat({size}, params_.dtype());
       for (int moment = 0; moment < kMoments; ++moment) {
         optimizer.gather_moment(moment, group, flat);
         if (writes_) attempt([&] { write_group(*writer, group, flat); });
@@ -105,7 +105,7 @@ class ShardWriter {
 
   // `moment` -1: the weights.
   void declare(std::vector<StTensor>& tensors, ParamGroup group, int moment) const {
-    const StDType dtype = moment < 0 ? st_dtype_of(params_.dtype()) : StDType::kF32;
+    const StDType dtype = st_dtype_of(params_.dtype());
     for_each(group, [&](const HfTensor& tensor, std::int64_t) {
       const std::string name = moment < 0 ? tensor.name : moment_name(tensor.name, moment);
       tensors.push_back({name, dtype, tensor.shape});
@@ -156,7 +156,7 @@ void write_indices(const std::string& folder, const ParamTable& table, const Man
   };
   write("model.safetensors.index.json", weights, elements * size_of(manifest.dtype));
   if (manifest.optimizer_state) {
-    write("state.safetensors.index.json", moments, elements * kMoments * sizeof(float));
+    write("state.safetensors.index.json", moments, elements * kMoments * size_of(manifest.dtype));
   }
 }
 

@@ -1,0 +1,174 @@
+#include "launch/checkpoint/convert.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <vector>
+
+#include "core/base/error.h"
+#include "launch/checkpoint/checkpoint_folders.h"
+#include "launch/checkpoint/float_convert.h"
+#include "launch/checkpoint/hf_config.h"
+#include "launch/checkpoint/hf_tensors.h"
+#include "launch/checkpoint/manifest.h"
+#include "launch/checkpoint/shard_names.h"
+#include "launch/checkpoint/weight_files.h"
+
+namespace witan {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+using Shard = std::vector<StTensor>;
+
+std::uint64_t bytes_of(const StTensor& tensor) {
+  std::uint64_t bytes = size_of(tensor.dtype);
+  for (const std::int64_t extent : tensor.shape) bytes *= static_cast<std::uint64_t>(extent);
+  return bytes;
+}
+
+// In table order; a shard is closed before the tensor that would make it too large.
+std::vector<Shard> plan_shards(WeightFiles& files, const ParamTable& table,
+                               const ConvertOptions& options) {
+  std::vector<Shard> shards(1);
+  std::uint64_t used = 0;
+  for (const HfTensor& tensor : hf_tensors_of(table)) {
+    const StDType dtype = options.dtype.value_or(files.find(tensor.name).tensor->dtype);
+    const StTensor target = {tensor.name, dtype, tensor.shape};
+    if (!shards.back().empty() && used + bytes_of(target) > options.max_shard_bytes) {
+      shards.emplace_back();
+      used = 0;
+    }
+    shards.back().push_back(target);
+    used += bytes_of(target);
+  }
+  return shards;
+}
+
+void write_tensor(SafetensorsWriter& writer, const WeightFiles::Entry& from, StDType dtype) {
+  constexpr std::int64_t kPiece = std::int64_t{1} << 20;  // elements
+  const std::size_t element = size_of(from.tensor->dtype);
+  if (dtype == from.tensor->dtype) {
+    writer.write(from.data(), from.tensor->bytes);
+    return;
+  }
+  std::vector<std::byte> piece(static_cast<std::size_t>(kPiece) * size_of(dtype));
+  const auto count = static_cast<std::int64_t>(from.tensor->bytes / element);
+  for (std::int64_t begin = 0; begin < count; begin += kPiece) {
+    const std::int64_t elements = std::min(kPiece, count - begin);
+    convert_floats(from.tensor->dtype, from.data() + static_cast<std::size_t>(begin) * element,
+                   dtype, piece.data(), elements);
+    writer.write(piece.data(), static_cast<std::size_t>(elements) * size_of(dtype));
+  }
+}
+
+class Conversion {
+ public:
+  Conversion(const std::string& from, const std::string& to, const ConvertOptions& options)
+      : from_(from),
+        temporary_(temporary_name(to)),
+        name_(fs::path(to).filename().string()),
+        model_(read_model_config(from)),
+        table_(model_),
+        files_(from, "model") {
+    report_.to_checkpoint = !has_manifest(from);
+    if (!report_.to_checkpoint) {
+      verify_files(from, read_full_manifest(from), Files::kOthers, 0, 1);
+      std::string why;
+      config_ = hf_config_json(model_, &why);
+      if (config_.empty()) {
+        throw_user_error(from, ": `transformers` has no architecture for this model: ", why);
+      }
+    }
+    const std::string problems = find_weight_problems(files_, table_);
+    if (!problems.empty()) {
+      throw_user_error(from, ": the tensors do not fit the model:", problems);
+    }
+    shards_ = plan_shards(files_, table_, options);
+  }
+
+  ConvertReport write() {
+    write_shards();
+    if (report_.to_checkpoint) {
+      write_manifest(temporary_, manifest());
+    } else {
+      write_text_file(path_of("config.json"), with_dtype(config_, shards_[0][0].dtype));
+    }
+    return report_;
+  }
+
+ private:
+  std::string path_of(const std::string& file) const {
+    return (fs::path(temporary_) / file).string();
+  }
+
+  void write_shards() {
+    std::map<std::string, std::string> file_of;
+    for (std::size_t part = 0; part < shards_.size(); ++part) {
+      const std::string file = shards_.size() == 1
+                                   ? "model.safetensors"
+                                   : shard_name("model", static_cast<std::int64_t>(part),
+                                                static_cast<std::int64_t>(shards_.size()));
+      SafetensorsWriter writer(path_of(file), shards_[part], {{"format", "pt"}});
+      for (const StTensor& tensor : shards_[part]) {
+        const WeightFiles::Entry entry = files_.find(tensor.name);
+        write_tensor(writer, entry, tensor.dtype);
+        file_of[tensor.name] = file;
+        report_.bytes += bytes_of(tensor);
+        report_.parameters += static_cast<std::int64_t>(bytes_of(tensor) / size_of(tensor.dtype));
+        ++report_.tensors;
+      }
+      digests_[file] = writer.finish();
+      ++report_.files;
+    }
+    if (shards_.size() > 1) {
+      write_text_file(path_of("model.safetensors.index.json"), index_json(file_of, report_.bytes));
+    }
+  }
+
+  Manifest manifest() const {
+    Manifest manifest;
+    manifest.info.run.set_name(name_);
+    *manifest.info.run.mutable_model() = model_;
+    manifest.info.state.notes["converted_from"] = from_;
+    manifest.files = digests_;
+    return manifest;
+  }
+
+  std::string from_, temporary_, name_;
+  configs::ModelConfig model_;
+  ParamTable table_;
+  WeightFiles files_;
+  std::string config_;
+  std::vector<Shard> shards_;
+  std::map<std::string, FileDigest> digests_;
+  ConvertReport report_;
+};
+
+// "out/" and "out" are the same folder.
+std::string without_slash(std::string path) {
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  return path;
+}
+
+}  // namespace
+
+ConvertReport convert_folder(const std::string& from, const std::string& to,
+                             const ConvertOptions& options) {
+  const std::string target = without_slash(to);
+  if (fs::exists(target)) {
+    throw_user_error(target, ": exists already; name a folder that does not");
+  }
+  Conversion conversion(from, target, options);
+  make_temporary(target);
+  try {
+    const ConvertReport report = conversion.write();
+    commit_temporary(target);
+    return report;
+  } catch (...) {
+    remove_temporary(target);
+    throw;
+  }
+}
+
+}  // namespace witan

@@ -1,0 +1,31 @@
+// A Hugging Face folder (Mixtral, Llama) to a checkpoint, and back.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "launch/checkpoint/safetensors.h"
+
+namespace witan {
+
+struct ConvertOptions {
+  std::optional<StDType> dtype;  // F32 or BF16; none: each tensor keeps its own
+  std::uint64_t max_shard_bytes = 5'000'000'000;
+};
+
+struct ConvertReport {
+  bool to_checkpoint = false;  // else to a Hugging Face folder
+  std::int64_t tensors = 0;
+  std::int64_t parameters = 0;
+  std::int64_t files = 0;   // of weights
+  std::uint64_t bytes = 0;  // of weights
+};
+
+// `from` with witan.json becomes a Hugging Face folder, any other one a checkpoint without
+// optimizer state. Tensor by tensor: the memory needed does not grow with the model. `to` must not
+// exist; it is there whole or not at all. UserError on what is not supported, or does not fit.
+ConvertReport convert_folder(const std::string& from, const std::string& to,
+                             const ConvertOptions& options);
+
+}  // namespace witan
