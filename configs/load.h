@@ -33,8 +33,10 @@ using Check = std::function<void(const RunConfig&, const Fail&)>;
 
 // Parses `text` (named `file` in messages), applies `overrides` ("path=value", a dotted path;
 // repeated fields by index, "model.moe.balance[0].z_loss.coefficient=1e-3"; an index equal to the
-// size appends) in order, then checks: unknown fields (all of them, with the nearest known name),
-// required fields, ranges, then `checks`. Never throws for a user's mistake: look at errors.
+// size appends; strings need no quotes; a block or a list replaces what was there) in order, then
+// checks: unknown fields (all of them, with the nearest known name), types, duplicates, required
+// fields and choices, ranges; then, if each value by itself is good, `checks`. Never throws for a
+// user's mistake: look at errors.
 LoadedConfig load(const std::string& text, const std::string& file,
                   const std::vector<std::string>& overrides, const std::vector<Check>& checks = {});
 

@@ -5,6 +5,7 @@
 #include "configs/findings.h"
 #include "configs/load.h"
 #include "configs/schema/options.pb.h"
+#include "configs/validate.h"
 
 namespace witan::configs {
 namespace {
@@ -53,7 +54,8 @@ class EffectivePrinter {
         }
       } else if (field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
         sub_message(message, field, child, indent);
-      } else if (reflection.HasField(message, &field) || field.has_default_value()) {
+      } else if (reflection.HasField(message, &field) ||
+                 (field.has_default_value() && excluding_field(message, field) == nullptr)) {
         scalar(message, field, -1, child, indent);
       } else {
         absent(field, indent);

@@ -59,6 +59,19 @@ void check_present(const FieldDescriptor& field, const std::string& path, Findin
   findings.fail(path, "missing: expected " + what);
 }
 
+int count_of(const Message& message, const FieldDescriptor& field) {
+  const Reflection& reflection = *message.GetReflection();
+  return field.is_repeated() ? reflection.FieldSize(message, &field)
+                             : static_cast<int>(reflection.HasField(message, &field));
+}
+
+void check_exclusion(const Message& message, const FieldDescriptor& field, const std::string& path,
+                     Findings& findings) {
+  const FieldDescriptor* other = excluding_field(message, field);
+  if (other == nullptr) return;
+  findings.fail(path, "excluded by " + other->name() + ", which is written too: choose one");
+}
+
 void check_choice(const Message& message, const OneofDescriptor& choice, const std::string& path,
                   Findings& findings) {
   if (!choice.options().GetExtension(required_choice)) return;
@@ -92,15 +105,25 @@ std::optional<Range> parse_range(const std::string& text) {
   return result;
 }
 
+const FieldDescriptor* excluding_field(const Message& message, const FieldDescriptor& field) {
+  const std::string& name = field.options().GetExtension(excluded_by);
+  if (name.empty()) return nullptr;
+  const FieldDescriptor* other = message.GetDescriptor()->FindFieldByName(name);
+  return other != nullptr && count_of(message, *other) > 0 ? other : nullptr;
+}
+
 void validate(const Message& message, const std::string& path, Findings& findings) {
   const Descriptor& type = *message.GetDescriptor();
   const Reflection& reflection = *message.GetReflection();
   for (int i = 0; i < type.field_count(); ++i) {
     const FieldDescriptor& field = *type.field(i);
     const bool repeated = field.is_repeated();
-    const int count = repeated ? reflection.FieldSize(message, &field)
-                               : static_cast<int>(reflection.HasField(message, &field));
-    if (count == 0) check_present(field, child_path(path, field.name()), findings);
+    const int count = count_of(message, field);
+    if (count == 0) {
+      check_present(field, child_path(path, field.name()), findings);
+    } else {
+      check_exclusion(message, field, child_path(path, field.name()), findings);
+    }
     for (int j = 0; j < count; ++j) {
       const int index = repeated ? j : -1;
       const std::string child = child_path(path, field.name(), index);

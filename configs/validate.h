@@ -1,6 +1,7 @@
 // The checks that the schema's options ask for. Internal to configs/.
 #pragma once
 
+#include <google/protobuf/descriptor.h>
 #include <google/protobuf/message.h>
 
 #include <optional>
@@ -24,8 +25,12 @@ struct Range {
 // Nothing if `text` is not an interval.
 std::optional<Range> parse_range(const std::string& text);
 
-// Required fields, ranges and required choices of `message` (at `path`; empty: the whole config)
-// and all that is set below it.
+// The field that takes this one's place (option excluded_by) and is set; null: none.
+const google::protobuf::FieldDescriptor* excluding_field(
+    const google::protobuf::Message& message, const google::protobuf::FieldDescriptor& field);
+
+// Required fields, ranges, required choices and exclusions of `message` (at `path`; empty: the
+// whole config) and all that is set below it.
 void validate(const google::protobuf::Message& message, const std::string& path,
               Findings& findings);
 

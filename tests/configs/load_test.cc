@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 
 #include "tests/configs/config_text.h"
@@ -156,6 +157,12 @@ TEST(Load, TwoMembersOfAChoice) {
                    "is written too: choose one"}));
 }
 
+TEST(Load, ExcludedByAnotherField) {
+  EXPECT_EQ(errors_of(good_config_with("d_ff: 16", "d_ff: 16 pattern { list: 1 every: 2 }")),
+            (Lines{"a.textproto:9:32: model.moe.pattern.every: excluded by list, which is written "
+                   "too: choose one"}));
+}
+
 TEST(Load, SyntaxErrorStandsAlone) {
   EXPECT_EQ(errors_of("name: \"x\"\nmodel {\n  layers 3\n}"),
             (Lines{"a.textproto:3:10: model.layers: expected a colon, found 3"}));
@@ -205,6 +212,17 @@ TEST(Load, ChecksRunOnSoundValuesAndErrorsGetTheirPlace) {
   EXPECT_EQ(runs, 2);
   EXPECT_EQ(errors_of(good_config_with("d_model: 32", "d_model: 0"), checks).size(), 1U);
   EXPECT_EQ(runs, 2);
+}
+
+TEST(Load, PresetsAreGood) {
+  int presets = 0;
+  for (const auto& entry :
+       std::filesystem::directory_iterator(WITAN_SOURCE_DIR "/configs/presets")) {
+    const LoadedConfig config = load_file(entry.path().string(), {});
+    for (const ConfigError& error : config.errors) ADD_FAILURE() << error.to_string();
+    ++presets;
+  }
+  EXPECT_GT(presets, 0);
 }
 
 TEST(Load, FileThatIsNotThere) {

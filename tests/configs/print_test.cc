@@ -28,6 +28,7 @@ TEST(Print, EffectiveParsesAgainToTheSameEffectiveConfig) {
       load(kGoodConfig, "a.textproto",
            {"model.moe.pattern.list=[0, 1]", "data.train[0]={ name: \"\\\"q\\n\" path: 'p' }"});
   ASSERT_TRUE(first.errors.empty());
+  EXPECT_TRUE(has_line(print_effective(first), "      # every: not set"));  // list excludes it
   const LoadedConfig second = load(print_effective(first), "b.textproto", {});
   ASSERT_TRUE(second.errors.empty()) << second.errors.front().to_string();
   const auto without_comments = [](std::string text) {

@@ -81,7 +81,15 @@ TEST(Schema, RequiredFieldsHaveNoDefault) {
   });
 }
 
-// A bool or enum without a default would silently be false or the first value.
+TEST(Schema, ExclusionsNameAFieldBeside) {
+  for_each_field([](const FieldDescriptor& field) {
+    const std::string& name = field.options().GetExtension(excluded_by);
+    if (name.empty()) return;
+    EXPECT_NE(field.containing_type()->FindFieldByName(name), nullptr) << field.full_name();
+  });
+}
+
+// A bool without a default would silently be false.
 TEST(Schema, EveryBoolHasADefault) {
   for_each_field([](const FieldDescriptor& field) {
     if (field.cpp_type() != FieldDescriptor::CPPTYPE_BOOL || field.is_repeated()) return;
