@@ -159,8 +159,7 @@ void check_output(const PrepareOptions& options) {
   for (const char* suffix : {".bin", ".idx"})
     if (!options.overwrite && std::filesystem::exists(options.output + suffix, unknown))
       throw_user_error(options.output, suffix,
-                       ": exists already; choose another output or allow "
-                       "to overwrite it");
+                       ": exists already; choose another output or --overwrite it");
 }
 
 void check_used(const PrepareOptions& options, const std::vector<InputFile>& files) {
