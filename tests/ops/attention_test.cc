@@ -134,6 +134,7 @@ TEST(Attention, MatchesNaiveSoftmax) {
 }
 
 TEST(Attention, BackwardMatchesCentralDifferences) {
+  const test::ScopedThreads one(1);  // thousands of tiny calls
   for (AttentionCase c : small_cases()) {
     const test::Outputs outputs = c.run(DType::kFloat64);
     test::expect_gradient("dqkv", c.qkv, outputs[2].values,

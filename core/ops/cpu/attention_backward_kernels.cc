@@ -29,9 +29,10 @@ WITAN_INLINE void zero(T* to, std::int64_t count) {
   for (std::int64_t i = 0; i < count; ++i) to[i] = 0;
 }
 
-// P and dS of kGroup queries and one tile of keys, and their share of dq.
+// P and dS of kGroup queries and one tile of keys, and their share of dq. False if they see none of
+// the keys.
 template <class T>
-WITAN_INLINE void group_gradient(const AttentionGroup<T>& head, const BackwardTiles<T>& tiles,
+WITAN_INLINE bool group_gradient(const AttentionGroup<T>& head, const BackwardTiles<T>& tiles,
                                  std::int64_t query, std::int64_t count, std::int64_t row,
                                  std::int64_t key) {
   T* p = tiles.probabilities + row * kTile;
@@ -43,7 +44,7 @@ WITAN_INLINE void group_gradient(const AttentionGroup<T>& head, const BackwardTi
     zero(p + i * kTile, hidden);
     zero(ds + i * kTile, hidden);
   }
-  if (columns.empty()) return;
+  if (columns.empty()) return false;
   const std::int64_t ld = tiles.ld;
   const std::int64_t width = columns.end - columns.begin;
   const std::int64_t tile_at = key * head.head_dim + columns.begin;
@@ -78,6 +79,7 @@ WITAN_INLINE void group_gradient(const AttentionGroup<T>& head, const BackwardTi
   tile_product<T>({tiles.dscores + row * kTile + columns.begin, kTile, 1},
                   tiles.key_rows + (key + columns.begin) * ld, ld, ld, end - columns.begin,
                   tiles.dq + query * ld, ld, true);
+  return true;
 }
 
 // One tile of queries against one tile of keys.
@@ -86,10 +88,12 @@ void tile_gradient(const AttentionGroup<T>& head, const BackwardTiles<T>& tiles,
                    std::int64_t key) {
   const std::int64_t left = head.seq_len - query;
   const std::int64_t queries = left < kTile ? left : kTile;
+  bool any_visible = false;
   for (std::int64_t i = 0; i < queries; i += kGroup) {
     const std::int64_t count = queries - i < kGroup ? queries - i : kGroup;
-    group_gradient(head, tiles, query + i, count, i, key);
+    any_visible |= group_gradient(head, tiles, query + i, count, i, key);
   }
+  if (!any_visible) return;  // tiles of different documents
   const std::int64_t keys = head.seq_len - key < kTile ? head.seq_len - key : kTile;
   const std::int64_t ld = tiles.ld;
   for (std::int64_t j = 0; j < keys; j += kProductRows) {

@@ -8,13 +8,16 @@ namespace {
 template <class T>
 constexpr T kMinusInfinity = -static_cast<T>(__builtin_inff());
 
-// The running softmax of one query: out so far is `sum` exp(`max`) times too large.
+// The running softmax of one query: `sum` and its row of out are exp(shift) times too small. The
+// shift follows the largest score, but only when it falls behind by more than kLag: exponentials up
+// to exp(kLag) do no harm, and out is rarely scaled again.
 template <class T>
 struct RunningSoftmax {
-  T max;
+  static constexpr T kLag = 8;
+  T shift;
   T sum;
 
-  // scores -> exp(scores - max); out is scaled down where the maximum grew.
+  // scores -> exp(scores - shift).
   WITAN_INLINE void absorb(T* scores, std::int64_t begin, std::int64_t end, T* out,
                            std::int64_t ld) {
     Vec<T> best = load(scores + begin);
@@ -22,15 +25,17 @@ struct RunningSoftmax {
       best = max_of(best, load(scores + j));
     }
     const T largest = max_lanes(best);
-    if (largest > max) {
-      const T shrink = exp(broadcast(max - largest))[0];
-      max = largest;
+    if (shift == kMinusInfinity<T>) {
+      shift = largest;  // the first keys: sum and out are 0
+    } else if (largest > shift + kLag) {
+      const T shrink = exp(broadcast(shift - largest))[0];
+      shift = largest;
       sum *= shrink;
       for (std::int64_t c = 0; c < ld; c += kLanes<T>) store(out + c, load(out + c) * shrink);
     }
     Vec<T> total = {};
     for (std::int64_t j = begin; j < end; j += kLanes<T>) {
-      const Vec<T> p = exp(load(scores + j) - max);
+      const Vec<T> p = exp(load(scores + j) - shift);
       store(scores + j, p);
       total += p;
     }
@@ -109,7 +114,7 @@ void attend_tile(const AttentionHead<T>& head, const ForwardTile<T>& tile, std::
     });
     if (head.lse.data != nullptr) {
       head.lse.data[(first + i) * head.lse.stride] =
-          softmax.max + static_cast<T>(__builtin_log(static_cast<double>(softmax.sum)));
+          softmax.shift + static_cast<T>(__builtin_log(static_cast<double>(softmax.sum)));
     }
   }
 }

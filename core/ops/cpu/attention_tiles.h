@@ -34,25 +34,56 @@ WITAN_INLINE void pack_rows(HeadRows<const T> from, T factor, std::int64_t count
   }
 }
 
+// to[c, r] = from[r, c] for `rows` of at most kTile rows, kTile being the stride of `to`.
+template <class T>
+WITAN_INLINE void transpose_plain(HeadRows<const T> from, std::int64_t rows, std::int64_t head_dim,
+                                  T* to) {
+  for (std::int64_t c = 0; c < head_dim; ++c) {
+    for (std::int64_t r = 0; r < rows; ++r) to[c * kTile + r] = from.data[r * from.stride + c];
+  }
+}
+
+// The same for 4 rows, 4 columns at a time.
+WITAN_INLINE void transpose_four(HeadRows<const float> from, std::int64_t head_dim, float* to) {
+  std::int64_t c = 0;
+  for (; c + 4 <= head_dim; c += 4) {
+    FourFloats row[4];
+    for (int r = 0; r < 4; ++r) {
+      __builtin_memcpy(&row[r], from.data + r * from.stride + c, sizeof(FourFloats));
+    }
+    const FourFloats low02 = __builtin_shufflevector(row[0], row[2], 0, 4, 1, 5);
+    const FourFloats low13 = __builtin_shufflevector(row[1], row[3], 0, 4, 1, 5);
+    const FourFloats high02 = __builtin_shufflevector(row[0], row[2], 2, 6, 3, 7);
+    const FourFloats high13 = __builtin_shufflevector(row[1], row[3], 2, 6, 3, 7);
+    const FourFloats column[4] = {__builtin_shufflevector(low02, low13, 0, 4, 1, 5),
+                                  __builtin_shufflevector(low02, low13, 2, 6, 3, 7),
+                                  __builtin_shufflevector(high02, high13, 0, 4, 1, 5),
+                                  __builtin_shufflevector(high02, high13, 2, 6, 3, 7)};
+    for (int i = 0; i < 4; ++i) {
+      __builtin_memcpy(to + (c + i) * kTile, &column[i], sizeof(FourFloats));
+    }
+  }
+  transpose_plain<float>({from.data + c, from.stride}, 4, head_dim - c, to + c * kTile);
+}
+WITAN_INLINE void transpose_four(HeadRows<const double> from, std::int64_t head_dim, double* to) {
+  transpose_plain(from, 4, head_dim, to);
+}
+
 // Tile after tile [head_dim, kTile] of the transposed rows; columns beyond the last row are zero.
 template <class T>
 WITAN_INLINE void pack_transposed(HeadRows<const T> from, std::int64_t count, std::int64_t head_dim,
                                   T* to) {
-  constexpr std::int64_t kBlock = 16;  // rows read together: a whole cache line is written
   for (std::int64_t first = 0; first < count; first += kTile, to += head_dim * kTile) {
-    for (std::int64_t j = 0; j < kTile; j += kBlock) {
-      const std::int64_t left = count - first - j;
-      const T* rows = from.data + (first + j) * from.stride;
-      for (std::int64_t c = 0; c < head_dim; ++c) {
-        T* line = to + c * kTile + j;
-        if (left >= kBlock) {
-          for (std::int64_t r = 0; r < kBlock; ++r) line[r] = rows[r * from.stride + c];
-        } else {
-          for (std::int64_t r = 0; r < kBlock; ++r) {
-            line[r] = r < left ? rows[r * from.stride + c] : T{0};
-          }
-        }
-      }
+    const std::int64_t left = count - first;
+    const std::int64_t rows = left < kTile ? left : kTile;
+    const T* tile = from.data + first * from.stride;
+    std::int64_t r = 0;
+    for (; r + 4 <= rows; r += 4) {
+      transpose_four({tile + r * from.stride, from.stride}, head_dim, to + r);
+    }
+    transpose_plain<T>({tile + r * from.stride, from.stride}, rows - r, head_dim, to + r);
+    for (std::int64_t c = 0; c < head_dim && rows < kTile; ++c) {
+      for (r = rows; r < kTile; ++r) to[c * kTile + r] = 0;
     }
   }
 }

@@ -32,6 +32,8 @@ typedef float VecFloat __attribute__((vector_size(kVecBytes)));
 typedef double VecDouble __attribute__((vector_size(kVecBytes)));
 typedef std::int32_t VecInt32 __attribute__((vector_size(kVecBytes)));
 typedef float HalfVecFloat __attribute__((vector_size(kVecBytes / 2)));
+typedef float FourFloats __attribute__((vector_size(16)));
+typedef double TwoDoubles __attribute__((vector_size(16)));
 
 template <class T>
 struct VecOf;
@@ -131,34 +133,64 @@ WITAN_INLINE V max_of(V a, V b) {
   return b > a ? b : a;
 }
 
-// Sum over the lanes, always in the same tree.
-template <class T>
-WITAN_INLINE T sum_lanes_of(const T* from) {
-  T lanes[kLanes<T>];
-  __builtin_memcpy(lanes, from, sizeof(lanes));
-  for (int width = kLanes<T> / 2; width > 0; width /= 2) {
-    for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];
+// Reductions over the lanes, always in the same tree: the upper half onto the lower half.
+struct Add {
+  template <class V>
+  WITAN_INLINE V operator()(V a, V b) const {
+    return a + b;
   }
-  return lanes[0];
-}
-WITAN_INLINE float sum_lanes(VecFloat v) {
-  return sum_lanes_of(reinterpret_cast<const float*>(&v));
-}
-WITAN_INLINE double sum_lanes(VecDouble v) {
-  return sum_lanes_of(reinterpret_cast<const double*>(&v));
-}
+};
+struct Larger {
+  template <class V>
+  WITAN_INLINE V operator()(V a, V b) const {
+    return b > a ? b : a;
+  }
+};
 
-template <class T>
-WITAN_INLINE T max_lanes_of(const T* lanes) {
-  T best = lanes[0];
-  for (int i = 1; i < kLanes<T>; ++i) best = lanes[i] > best ? lanes[i] : best;
-  return best;
+template <class Fold>
+WITAN_INLINE float fold_lanes(Fold fold, FourFloats v) {
+  v = fold(v, __builtin_shufflevector(v, v, 2, 3, 0, 1));
+  v = fold(v, __builtin_shufflevector(v, v, 1, 0, 3, 2));
+  return v[0];
 }
-WITAN_INLINE float max_lanes(VecFloat v) {
-  return max_lanes_of(reinterpret_cast<const float*>(&v));
+template <class Fold>
+WITAN_INLINE double fold_lanes(Fold fold, TwoDoubles v) {
+  return fold(v, __builtin_shufflevector(v, v, 1, 0))[0];
 }
-WITAN_INLINE double max_lanes(VecDouble v) {
-  return max_lanes_of(reinterpret_cast<const double*>(&v));
+#if defined(__AVX2__)
+typedef float EightFloats __attribute__((vector_size(32)));
+typedef double FourDoubles __attribute__((vector_size(32)));
+template <class Fold>
+WITAN_INLINE float fold_lanes(Fold fold, EightFloats v) {
+  return fold_lanes(fold, fold(__builtin_shufflevector(v, v, 0, 1, 2, 3),
+                               __builtin_shufflevector(v, v, 4, 5, 6, 7)));
+}
+template <class Fold>
+WITAN_INLINE double fold_lanes(Fold fold, FourDoubles v) {
+  return fold_lanes(fold,
+                    fold(__builtin_shufflevector(v, v, 0, 1), __builtin_shufflevector(v, v, 2, 3)));
+}
+#endif
+#if defined(__AVX512F__)
+template <class Fold>
+WITAN_INLINE float fold_lanes(Fold fold, VecFloat v) {
+  return fold_lanes(fold, fold(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7),
+                               __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15)));
+}
+template <class Fold>
+WITAN_INLINE double fold_lanes(Fold fold, VecDouble v) {
+  return fold_lanes(fold, fold(__builtin_shufflevector(v, v, 0, 1, 2, 3),
+                               __builtin_shufflevector(v, v, 4, 5, 6, 7)));
+}
+#endif
+
+template <class V>
+WITAN_INLINE auto sum_lanes(V v) {
+  return fold_lanes(Add{}, v);
+}
+template <class V>
+WITAN_INLINE auto max_lanes(V v) {
+  return fold_lanes(Larger{}, v);
 }
 
 // exp(x) to about 1 ulp. exp(-inf) = 0, exp(large) = inf, NaN stays NaN; results below 2^-126 are
