@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Installs, by package name, what Witan needs on Debian 12 or a derivative, and nothing that is already there.
-# usage: launch/install_deps.sh [build|test|ci]   build: the program only; test: plus the tests; ci: plus format, tidy, sanitizers
+# usage: launch/install_deps.sh [build|test|ci]   build: the program only; test: plus the tests; ci: plus format, tidy, interop
 set -euo pipefail
 
 level=${1:-build}
 build=(g++ cmake ninja-build pkg-config openmpi-bin libopenmpi-dev libprotobuf-dev protobuf-compiler libspdlog-dev
-       libdnnl-dev libcli11-dev nlohmann-json3-dev libxxhash-dev libzstd-dev zlib1g-dev)
+       libdnnl-dev libcli11-dev nlohmann-json3-dev libxxhash-dev libzstd-dev zlib1g-dev jq xz-utils)
 test=(libgtest-dev libboost-context-dev zstd python3)
 ci=(clang-format-14 clang-tidy-14 ccache git python3-venv)
 case $level in
@@ -15,17 +15,31 @@ case $level in
   *) echo "install_deps.sh: '$level' is not build, test or ci" >&2; exit 2 ;;
 esac
 
+command -v dpkg-query >/dev/null && command -v apt-get >/dev/null || {
+  echo "install_deps.sh: this system has no apt; install the counterparts of these Debian packages: ${want[*]}" >&2
+  exit 1
+}
+
+installed=$(dpkg-query -W -f='${Status} ${binary:Package}\n' 2>/dev/null | sed -n 's/^install ok installed \([^:]*\).*/\1/p')
 missing=()
 for package in "${want[@]}"; do
-  dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+  grep -qxF -- "$package" <<<"$installed" || missing+=("$package")
 done
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 sudo=
 if [ "$(id -u)" -ne 0 ]; then
-  command -v sudo >/dev/null || { echo "install_deps.sh: not root and no sudo; install: ${missing[*]}" >&2; exit 1; }
+  command -v sudo >/dev/null || {
+    echo "install_deps.sh: not root and no sudo; ask an administrator for: apt-get install ${missing[*]}" >&2
+    exit 1
+  }
   sudo=sudo
 fi
 echo "installing: ${missing[*]}"
-$sudo env DEBIAN_FRONTEND=noninteractive apt-get update -qq
-$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+# An old package list may still do, so only the installation decides.
+$sudo env DEBIAN_FRONTEND=noninteractive apt-get update -qq </dev/null || true
+$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" </dev/null >/dev/null || {
+  echo "install_deps.sh: apt-get could not install: ${missing[*]}" >&2
+  echo "install_deps.sh: is there a network, and does /etc/apt name a Debian archive? Once they are installed, run this again." >&2
+  exit 1
+}
