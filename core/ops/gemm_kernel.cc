@@ -15,12 +15,14 @@ std::atomic<GemmChoice> forced{GemmChoice::kAuto};
 void force_gemm_kernel(GemmChoice choice) { forced = choice; }
 GemmChoice forced_gemm_kernel() { return forced; }
 
-GemmKernel choose_gemm_kernel(GemmLayout layout, DType dtype, std::int64_t m, std::int64_t n,
-                              std::int64_t k) {
-  (void)layout, (void)m, (void)n, (void)k;
-  if (dtype != DType::kFloat32 || forced == GemmChoice::kOwn) return GemmKernel::kOwn;
-  if (forced == GemmChoice::kOneDnn) return GemmKernel::kOneDnn;
-  return GemmKernel::kOneDnn;
+// The table (tests/ops/gemm_bench.cc; docs/benchmarks.md). At every CPU level and layout the own
+// kernel reaches 0.9 to 1.9 times oneDNN's speed on the shapes of training, and 0.6 only for a
+// matrix of one row that lies in the L2 cache or of at most 32 columns (a router). It keeps even
+// those: its rows depend neither on the number of rows nor on the number of threads, so a token is
+// routed alike however the batch was split, and that is worth more than a thousandth of a step.
+GemmKernel choose_gemm_kernel(GemmLayout, DType dtype, std::int64_t, std::int64_t, std::int64_t) {
+  if (dtype == DType::kFloat32 && forced == GemmChoice::kOneDnn) return GemmKernel::kOneDnn;
+  return GemmKernel::kOwn;
 }
 
 std::string describe_kernels() {

@@ -21,21 +21,26 @@ struct Item {
 // Kept between calls, so that a step allocates nothing once the largest list has been seen.
 thread_local std::vector<Item> item_list;
 
-// Whole groups, largest first; a group that would leave threads idle is cut into parts by the rows
-// of its C. `rows_of_c(group)` is 0 for a group without work; its work is proportional to its rows
-// of x.
-template <class RowsOfC>
-const std::vector<Item>& make_items(std::span<const std::int64_t> offsets,
-                                    const RowsOfC& rows_of_c) {
-  const std::int64_t groups = std::ssize(offsets) - 1;
-  const std::int64_t threads = available_threads();
+// The rows of x above which a group is cut, so that no thread is left idle behind a large group.
+std::int64_t cut_above(std::int64_t total_rows, GemmKernel kernel) {
+  // oneDNN's bits may depend on the shape it is given, so its cuts must not depend on the threads.
+  constexpr std::int64_t kOneDnnPart = 1024;
+  if (kernel == GemmKernel::kOneDnn) return kOneDnnPart;
   // With four parts a thread the last one to finish keeps the others waiting for little.
   constexpr std::int64_t kPartsPerThread = 4;
-  constexpr std::int64_t kSmallestPart = 64;  // rows of x: less, and packing the weights dominates
-  const std::int64_t total = offsets[static_cast<std::size_t>(groups)] - offsets[0];
-  const std::int64_t limit = threads == 1
-                                 ? std::max<std::int64_t>(1, total)
-                                 : std::max(kSmallestPart, total / (threads * kPartsPerThread));
+  constexpr std::int64_t kSmallestPart = 64;  // less, and packing the weights dominates
+  const std::int64_t threads = available_threads();
+  if (threads == 1) return std::max<std::int64_t>(1, total_rows);
+  return std::max(kSmallestPart, total_rows / (threads * kPartsPerThread));
+}
+
+// Whole groups, largest first; a group with too many rows of x is cut into parts by the rows of its
+// C, of which it has rows_of_c(group).
+template <class RowsOfC>
+const std::vector<Item>& make_items(std::span<const std::int64_t> offsets, GemmKernel kernel,
+                                    const RowsOfC& rows_of_c) {
+  const std::int64_t groups = std::ssize(offsets) - 1;
+  const std::int64_t limit = cut_above(offsets.back() - offsets.front(), kernel);
   item_list.clear();
   for (std::int64_t group = 0; group < groups; ++group) {
     const auto g = static_cast<std::size_t>(group);
@@ -72,19 +77,21 @@ void check_offsets(const char* op, std::span<const std::int64_t> offsets, std::i
 template <class T>
 void times_weights(GemmLayout layout, std::int64_t n, std::int64_t k, const T* x,
                    std::span<const std::int64_t> offsets, const T* w, T* y) {
-  if (n == 0) return;
+  if (n == 0 || offsets.size() == 1) return;
   const auto rows_of = [&](std::int64_t g) {
     return offsets[static_cast<std::size_t>(g) + 1] - offsets[static_cast<std::size_t>(g)];
   };
-  const std::vector<Item>& items = make_items(offsets, rows_of);
+  // One kernel for all groups, whatever each of them got.
+  const std::int64_t mean = (offsets.back() - offsets.front()) / (std::ssize(offsets) - 1);
+  const GemmKernel kernel = choose_gemm_kernel(layout, dtype_of<T>::value, mean, n, k);
+  const std::vector<Item>& items = make_items(offsets, kernel, rows_of);
   parallel_for_dynamic(std::ssize(items), [&](std::int64_t index) {
     const Item& item = items[static_cast<std::size_t>(index)];
     const std::int64_t first = offsets[static_cast<std::size_t>(item.group)];
     const std::int64_t rows = rows_of(item.group);
     const auto task = gemm_task<T>(layout, rows, n, k, x + first * k, w + item.group * n * k,
                                    y + first * n, false);
-    run_gemm(choose_gemm_kernel(layout, dtype_of<T>::value, rows, n, k),
-             gemm_part(task, item.row, item.rows, 0, n));
+    run_gemm(kernel, gemm_part(task, item.row, item.rows, 0, n));
   });
 }
 
@@ -144,21 +151,22 @@ void grouped_gemm_tn(const Context& ctx, const TensorView& dy,
   check_operand(ctx, "grouped_gemm_tn", "dw", dw, dy.dtype, {groups, n, k});
   check_offsets("grouped_gemm_tn", offsets, groups, rows);
   require_cpu(ctx, "grouped_gemm_tn");
-  if (n == 0 || k == 0) return;
+  if (n == 0 || k == 0 || groups == 0) return;
   dispatch_float(dy.dtype, "grouped_gemm_tn", [&](auto type) {
     using T = decltype(type);
     const T* dy_data = dy.as<T>();
     const T* x_data = x.as<T>();
     T* dw_data = dw.as<T>();
-    const std::vector<Item>& items = make_items(offsets, [n](std::int64_t) { return n; });
+    const std::int64_t mean = (offsets.back() - offsets.front()) / groups;
+    const GemmKernel kernel = choose_gemm_kernel(GemmLayout::kTN, dtype_of<T>::value, n, k, mean);
+    const std::vector<Item>& items = make_items(offsets, kernel, [n](std::int64_t) { return n; });
     parallel_for_dynamic(std::ssize(items), [&](std::int64_t index) {
       const Item& item = items[static_cast<std::size_t>(index)];
       const std::int64_t first = offsets[static_cast<std::size_t>(item.group)];
       const std::int64_t count = offsets[static_cast<std::size_t>(item.group) + 1] - first;
       const auto task = gemm_task<T>(GemmLayout::kTN, n, k, count, dy_data + first * n,
                                      x_data + first * k, dw_data + item.group * n * k, true);
-      run_gemm(choose_gemm_kernel(GemmLayout::kTN, dtype_of<T>::value, n, k, count),
-               gemm_part(task, item.row, item.rows, 0, k));
+      run_gemm(kernel, gemm_part(task, item.row, item.rows, 0, k));
     });
   });
 }

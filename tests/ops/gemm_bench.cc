@@ -76,8 +76,10 @@ __attribute__((always_inline)) inline double fma_chain(std::int64_t count) {
   Vector sums[kChains] = {};
   Vector a = Vector{} + 0.999F;
   Vector b = Vector{} + 1e-3F;
+  // Chains that the compiler must not find equal, or constant.
+  for (Vector& sum : sums) __asm__ volatile("" : "+v"(sum));
+  __asm__ volatile("" : "+v"(a), "+v"(b));
   for (std::int64_t i = 0; i < count; ++i) {
-    __asm__ volatile("" : "+v"(a), "+v"(b));
     for (int c = 0; c < kChains; ++c) sums[c] = sums[c] * a + b;
   }
   for (int c = 1; c < kChains; ++c) sums[0] += sums[c];

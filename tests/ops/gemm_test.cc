@@ -6,6 +6,7 @@
 #include <cstring>
 #include <limits>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "core/ops/gemm_kernel.h"
@@ -43,21 +44,49 @@ void product(GemmLayout layout, std::int64_t m, std::int64_t n, std::int64_t k,
   }
 }
 
+// A kernel that can be forced, and a level to force it at.
+struct Forced {
+  GemmChoice choice;
+  CpuIsa isa;
+};
+
+// Every kernel that can run here: own on each level, oneDNN, and what the table picks.
+template <class T>
+std::vector<Forced> all_kernels() {
+  std::vector<Forced> kernels;
+  for (CpuIsa isa : test::executable_isas()) kernels.push_back({GemmChoice::kOwn, isa});
+  kernels.push_back({GemmChoice::kAuto, best_cpu_isa()});
+  if (std::is_same_v<T, float>) kernels.push_back({GemmChoice::kOneDnn, best_cpu_isa()});
+  return kernels;
+}
+
 template <class T>
 void check(GemmLayout layout, std::int64_t m, std::int64_t n, std::int64_t k) {
   const auto a = test::random_values<T>(m * k, 1);
   const auto b = test::random_values<T>(k * n, 2);
   const auto before = test::random_values<T>(m * n, 3);
-  std::vector<T> c(before.size(), std::numeric_limits<T>::quiet_NaN());
-  product(layout, m, n, k, a, b, c, Accumulate::kNo);
-  test::expect_product<T>(layout, m, n, k, a.data(), b.data(), nullptr, c.data());
-  c = before;
-  product(layout, m, n, k, a, b, c, Accumulate::kYes);
-  test::expect_product<T>(layout, m, n, k, a.data(), b.data(), before.data(), c.data());
+  const test::Product expected(layout, m, n, k, a.data(), b.data());
+  for (const Forced& kernel : all_kernels<T>()) {
+    SCOPED_TRACE(std::string("kernel ") + std::to_string(static_cast<int>(kernel.choice)) + " at " +
+                 name_of(kernel.isa));
+    const test::ScopedGemm choice(kernel.choice);
+    const test::ScopedIsa level(kernel.isa);
+    std::vector<T> c(before.size(), std::numeric_limits<T>::quiet_NaN());
+    product(layout, m, n, k, a, b, c, Accumulate::kNo);
+    ASSERT_NO_FATAL_FAILURE(expected.expect_near(c.data(), static_cast<const T*>(nullptr)));
+    c = before;
+    product(layout, m, n, k, a, b, c, Accumulate::kYes);
+    ASSERT_NO_FATAL_FAILURE(expected.expect_near(c.data(), before.data()));
+  }
 }
 
 template <class T>
-void check_all_shapes() {
+class GemmOf : public ::testing::Test {};
+using Types = ::testing::Types<float, double>;
+TYPED_TEST_SUITE(GemmOf, Types);
+
+TYPED_TEST(GemmOf, OddShapes) {
+  using T = TypeParam;
   for (GemmLayout layout : kLayouts) {
     SCOPED_TRACE(static_cast<int>(layout));
     for (std::int64_t m : {0, 1, 3, 14, 17, 33, 130}) {
@@ -67,48 +96,29 @@ void check_all_shapes() {
         }
       }
     }
-    // Several blocks of the cache blocking in each direction.
-    ASSERT_NO_FATAL_FAILURE(check<T>(layout, 301, 45, 1030));
-    ASSERT_NO_FATAL_FAILURE(check<T>(layout, 5, 2100, 530));
-    ASSERT_NO_FATAL_FAILURE(check<T>(layout, 190, 1100, 70));
   }
 }
 
-TEST(Gemm, OwnKernelOnEveryLevel) {
-  const test::ScopedGemm own(GemmChoice::kOwn);
-  for (CpuIsa isa : test::executable_isas()) {
-    SCOPED_TRACE(name_of(isa));
-    const test::ScopedIsa level(isa);
-    check_all_shapes<float>();
-    check_all_shapes<double>();
-  }
-}
-
-TEST(Gemm, OneDnn) {
-  const test::ScopedGemm onednn(GemmChoice::kOneDnn);
-  check_all_shapes<float>();
-}
-
-TEST(Gemm, TableOnEveryLevel) {
-  for (CpuIsa isa : test::executable_isas()) {
-    SCOPED_TRACE(name_of(isa));
-    const test::ScopedIsa level(isa);
-    check_all_shapes<float>();
+// Several blocks of the cache blocking in each direction.
+TYPED_TEST(GemmOf, SeveralBlocks) {
+  using T = TypeParam;
+  for (GemmLayout layout : kLayouts) {
+    SCOPED_TRACE(static_cast<int>(layout));
+    ASSERT_NO_FATAL_FAILURE(check<T>(layout, 201, 45, 790));
+    ASSERT_NO_FATAL_FAILURE(check<T>(layout, 3, 1100, 500));
+    ASSERT_NO_FATAL_FAILURE(check<T>(layout, 5, 1100, 500));
+    ASSERT_NO_FATAL_FAILURE(check<T>(layout, 190, 1070, 20));
   }
 }
 
 // Every number of rows that a register tile can have, at every width.
-TEST(Gemm, EveryTileSize) {
-  const test::ScopedGemm own(GemmChoice::kOwn);
-  for (CpuIsa isa : test::executable_isas()) {
-    SCOPED_TRACE(name_of(isa));
-    const test::ScopedIsa level(isa);
-    for (GemmLayout layout : kLayouts) {
-      for (std::int64_t m = 1; m <= 30; ++m) check<float>(layout, m, 40, 9);
-      for (std::int64_t n = 1; n <= 70; ++n) check<float>(layout, 5, n, 9);
-      for (std::int64_t k = 1; k <= 40; ++k) check<float>(layout, 15, 33, k);
-      for (std::int64_t n = 1; n <= 36; ++n) check<double>(layout, n, n, 9);
-    }
+TYPED_TEST(GemmOf, EveryTileSize) {
+  using T = TypeParam;
+  for (GemmLayout layout : kLayouts) {
+    SCOPED_TRACE(static_cast<int>(layout));
+    for (std::int64_t m = 1; m <= 30; ++m) ASSERT_NO_FATAL_FAILURE(check<T>(layout, m, 40, 9));
+    for (std::int64_t n = 1; n <= 70; ++n) ASSERT_NO_FATAL_FAILURE(check<T>(layout, 5, n, 9));
+    for (std::int64_t k = 1; k <= 40; ++k) ASSERT_NO_FATAL_FAILURE(check<T>(layout, 3, 33, k));
   }
 }
 

@@ -33,6 +33,31 @@ constexpr std::int64_t kSlack = 64 / sizeof(float);  // pack_rows writes up to a
 constexpr std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
 constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
+// c [kRows, columns] (+)= sums.
+template <class T, int kRows, int kCount>
+inline void store_tile(const Vector<T> (&sums)[kRows][kCount], T* c, std::int64_t ldc,
+                       std::int64_t columns, bool accumulate) {
+  constexpr int kWidth = kCount * kLanes<T>;
+  if (columns < kWidth) {
+    T edge[kRows][kWidth];
+    std::memcpy(edge, sums, sizeof(edge));
+    for (int r = 0; r < kRows; ++r) {
+      for (std::int64_t j = 0; j < columns; ++j) {
+        c[r * ldc + j] = accumulate ? c[r * ldc + j] + edge[r][j] : edge[r][j];
+      }
+    }
+    return;
+  }
+#pragma GCC unroll 14
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 2
+    for (int v = 0; v < kCount; ++v) {
+      T* to = c + r * ldc + v * kLanes<T>;
+      store<T>(to, accumulate ? load(to) + sums[r][v] : sums[r][v]);
+    }
+  }
+}
+
 // Where a tile finds its columns of B: in the packed panel; or in B itself, [k, ldb], whence it
 // fills the panel for the tiles after it.
 enum class Panel { kPacked, kCopied };
@@ -69,24 +94,7 @@ void tile(std::int64_t k, const T* a, const T* b, std::int64_t ldb, T* panel, T*
     b += ldb;
     panel += kWidth;
   }
-  if (columns < kWidth) {
-    T edge[kRows][kWidth];
-    std::memcpy(edge, sums, sizeof(edge));
-    for (int r = 0; r < kRows; ++r) {
-      for (std::int64_t j = 0; j < columns; ++j) {
-        c[r * ldc + j] = accumulate ? c[r * ldc + j] + edge[r][j] : edge[r][j];
-      }
-    }
-    return;
-  }
-#pragma GCC unroll 14
-  for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 2
-    for (int v = 0; v < kCount; ++v) {
-      T* to = c + r * ldc + v * kLanes<T>;
-      store<T>(to, accumulate ? load(to) + sums[r][v] : sums[r][v]);
-    }
-  }
+  store_tile<T, kRows, kCount>(sums, c, ldc, columns, accumulate);
 }
 
 // to [k, kRows] = rows of a that lie transposed in memory, [k, lda].
@@ -106,15 +114,13 @@ void pack_rows(const T* from, std::int64_t ld, std::int64_t rows, std::int64_t k
   for (std::int64_t group = ceil_div(rows, n) - 1; group >= 0; --group) {
     const T* first = from + group * n * ld;
     const std::int64_t count = smaller(n, rows - group * n);
+    // Lanes without a row of their own repeat the last one: nobody reads them.
+    const T* source[n];
+    for (std::int64_t r = 0; r < n; ++r) source[r] = first + smaller(r, count - 1) * ld;
     for (std::int64_t p = 0; p < whole; p += n) {
       Vector<T> square[n];
-      if (count == n) {
 #pragma GCC unroll 16
-        for (int r = 0; r < n; ++r) square[r] = load(first + r * ld + p);
-      } else {
-#pragma GCC unroll 16
-        for (int r = 0; r < n; ++r) square[r] = r < count ? load(first + r * ld + p) : Vector<T>{};
-      }
+      for (int r = 0; r < n; ++r) square[r] = load(source[r] + p);
       transpose<T>(square);
 #pragma GCC unroll 16
       for (int r = 0; r < n; ++r) store<T>(to + (p + r) * stride + group * n, square[r]);
@@ -219,6 +225,51 @@ void run_panel(const GemmTask<T>& task, const RowTiles& tiles, std::int64_t row,
   }
 }
 
+// c [kRows, columns] (+)= a b over k for a few rows, b transposed and at most one vector of columns
+// wide: its squares are transposed in registers and used once, without a detour through memory.
+template <class T, int kRows>
+void skinny_tile(std::int64_t k, const T* a, std::int64_t lda, const T* b, std::int64_t ldb, T* c,
+                 std::int64_t ldc, std::int64_t columns, bool accumulate) {
+  constexpr std::int64_t n = kLanes<T>;
+  const T* source[n];
+  for (std::int64_t j = 0; j < n; ++j) source[j] = b + smaller(j, columns - 1) * ldb;
+  Vector<T> sums[kRows][1] = {};
+  std::int64_t p = 0;
+  for (; p + n <= k; p += n) {
+    Vector<T> square[n];
+#pragma GCC unroll 16
+    for (int j = 0; j < n; ++j) square[j] = load(source[j] + p);
+    transpose<T>(square);
+#pragma GCC unroll 16
+    for (int l = 0; l < n; ++l) {
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) sums[r][0] += a[r * lda + p + l] * square[l];
+    }
+  }
+  for (; p < k; ++p) {
+    T line[n];
+    for (int j = 0; j < n; ++j) line[j] = source[j][p];
+    for (int r = 0; r < kRows; ++r) sums[r][0] += a[r * lda + p] * load(line);
+  }
+  store_tile<T, kRows, 1>(sums, c, ldc, columns, accumulate);
+}
+
+constexpr std::int64_t kSkinnyRows = 4;
+
+// The product of up to kSkinnyRows rows with a transposed B, without packing: decoding.
+template <class T>
+void skinny(const GemmTask<T>& task, std::int64_t block_k) {
+  constexpr decltype(&skinny_tile<T, 1>) kRun[] = {skinny_tile<T, 1>, skinny_tile<T, 2>,
+                                                   skinny_tile<T, 3>, skinny_tile<T, 4>};
+  for (std::int64_t column = 0; column < task.n; column += kLanes<T>) {
+    for (std::int64_t term = 0; term < task.k; term += block_k) {
+      kRun[task.m - 1](smaller(block_k, task.k - term), task.a + term, task.lda,
+                       task.b + column * task.ldb + term, task.ldb, task.c + column, task.ldc,
+                       smaller(kLanes<T>, task.n - column), task.accumulate || term > 0);
+    }
+  }
+}
+
 template <class T>
 void fill_zero(const GemmTask<T>& task) {
   for (std::int64_t i = 0; i < task.m; ++i) {
@@ -241,6 +292,9 @@ void gemm(const GemmTask<T>& task, T* workspace) {
   T* packed_a = workspace + kBlockK * kBlockColumns;
   const std::int64_t block_k =
       ceil_div(ceil_div(task.k, ceil_div(task.k, kBlockK)), kBlockKStep) * kBlockKStep;
+  if (task.m <= kSkinnyRows && task.b_transposed && !task.a_transposed) {
+    return skinny(task, block_k);
+  }
   const std::int64_t row_blocks = ceil_div(task.m, kBlockRows);
   for (std::int64_t column = 0; column < task.n; column += kBlockColumns) {
     const std::int64_t column_end = smaller(task.n, column + kBlockColumns);
