@@ -7,8 +7,8 @@
 
 namespace witan {
 
-// Owns a stream of a device (CUDA: non-blocking with respect to the default stream). Move-free:
-// give others stream.context() or stream.get(). The destructor waits for the work that is still
+// Owns a stream of a device (CUDA: non-blocking with respect to the default stream). Not movable:
+// others are given stream.context() or stream.get(). The destructor waits for the work that is still
 // enqueued.
 class DeviceStream {
  public:
