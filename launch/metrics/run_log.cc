@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -45,6 +46,17 @@ void drop_later_lines(const std::string& path, std::int64_t step) {
   std::filesystem::rename(temporary, path);
 }
 
+// Whether a person watches this line. mpirun hands its ranks a pseudo-terminal whatever its own
+// output is, so there the launcher's output decides (an orted on another node has none, which means
+// no).
+bool watched() {
+  if (std::getenv("OMPI_COMM_WORLD_RANK") == nullptr) return isatty(STDOUT_FILENO) == 1;
+  const std::string launcher = "/proc/" + std::to_string(getppid()) + "/fd/1";
+  std::error_code error;
+  const std::string target = std::filesystem::read_symlink(launcher, error).string();
+  return !error && target.starts_with("/dev/pts/");
+}
+
 std::string duration(double seconds) {
   const auto s = static_cast<std::int64_t>(seconds + 0.5);
   char text[32];
@@ -62,7 +74,7 @@ std::int64_t peak_memory() {
 }
 
 RunLog::RunLog(const Setup& setup, std::int64_t resume_step, bool active)
-    : setup_(setup), active_(active), terminal_(isatty(STDOUT_FILENO) == 1) {
+    : setup_(setup), active_(active), terminal_(watched()) {
   if (!active_) return;
   const std::string path = setup_.folder + "/metrics.jsonl";
   drop_later_lines(path, resume_step);
