@@ -99,6 +99,21 @@ TEST(Activation, SaturatesWithoutNan) {
   }
 }
 
+// microsoft/onnxruntime (fork tianleiwu/onnxruntime), onnxruntime/test/contrib_ops/moe_test.cc,
+// MoECpuTest_BasicSwiGLU (MIT): hidden size 4, 8 units, all weights 0.1, h = silu(z) (z + 1).
+TEST(Activation, MatchesOnnxRuntimeSwigluWithOffset) {
+  constexpr std::int64_t kUnits = 8;
+  const double expected[] = {1.169694, 6.970291};
+  const double input_sum[] = {1 + 2 + 3 + 4, 5 + 6 + 7 + 8};
+  for (std::size_t row = 0; row < 2; ++row) {
+    const Values z(2 * kUnits, 0.1 * input_sum[row]);  // gate and up alike
+    const Tensor h = test::unwritten({1, kUnits}, DType::kFloat64);
+    ops::activation({}, Activation::kSwiglu, test::tensor_of(z, {1, 2 * kUnits}, DType::kFloat64),
+                    {}, h, 1.0);
+    EXPECT_NEAR(test::project(test::values_of(h), Values(kUnits, 0.1)), expected[row], 1e-6);
+  }
+}
+
 TEST(Activation, RefusesAWrongShape) {
   const Tensor x({2, 5}, DType::kFloat32);
   const Tensor h({2, 2}, DType::kFloat32);
