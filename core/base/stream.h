@@ -8,8 +8,8 @@
 namespace witan {
 
 // Owns a stream of a device (CUDA: non-blocking with respect to the default stream). Not movable:
-// others are given stream.context() or stream.get(). The destructor waits for the work that is still
-// enqueued.
+// others are given stream.context() or stream.get(). The destructor waits for the work that is
+// still enqueued.
 class DeviceStream {
  public:
   explicit DeviceStream(Device device);

@@ -22,7 +22,7 @@ inline constexpr Device kCuda{DeviceType::kCuda, 0};
 
 // How often a body is run to compare the bits of its results, each time (where that can be chosen)
 // with the threads in another order.
-inline constexpr int kOrders = 4;
+inline constexpr int kOrders = 3;
 
 class CudaTest : public ::testing::Test {
  protected:
