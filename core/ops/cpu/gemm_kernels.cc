@@ -91,7 +91,7 @@ void tile(std::int64_t k, const T* a, const T* b, std::int64_t ldb, T* panel, T*
       for (int v = 0; v < kCount; ++v) sums[r][v] += a[r] * row[v];
     }
     a += kRows;
-    b += ldb;
+    if constexpr (kPanel == Panel::kCopied) b += ldb;
     panel += kWidth;
   }
   store_tile<T, kRows, kCount>(sums, c, ldc, columns, accumulate);
