@@ -189,7 +189,7 @@ Request MpiCommunicator::all_to_all_v(const TensorView& from,
                                       const TensorView& to,
                                       std::span<const std::int64_t> recv_counts) {
   check_all_to_all_v(*this, from, send_counts, to, recv_counts);
-  const MPI_Datatype row = row_type(from.dtype, from.cols());
+  auto* row = row_type(from.dtype, from.cols());
   Pending& op = begin("all_to_all_v");
   op.set_counts(send_counts, op.send_counts, op.send_begins);
   op.set_counts(recv_counts, op.recv_counts, op.recv_begins);
@@ -201,7 +201,7 @@ Request MpiCommunicator::all_to_all_v(const TensorView& from,
 
 Request MpiCommunicator::all_to_all(const TensorView& from, const TensorView& to) {
   check_all_to_all(*this, from, to);
-  const MPI_Datatype row = row_type(from.dtype, from.cols());
+  auto* row = row_type(from.dtype, from.cols());
   Pending& op = begin("all_to_all");
   check_mpi(MPI_Ialltoall(from.data, 1, row, to.data, 1, row, comm_, &op.request), "MPI_Ialltoall");
   return Request(&op);
@@ -223,7 +223,7 @@ Request MpiCommunicator::all_reduce(const TensorView& data, ReduceOp reduce) {
 Request MpiCommunicator::reduce_scatter_sum(const TensorView& from, const TensorView& to) {
   check_parts(*this, "reduce_scatter_sum", from, to);
   const std::int64_t part = to.size();
-  const MPI_Datatype row = row_type(to.dtype, part);
+  auto* row = row_type(to.dtype, part);
   Pending& op = begin("reduce_scatter_sum");
   op.scratch = &scratch_.take(static_cast<std::size_t>(from.bytes() - to.bytes()));
   op.arrived = op.scratch->allocate({size_ - 1, part}, to.dtype, op.operation);
@@ -261,7 +261,7 @@ Request MpiCommunicator::all_gather(const TensorView& from, const TensorView& to
 Request MpiCommunicator::all_gather_v(const TensorView& from, const TensorView& to,
                                       std::span<const std::int64_t> counts) {
   check_all_gather_v(*this, from, to, counts);
-  const MPI_Datatype row = row_type(to.dtype, to.cols());
+  auto* row = row_type(to.dtype, to.cols());
   Pending& op = begin("all_gather_v");
   op.set_counts(counts, op.recv_counts, op.recv_begins);
   const auto own = static_cast<std::size_t>(rank_);
