@@ -3,8 +3,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# A build folder of its own: configured without tests, so that its compilation database holds the sources only.
-cmake -S . -B build/tidy -G Ninja -DCMAKE_BUILD_TYPE=Release -DWITAN_TESTS=OFF --log-level=WARNING
+# A build folder of its own: without tests, so that its compilation database holds the sources only, and without OpenMP,
+# whose header comes with g++.
+cmake -S . -B build/tidy -G Ninja -DCMAKE_BUILD_TYPE=Release -DWITAN_TESTS=OFF -DWITAN_OPENMP=OFF --log-level=WARNING
 cmake --build build/tidy --target witan_schema # for the generated headers
 
 # Kernel files stand in the database once per CPU level; one of them is enough.

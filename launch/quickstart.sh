@@ -62,7 +62,7 @@ say "training: mpirun -n 2 witan train $config --resume auto ${train_options[*]}
 # A finished run of the same config is kept.
 effective=$("$witan" train "$config" "${train_options[@]}" --print-config)
 if [ -e "$output/summary.json" ] && [ "$effective" = "$(cat "$output/config.textproto")" ] &&
-   jq -e '.step == .steps and (.load | length > 0)' "$output/summary.json" >/dev/null; then
+   jq -e '.step == .steps' "$output/summary.json" >/dev/null; then
   echo "$output holds this run already, finished; to train anew: rm -r $output"
 else
   launch/witan-mpirun.sh -n 2 "$witan" train "$config" --resume auto "${train_options[@]}"
@@ -85,13 +85,14 @@ nats_per_byte() { awk -v packed="$(tail -c "$bytes" "$text" | "$@" | wc -c)" -v 
 say "summary of $output"
 jq -r '
   def round3: . * 1000 | round / 1000;
+  def percent: . * 1000 | round | "\(. / 10 | floor).\(. % 10)" | " " * (5 - length) + .;
   "training      \(.steps) steps, \(.tokens) tokens on \(.ranks) ranks (EP \(.expert_parallel)) x \(.threads) threads",
   "model         \(.total_parameters) parameters, \(.active_parameters) active per token",
   "speed         \(.tokens_per_second | round) tokens/s",
   "loss          \(.train_loss | round3) nats per token in training, mean of the last tenth of the steps",
-  "expert load   over the last tenth of the steps, in percent of a layer\u0027s tokens (even: \(10000 / (.load[0].counts | length) | round / 100)):",
+  "expert load   over the last tenth of the steps, in percent of a layer\u0027s choices:",
   (.load[] | (.counts | add) as $all |
-    "  layer \(.layer)     \(.counts | map(1000 * . / $all | round / 10 | tostring) | join(" "))   MaxVio \(.max_vio | round3)")
+    "  layer \(.layer)  \(.counts | map(. / $all | percent) | add)   MaxVio \(.max_vio | round3)")
 ' "$output/summary.json"
 echo "validation    nats per byte over $bytes bytes that were not trained on (lower is better):"
 printf '  witan       %.3f\n' "$(jq '.validation[0].nats_per_byte' "$output/eval.json")"

@@ -5,12 +5,12 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
+report=$PWD/build/release/tests.xml
+rm -f "$report"
 launch/install_deps.sh test || exit 1
 cmake --preset release --log-level=WARNING || exit 1
 cmake --build --preset release || exit 1
 
-report=$PWD/build/release/tests.xml
-rm -f "$report"
 ctest --preset release -j "$(nproc)" --no-tests=error --output-junit "$report" "$@"
 code=$?
 tests/support/count_tests.py "$report" || code=1
