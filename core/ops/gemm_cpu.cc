@@ -147,16 +147,20 @@ void run_gemm_parallel(GemmKernel kernel, const cpu::GemmTask<T>& task) {
   });
 }
 
-#define WITAN_INSTANTIATE(T)                                                                \
-  template cpu::GemmTask<T> gemm_task(GemmLayout, std::int64_t, std::int64_t, std::int64_t, \
-                                      const T*, const T*, T*, bool);                        \
-  template cpu::GemmTask<T> gemm_part(const cpu::GemmTask<T>&, std::int64_t, std::int64_t,  \
-                                      std::int64_t, std::int64_t);                          \
-  template cpu::GemmTiling own_gemm_tiling<T>();                                            \
-  template void run_gemm(GemmKernel, const cpu::GemmTask<T>&);                              \
-  template void run_gemm_parallel(GemmKernel, const cpu::GemmTask<T>&);
-WITAN_INSTANTIATE(float)
-WITAN_INSTANTIATE(double)
-#undef WITAN_INSTANTIATE
+template cpu::GemmTask<float> gemm_task(GemmLayout, std::int64_t, std::int64_t, std::int64_t,
+                                        const float*, const float*, float*, bool);
+template cpu::GemmTask<float> gemm_part(const cpu::GemmTask<float>&, std::int64_t, std::int64_t,
+                                        std::int64_t, std::int64_t);
+template cpu::GemmTiling own_gemm_tiling<float>();
+template void run_gemm(GemmKernel, const cpu::GemmTask<float>&);
+template void run_gemm_parallel(GemmKernel, const cpu::GemmTask<float>&);
+
+template cpu::GemmTask<double> gemm_task(GemmLayout, std::int64_t, std::int64_t, std::int64_t,
+                                         const double*, const double*, double*, bool);
+template cpu::GemmTask<double> gemm_part(const cpu::GemmTask<double>&, std::int64_t, std::int64_t,
+                                         std::int64_t, std::int64_t);
+template cpu::GemmTiling own_gemm_tiling<double>();
+template void run_gemm(GemmKernel, const cpu::GemmTask<double>&);
+template void run_gemm_parallel(GemmKernel, const cpu::GemmTask<double>&);
 
 }  // namespace witan::ops
