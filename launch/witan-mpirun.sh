@@ -21,8 +21,10 @@ fi
 export OMPI_MCA_rmaps_base_oversubscribe=${OMPI_MCA_rmaps_base_oversubscribe:-1}
 # Open MPI binds each of one or two ranks to a single core, which would leave one core for all threads of a rank.
 export OMPI_MCA_hwloc_base_binding_policy=${OMPI_MCA_hwloc_base_binding_policy:-none}
-# Ranks get this many seconds instead of one between SIGTERM and SIGKILL, to finish the step and write a checkpoint.
-export OMPI_MCA_odls_base_sigkill_timeout=${OMPI_MCA_odls_base_sigkill_timeout:-30}
+# Ranks get this many seconds instead of one between SIGTERM and SIGKILL, to finish the step and write a checkpoint. Raise it
+# for large models: --mca odls_base_sigkill_timeout 60. (mpirun 4.1 also waits about twice as long before it reports a run
+# that failed.)
+export OMPI_MCA_odls_base_sigkill_timeout=${OMPI_MCA_odls_base_sigkill_timeout:-5}
 
 # `witan` is the installed program, else that of this source tree.
 if ! command -v witan >/dev/null; then

@@ -48,12 +48,13 @@ int mpi_count(std::int64_t count, const char* what) {
 }
 
 // What a rank does between two looks at an operation that is not finished: looks again at once for
-// a while, then lets another process of its core run (ranks may outnumber cores), and sleeps only
-// in waits so long that the others must be busy elsewhere: MPI moves data only while it is polled.
-void pause(int looks, double waited_seconds) {
+// a while (longer where it has a core of its own), then lets another process of its core run, and
+// sleeps only in waits so long that the others must be busy elsewhere: MPI moves data only while it
+// is polled.
+void pause(int looks, double waited_seconds, double eager_seconds) {
   constexpr int kEagerLooks = 100;
   constexpr double kPatience = 0.5;
-  if (looks < kEagerLooks) return;
+  if (looks < kEagerLooks || waited_seconds < eager_seconds) return;
   if (waited_seconds < kPatience) {
     sched_yield();
   } else {
@@ -117,8 +118,12 @@ class MpiCommunicator::Pending final : public Request::Impl {
   MpiCommunicator& owner_;
 };
 
-MpiCommunicator::MpiCommunicator(MPI_Comm comm, std::string name, double watchdog_seconds)
-    : comm_(comm), name_(std::move(name)), watchdog_(watchdog_seconds) {
+MpiCommunicator::MpiCommunicator(MPI_Comm comm, std::string name, double watchdog_seconds,
+                                 double eager_seconds)
+    : comm_(comm),
+      name_(std::move(name)),
+      watchdog_(watchdog_seconds),
+      eager_seconds_(eager_seconds) {
   check_mpi(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
   check_mpi(MPI_Comm_set_name(comm_, name_.c_str()), "MPI_Comm_set_name");
   check_mpi(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
@@ -164,7 +169,7 @@ void MpiCommunicator::poll(Pending& pending) {
                       .recv_counts = pending.recv_counts},
                      waited);
     }
-    pause(looks, waited);
+    pause(looks, waited, eager_seconds_);
   }
   wait_seconds_ += seconds_since(start);
 }

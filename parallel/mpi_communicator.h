@@ -21,8 +21,9 @@ void check_mpi(int code, std::string_view call);
 class MpiCommunicator final : public Communicator {
  public:
   // Owns `comm` and frees it. MPI counts are 32-bit: data is sent in rows, so that only more than
-  // 2^31 - 1 rows (or elements of a reduction) in one operation are an error.
-  MpiCommunicator(MPI_Comm comm, std::string name, double watchdog_seconds);
+  // 2^31 - 1 rows (or elements of a reduction) in one operation are an error. A wait looks without
+  // a break for `eager_seconds` before it lets others have the core.
+  MpiCommunicator(MPI_Comm comm, std::string name, double watchdog_seconds, double eager_seconds);
   ~MpiCommunicator() override;
   MpiCommunicator(const MpiCommunicator&) = delete;
   MpiCommunicator& operator=(const MpiCommunicator&) = delete;
@@ -57,6 +58,7 @@ class MpiCommunicator final : public Communicator {
   std::string name_;
   int rank_ = 0, size_ = 1;
   Watchdog watchdog_;
+  double eager_seconds_;
   double wait_seconds_ = 0.0;
   std::int64_t sequence_ = 0;
 

@@ -1,6 +1,7 @@
 #include "parallel/mpi_environment.h"
 
 #include <mpi.h>
+#include <sched.h>
 
 #include <cstdlib>
 #include <exception>
@@ -17,6 +18,13 @@ bool mpi_is_running() {
   MPI_Initialized(&started);
   MPI_Finalized(&ended);
   return started != 0 && ended == 0;
+}
+
+// Ranks that are bound to cores have a mask of their own, which holds at least theirs.
+int cores_in_mask() {
+  cpu_set_t mask;
+  CPU_ZERO(&mask);
+  return sched_getaffinity(0, sizeof mask, &mask) == 0 ? CPU_COUNT(&mask) : 1;
 }
 
 }  // namespace
@@ -47,6 +55,8 @@ MpiEnvironment::MpiEnvironment(int* argc, char*** argv) : owns_mpi_(!mpi_is_runn
             "MPI_Comm_split_type");
   check_mpi(MPI_Comm_rank(local, &local_rank_), "MPI_Comm_rank");
   check_mpi(MPI_Comm_size(local, &local_size_), "MPI_Comm_size");
+  constexpr double kEagerSeconds = 1e-3;
+  if (cores_in_mask() >= local_size_) eager_seconds_ = kEagerSeconds;
   // Each node is counted, and numbered, by its first rank.
   const int leads = local_rank_ == 0 ? 1 : 0;
   int leaders_up_to_here = 0;
@@ -64,14 +74,14 @@ MpiEnvironment::~MpiEnvironment() {
 std::unique_ptr<Communicator> MpiEnvironment::world(double watchdog_seconds) const {
   MPI_Comm comm = MPI_COMM_NULL;
   check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &comm), "MPI_Comm_dup");
-  return std::make_unique<MpiCommunicator>(comm, "world", watchdog_seconds);
+  return std::make_unique<MpiCommunicator>(comm, "world", watchdog_seconds, eager_seconds_);
 }
 
 std::unique_ptr<Communicator> MpiEnvironment::split(int color, const char* name,
                                                     double watchdog_seconds) const {
   MPI_Comm comm = MPI_COMM_NULL;
   check_mpi(MPI_Comm_split(MPI_COMM_WORLD, color, rank_, &comm), "MPI_Comm_split");
-  return std::make_unique<MpiCommunicator>(comm, name, watchdog_seconds);
+  return std::make_unique<MpiCommunicator>(comm, name, watchdog_seconds, eager_seconds_);
 }
 
 void MpiEnvironment::abort(int code) {

@@ -42,6 +42,7 @@ class MpiEnvironment {
   int rank_ = 0, size_ = 1, local_rank_ = 0, local_size_ = 1;
   int node_ = 0, nodes_ = 1;
   bool owns_mpi_ = false;
+  double eager_seconds_ = 0.0;  // of a wait: above 0 where every rank of this node has a core
 };
 
 }  // namespace witan
