@@ -47,7 +47,8 @@ __global__ void read_fresh_shared_kernel(float* out) {
 
 __global__ void write_past_shared_kernel(float* out) {
   WITAN_SHARED(float[4], values);
-  values[threadIdx.x] = 1;
+  float* first = values;  // a pointer: UBSan would find the index of an array
+  first[threadIdx.x] = 1;
   __syncthreads();
   out[0] = values[0];
 }
