@@ -19,12 +19,8 @@ install(DIRECTORY configs core parallel optim launch DESTINATION ${WITAN_HEADER_
 install(DIRECTORY ${PROJECT_BINARY_DIR}/generated/configs DESTINATION ${WITAN_HEADER_DIR} FILES_MATCHING PATTERN *.pb.h)
 
 # The libraries are static: who links them also links what they stand on.
-set(WITAN_INSTALLED witan_dnnl)
-if(WITAN_HAVE_CUDA)
-  list(APPEND WITAN_INSTALLED witan_cudart)
-endif()
 get_property(libraries GLOBAL PROPERTY WITAN_LIBRARIES)
-install(TARGETS ${libraries} ${WITAN_INSTALLED} EXPORT witan)
+install(TARGETS ${libraries} witan_dnnl EXPORT witan)
 target_link_libraries(witan_base INTERFACE $<INSTALL_INTERFACE:Threads::Threads>)
 if(WITAN_OPENMP)
   target_link_libraries(witan_base INTERFACE $<INSTALL_INTERFACE:OpenMP::OpenMP_CXX>)
