@@ -20,7 +20,7 @@ bool mpi_is_running() {
   return started != 0 && ended == 0;
 }
 
-// Ranks that are bound to cores have a mask of their own, which holds at least theirs.
+// Of this rank; a rank that is bound to one core therefore counts as sharing it.
 int cores_in_mask() {
   cpu_set_t mask;
   CPU_ZERO(&mask);
