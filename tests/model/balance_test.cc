@@ -1,0 +1,86 @@
+// Balancing: published cases, the loss of balanced routing, the expert bias over steps.
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "core/model/balance/balancer.h"
+#include "tests/model/balance_golden.h"
+#include "tests/model/model_case.h"
+
+namespace witan::test {
+namespace {
+
+std::string fixture(const std::string& name) {
+  return std::string(WITAN_SOURCE_DIR) + "/tests/model/fixtures/" + name;
+}
+
+TEST(Balance, SwitchAndZLossOfPublishedCases) {
+  check_switch_losses(read_json(fixture("switch_losses.json")));
+}
+
+TEST(Balance, ExpertBiasOfAPublishedCase) {
+  check_bias_update(read_json(fixture("maxtext_bias_update.json")));
+}
+
+TEST(Balance, EvenRoutingGivesTheCoefficient) {
+  const std::vector<double> s(4 * 4, 0.25);
+  for (const char* scope : {"MICRO_BATCH", "SEQUENCE"}) {
+    EXPECT_DOUBLE_EQ(
+        balance_loss(std::string("switch_aux { coefficient: 0.3 scope: ") + scope + " }", {}, s,
+                     {0, 1, 2, 3}, 1, 4),
+        0.3);
+  }
+}
+
+std::unique_ptr<Balancer> expert_bias(const std::string& fields) {
+  configs::BalancerConfig config;
+  EXPECT_TRUE(
+      google::protobuf::TextFormat::ParseFromString("expert_bias { " + fields + " }", &config));
+  return make_balancer(config);
+}
+
+TEST(ExpertBias, MovesByTheCountsSinceTheLastUpdate) {
+  const auto balancer = expert_bias("rate: 0.5 interval: 3");
+  std::vector<double> bias = {0.0, 0.0, 0.0};
+  const TensorView b = view(bias, {3});
+  // By itself the second step would move expert 0 up.
+  const std::vector<std::vector<std::int64_t>> counts = {{9, 2, 1}, {0, 6, 6}, {4, 4, 4}};
+  for (int step = 0; step < 3; ++step) {
+    EXPECT_EQ(bias, (std::vector<double>{0.0, 0.0, 0.0})) << "before step " << step;
+    balancer->after_step(step, 10, counts[static_cast<std::size_t>(step)], b);
+  }
+  EXPECT_EQ(bias, (std::vector<double>{-0.5, 0.0, 0.5}));  // 13, 12, 11 of a mean of 12
+  ASSERT_NE(balancer->state(), nullptr);
+  EXPECT_EQ(*balancer->state(), (std::vector<std::int64_t>{0, 0, 0}));
+}
+
+TEST(ExpertBias, ScheduleFallsToZeroAtTheLastStep) {
+  constexpr std::int64_t kSteps = 5;
+  const std::vector<std::int64_t> counts = {3, 1};
+  for (const char* schedule : {"LINEAR", "COSINE", "CONSTANT"}) {
+    const auto balancer = expert_bias(std::string("rate: 1 schedule: ") + schedule);
+    std::vector<double> bias = {0.0, 0.0};
+    std::vector<double> moves;
+    for (std::int64_t step = 0; step < kSteps; ++step) {
+      const double before = bias[1];
+      balancer->after_step(step, kSteps, counts, view(bias, {2}));
+      moves.push_back(bias[1] - before);
+      EXPECT_DOUBLE_EQ(bias[0], -bias[1]);
+    }
+    EXPECT_DOUBLE_EQ(moves.front(), 1.0);
+    EXPECT_NEAR(moves[2], std::string(schedule) == "CONSTANT" ? 1.0 : 0.5, 1e-15);
+    EXPECT_NEAR(moves.back(), std::string(schedule) == "CONSTANT" ? 1.0 : 0.0, 1e-15);
+  }
+}
+
+// Counts whose differences from their mean are lost in floating point.
+TEST(ExpertBias, TheSignIsTakenInIntegers) {
+  constexpr std::int64_t kMany = (std::int64_t{1} << 53) / 4;
+  std::vector<double> bias = {0.0, 0.0, 0.0};
+  update_expert_bias(1.0, std::vector<std::int64_t>{kMany, kMany, kMany + 1}, view(bias, {3}));
+  EXPECT_EQ(bias, (std::vector<double>{1.0, 1.0, -1.0}));
+}
+
+}  // namespace
+}  // namespace witan::test

@@ -1,0 +1,84 @@
+// Contradictions between fields of a model: the field, the value and what would be right.
+#include "core/model/check_model.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "tests/model/model_case.h"
+
+namespace witan::test {
+namespace {
+
+std::vector<std::string> failures(const configs::ModelConfig& model) {
+  std::vector<std::string> found;
+  check_model(model, [&](const std::string& field, const std::string& message) {
+    found.push_back(field + ": " + message);
+  });
+  return found;
+}
+
+constexpr const char* kGood =
+    "vocab_size: 9 d_model: 12 layers: 4 attention { heads: 2 } ffn { d_ff: 4 }"
+    "moe { experts: 4 d_ff: 3 router { top_k { k: 2 } } } ";
+
+std::vector<std::string> failures(const std::string& change) {
+  configs::ModelConfig model = model_config(kGood);
+  model.MergeFrom(model_config(change));
+  return failures(model);
+}
+
+TEST(CheckModel, AGoodModelHasNoFailures) { EXPECT_TRUE(failures("").empty()); }
+
+TEST(CheckModel, NamesFieldValueAndRemedy) {
+  struct Example {
+    const char* change;
+    const char* message;
+  };
+  const std::vector<Example> examples = {
+      {"attention { kv_heads: 3 }",
+       "model.attention.kv_heads: found 3; it must divide attention.heads = 2"},
+      {"attention { head_dim: 5 }",
+       "model.attention.head_dim: found 5; the rotation of RoPE needs an even number"},
+      {"attention { heads: 5 }",
+       "model.attention.heads: found 5; without head_dim it must divide d_model = 12"},
+      {"attention { heads: 4 }",
+       "model.attention.heads: found 4, so d_model / heads = 3; RoPE needs an even number"},
+      {"moe { router { top_k { k: 5 } } }",
+       "model.moe.router.top_k.k: found 5; at most moe.experts = 4"},
+      {"moe { pattern { list: 4 } }", "model.moe.pattern.list: names layer 4; the last layer is 3"},
+      {"moe { pattern { list: 1 every: 2 } }",
+       "model.moe.pattern.list: excludes `every` and `first`; keep one of the two forms"},
+      {"moe { pattern { first: 4 } }",
+       "model.moe.pattern.first: found 4; the last layer is 3, so there would be no MoE layer"},
+      {"moe { balance { expert_bias {} } balance { expert_bias {} } }",
+       "model.moe.balance[1].expert_bias: is there twice; a layer has one expert bias"},
+      {"moe { balance { switch_aux { scope: SEQUENCE counts: EXACT } } }",
+       "model.moe.balance[0].switch_aux.counts: applies to scope GLOBAL_BATCH only; remove it or "
+       "change the scope"},
+      {"moe { balance { switch_aux {} } balance { switch_aux { counts: EXACT } } }",
+       "model.moe.balance[1].switch_aux: is the second with scope GLOBAL_BATCH; add up their "
+       "coefficients in one"},
+  };
+  for (const Example& example : examples) {
+    EXPECT_EQ(failures(example.change), std::vector<std::string>{example.message})
+        << example.change;
+  }
+}
+
+TEST(CheckModel, DenseLayersNeedAWidth) {
+  EXPECT_EQ(failures(model_config(
+                "vocab_size: 9 d_model: 12 layers: 4 attention { heads: 2 }"
+                "moe { experts: 4 d_ff: 3 router { top_k { k: 2 } } pattern { every: 2 } }")),
+            std::vector<std::string>{
+                "model.ffn: is missing, but 2 layers are dense; add ffn { d_ff: ... }"});
+}
+
+TEST(CheckModel, AllMistakesAtOnce) {
+  EXPECT_EQ(failures("attention { heads: 5 kv_heads: 3 } moe { router { top_k { k: 5 } } }").size(),
+            3u);
+}
+
+}  // namespace
+}  // namespace witan::test

@@ -1,0 +1,215 @@
+// The MoE layer against central differences, in float64: every registered router with every
+// registered balancer, score, weighting and kind of expert. A difference that changes a choice
+// would measure a jump: the choices are compared in every evaluation.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "core/model/moe_layer.h"
+#include "tests/model/model_case.h"
+
+namespace witan::test {
+namespace {
+
+constexpr std::int64_t kSequences = 3;
+constexpr std::int64_t kSeqLen = 5;
+constexpr std::int64_t kTokens = kSequences * kSeqLen;
+constexpr std::int64_t kWidth = 6;
+constexpr std::int64_t kExperts = 6;
+constexpr double kGradientScale = 1.75;  // loss tokens / routed tokens; not 1, so that it shows
+
+constexpr const char* kAllLosses =
+    "balance { switch_aux { coefficient: 0.7 scope: SEQUENCE } }"
+    "balance { switch_aux { coefficient: 0.5 scope: MICRO_BATCH } }"
+    "balance { switch_aux { coefficient: 0.9 scope: GLOBAL_BATCH } }"
+    "balance { z_loss { coefficient: 0.3 } } balance { expert_bias { rate: 0.01 } }";
+
+struct MoeCase {
+  std::string selection = "top_k { k: 2 }";
+  std::string router = "score: SOFTMAX weights: RENORMALIZED";
+  std::string moe = "expert_kind: SWIGLU";
+  std::string balance = kAllLosses;
+
+  configs::ModelConfig config() const {
+    return model_config(
+        "vocab_size: 5 d_model: 6 layers: 1 attention { heads: 1 } moe { experts: 6 d_ff: 5 " +
+        moe + " router { " + router + " " + selection + " } " + balance + " }");
+  }
+};
+
+// One layer, its input and a projection of its output; what a backward gave.
+class MoeRun {
+ public:
+  explicit MoeRun(const MoeCase& moe_case, Recompute recompute = Recompute::kNone)
+      : model_(moe_case.config(), recompute),
+        layer_(model_.config, model_.params, 0, 1),
+        batch_(kSequences, kSeqLen, 5),
+        x_(normal_values(kTokens * kWidth, 1)),
+        projection_(normal_values(kTokens * kWidth, 2)),
+        y_(x_.size()),
+        dx_(x_.size()) {
+    // Any shares will do, as long as they are not even.
+    std::vector<double>& fractions = layer_.global_fractions();
+    for (std::size_t i = 0; i < fractions.size(); ++i) {
+      fractions[i] = static_cast<double>(i + 1) / 21.0;
+    }
+  }
+
+  // Projected output plus balancing losses; leaves gradients behind.
+  double run() {
+    model_.zero_gradients();
+    model_.arenas.reset();
+    layer_.stats().clear();
+    saved_.has_choice = false;
+    layer_.forward(model_.context, batch_.batch, view(x_, {kTokens, kWidth}),
+                   view(y_, {kTokens, kWidth}), saved_);
+    check_choices();
+    layer_.backward(model_.context, batch_.batch, view(projection_, {kTokens, kWidth}),
+                    view(x_, {kTokens, kWidth}), saved_, view(dx_, {kTokens, kWidth}),
+                    kGradientScale);
+    double balance = 0.0;
+    for (const double loss : layer_.stats().losses) balance += loss;
+    return project(y_, projection_) + kGradientScale * balance;
+  }
+
+  void check_gradients() {
+    run();
+    const std::vector<double> dx = dx_;
+    const std::vector<std::vector<double>> gradients = model_.gradients();
+    const auto loss = [&] { return run(); };
+    ASSERT_NO_FATAL_FAILURE(expect_gradient_of("x", view(x_, {kTokens, kWidth}), dx, loss));
+    expect_parameter_gradients(
+        model_, gradients,
+        [](const std::string& name) { return name.find(".moe.") != std::string::npos; }, loss);
+  }
+
+  Model& model() { return model_; }
+  const std::vector<double>& y() const { return y_; }
+  const std::vector<double>& dx() const { return dx_; }
+  const MoeStats& stats() const { return layer_.stats(); }
+
+ private:
+  void check_choices() {
+    const auto* index = saved_.router.indices.as<std::int32_t>();
+    const std::vector<std::int32_t> choices(index, index + saved_.router.indices.size());
+    if (choices_.empty()) choices_ = choices;
+    ASSERT_EQ(choices, choices_) << "a difference flipped a choice: take another seed";
+  }
+
+  Model model_;
+  MoeLayer layer_;
+  TokenBatch batch_;
+  std::vector<double> x_, projection_, y_, dx_;
+  std::vector<std::int32_t> choices_;
+  MoeLayer::Saved saved_;
+};
+
+TEST(MoeGradient, EveryRouterScoreWeightingAndBalancer) {
+  std::vector<std::string> balances = {"", kAllLosses};
+  for (const BalancerEntry& balancer : registered_balancers()) {
+    balances.push_back("balance { " + std::string(balancer.example) + " }");
+  }
+  for (const RouterEntry& router : registered_routers()) {
+    for (const char* score : {"SOFTMAX", "SIGMOID"}) {
+      for (const char* weights : {"RENORMALIZED", "AS_IS"}) {
+        for (const std::string& balance : balances) {
+          MoeCase moe_case;
+          moe_case.selection = router.example;
+          moe_case.router = "score: " + std::string(score) + " weights: " + weights +
+                            " bias: true routed_scaling_factor: 2.5";
+          moe_case.balance = balance;
+          SCOPED_TRACE(std::string(router.name) + " " + moe_case.router + " " + balance);
+          MoeRun run(moe_case);
+          ASSERT_NO_FATAL_FAILURE(run.check_gradients());
+        }
+      }
+    }
+  }
+}
+
+TEST(MoeGradient, EveryKindOfExpertWithAndWithoutSharedExpert) {
+  for (const char* kind : {"SWIGLU", "SILU", "RELU"}) {
+    for (const char* shared : {"", " shared_d_ff: 4"}) {
+      for (const RouterEntry& router : registered_routers()) {
+        MoeCase moe_case;
+        moe_case.selection = router.example;
+        moe_case.moe = "expert_kind: " + std::string(kind) + shared;
+        SCOPED_TRACE(moe_case.moe);
+        MoeRun run(moe_case);
+        ASSERT_NO_FATAL_FAILURE(run.check_gradients());
+      }
+    }
+  }
+}
+
+TEST(MoeGradient, OneAndAllExpertsPerToken) {
+  for (const char* selection : {"top_k { k: 1 }", "top_k { k: 6 }"}) {
+    SCOPED_TRACE(selection);
+    MoeCase moe_case;
+    moe_case.selection = selection;
+    moe_case.router = "score: SOFTMAX weights: AS_IS";
+    MoeRun run(moe_case);
+    ASSERT_NO_FATAL_FAILURE(run.check_gradients());
+  }
+}
+
+// lessons: the sum of sigmoid scores near zero.
+TEST(MoeGradient, SigmoidOfVeryNegativeLogits) {
+  MoeCase moe_case;
+  moe_case.router = "score: SIGMOID weights: RENORMALIZED bias: true";
+  moe_case.balance = "balance { switch_aux { coefficient: 0.5 scope: SEQUENCE } }";
+  for (const double bias : {-15.0, -800.0}) {
+    MoeRun run(moe_case);
+    const TensorView value = run.model().params.value("layers.0.moe.router.bias");
+    std::fill_n(value.as<double>(), value.size(), bias);
+    if (bias > -100.0) {
+      ASSERT_NO_FATAL_FAILURE(run.check_gradients());
+      continue;
+    }
+    // The scores are 0 in float64: nothing is left to differentiate, but nothing may be NaN.
+    EXPECT_TRUE(std::isfinite(run.run()));
+    for (const double value_of_y : run.y()) EXPECT_TRUE(std::isfinite(value_of_y));
+    for (const double value_of_dx : run.dx()) EXPECT_TRUE(std::isfinite(value_of_dx));
+  }
+}
+
+TEST(MoeLayer, RecomputeGivesTheSameBits) {
+  MoeCase moe_case;
+  moe_case.moe = "expert_kind: SWIGLU shared_d_ff: 4";
+  MoeRun keep(moe_case);
+  const double loss = keep.run();
+  for (const Recompute recompute : {Recompute::kMoeActivation, Recompute::kMoeLayer}) {
+    MoeRun again(moe_case, recompute);
+    EXPECT_EQ(again.run(), loss);
+    EXPECT_EQ(again.y(), keep.y());
+    EXPECT_EQ(again.dx(), keep.dx());
+    EXPECT_EQ(again.model().gradients(), keep.model().gradients());
+    EXPECT_EQ(again.stats().counts, keep.stats().counts) << "counted once, also if recomputed";
+    EXPECT_LT(again.model().arenas.saved.bytes_high_water(),
+              keep.model().arenas.saved.bytes_high_water());
+  }
+}
+
+// The gradients that a second micro-batch adds are its own.
+TEST(MoeLayer, ParameterGradientsAccumulate) {
+  MoeRun run(MoeCase{});
+  run.run();
+  const std::vector<std::vector<double>> once = run.model().gradients();
+  Model& model = run.model();
+  MoeLayer layer(model.config, model.params, 0, 1);
+  TokenBatch batch(0, kSeqLen, 5);
+  std::vector<double> none;
+  MoeLayer::Saved saved;
+  layer.forward(model.context, batch.batch, view(none, {0, kWidth}), view(none, {0, kWidth}),
+                saved);
+  layer.backward(model.context, batch.batch, view(none, {0, kWidth}), view(none, {0, kWidth}),
+                 saved, view(none, {0, kWidth}), kGradientScale);
+  EXPECT_EQ(model.gradients(), once) << "a micro-batch without tokens adds nothing";
+  EXPECT_EQ(layer.stats().tokens, 0);
+}
+
+}  // namespace
+}  // namespace witan::test
