@@ -52,14 +52,20 @@ void check_pattern(const configs::ModelConfig& model, const configs::Fail& fail)
 
 void check_balance(const configs::MoeConfig& moe, const configs::Fail& fail) {
   int expert_biases = 0;
+  int global_losses = 0;  // they would read the same f: of this step, or of the one before
   for (int i = 0; i < moe.balance_size(); ++i) {
     const configs::BalancerConfig& balancer = moe.balance(i);
     const std::string path = concat("model.moe.balance[", i, "]");
     if (balancer.has_expert_bias() && ++expert_biases > 1) {
       fail(path + ".expert_bias", "is there twice; a layer has one expert bias");
     }
-    if (balancer.has_switch_aux() && balancer.switch_aux().has_counts() &&
-        balancer.switch_aux().scope() != configs::SwitchAux::GLOBAL_BATCH) {
+    if (!balancer.has_switch_aux()) continue;
+    const bool global = balancer.switch_aux().scope() == configs::SwitchAux::GLOBAL_BATCH;
+    if (global && ++global_losses > 1) {
+      fail(path + ".switch_aux",
+           "is the second with scope GLOBAL_BATCH; add up their coefficients in one");
+    }
+    if (balancer.switch_aux().has_counts() && !global) {
       fail(path + ".switch_aux.counts",
            "applies to scope GLOBAL_BATCH only; remove it or change the scope");
     }
