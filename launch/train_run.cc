@@ -42,6 +42,14 @@ void write_text(const std::string& path, const std::string& text) {
   if (!out) throw_user_error("cannot write ", path);
 }
 
+// Buffers grow to a high-water mark, mostly in the first steps; each growth is worth a line.
+void log_growth(const char* arena, int layer, const char* label, std::size_t bytes,
+                std::size_t reserved) {
+  spdlog::info("memory: {} + {} = {} ({}{})", arena, human_bytes(static_cast<std::int64_t>(bytes)),
+               human_bytes(static_cast<std::int64_t>(reserved)),
+               layer < 0 ? "" : "layer " + std::to_string(layer) + ", ", label);
+}
+
 // Everything of one run, in the order in which it starts.
 class Run {
  public:
@@ -68,7 +76,9 @@ class Run {
     describe();
     make_log();
     install_stop_signals();
+    if (leader()) Arena::set_growth_log(log_growth);
     loop();
+    Arena::set_growth_log(nullptr);
     return finish();
   }
 

@@ -37,6 +37,10 @@ class EpTokenExchange final : public TokenExchange {
 
   int ranks() const override { return group_.size(); }
   int rank() const override { return group_.rank(); }
+  std::size_t buffer_bytes() const override {
+    return dispatch_.buffers.bytes_reserved() + combine_.buffers.bytes_reserved() +
+           weights_.buffers.bytes_reserved();
+  }
 
   void plan(const Context& ctx, const TensorView& indices, std::int64_t experts, Arena& arena,
             ExchangePlan& plan) override;

@@ -66,10 +66,12 @@ void Transformer::forward_train(const Batch& batch) {
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     const TensorView y = arenas_.saved.allocate(x.shape, x.dtype, "residual stream");
     const Arena::Mark mark = arenas_.saved.mark();
+    Arena::set_layer(static_cast<int>(i));
     layers_[i]->forward(model_, batch, x, y, saved_[i]);
     if (model_.recompute == Recompute::kLayer) arenas_.saved.rewind(mark);
     x = y;
   }
+  Arena::set_layer(-1);
   finish(x);
 }
 
@@ -147,6 +149,7 @@ double Transformer::backward(const Batch& batch, double gradient_scale) {
 
   for (std::size_t i = layers_.size(); i-- > 0;) {
     ArenaScope recomputed(arenas_.saved);
+    Arena::set_layer(static_cast<int>(i));
     if (model_.recompute == Recompute::kLayer) {
       // Same input, same choice, same bits; only the output is not needed again.
       ArenaScope output(arenas_.scratch);
@@ -155,6 +158,7 @@ double Transformer::backward(const Batch& batch, double gradient_scale) {
     }
     layers_[i]->backward(model_, batch, saved_[i], dx, gradient_scale);
   }
+  Arena::set_layer(-1);
   ops::embedding_backward(model_.ctx, batch.tokens, dx, dembedding_);
   return loss;
 }

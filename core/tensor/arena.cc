@@ -10,6 +10,7 @@ namespace {
 
 constexpr std::size_t kFirstBlock = std::size_t{1} << 20;
 Arena::GrowthLog growth_log = nullptr;
+thread_local int current_layer = -1;
 
 std::size_t aligned(std::size_t bytes) {
   return (bytes + kTensorAlignment - 1) / kTensorAlignment * kTensorAlignment;
@@ -18,6 +19,7 @@ std::size_t aligned(std::size_t bytes) {
 }  // namespace
 
 void Arena::set_growth_log(GrowthLog log) { growth_log = log; }
+void Arena::set_layer(int layer) { current_layer = layer; }
 
 Arena::Arena(Device device, std::string name) : device_(device), name_(std::move(name)) {}
 
@@ -35,7 +37,9 @@ void Arena::add_block(std::size_t bytes, const char* label) {
   // Doubling keeps the number of growths logarithmic.
   const std::size_t capacity = std::max({aligned(bytes), kFirstBlock, bytes_reserved()});
   blocks_.push_back({device_allocate(device_, capacity), capacity});
-  if (growth_log != nullptr) growth_log(name_.c_str(), label, capacity, bytes_reserved());
+  if (growth_log != nullptr) {
+    growth_log(name_.c_str(), current_layer, label, capacity, bytes_reserved());
+  }
 }
 
 TensorView Arena::allocate(const Shape& shape, DType dtype, const char* label) {

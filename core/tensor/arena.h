@@ -42,10 +42,12 @@ class Arena {
   std::size_t bytes_reserved() const;
   Device device() const { return device_; }
 
-  // Called when a block is added: arena name, label of the request, bytes of the new block, bytes
-  // reserved in all.
-  using GrowthLog = void (*)(const char* arena, const char* label, std::size_t bytes,
+  // Called when a block is added: arena name, layer of the model that is running (-1: none), label
+  // of the request, bytes of the new block, bytes reserved in all.
+  using GrowthLog = void (*)(const char* arena, int layer, const char* label, std::size_t bytes,
                              std::size_t reserved);
+  // The layer that growth is reported for from now on, in this thread.
+  static void set_layer(int layer);
   static void set_growth_log(GrowthLog log);
 
  private:
