@@ -23,7 +23,7 @@ std::int64_t bytes_of(const Tokenizer& tokenizer, const Batch& batch) {
 std::vector<EvalResult> evaluate(Engine& engine, const SampleStream& stream,
                                  const configs::DataConfig& data, std::int64_t micro_batch,
                                  std::int64_t max_windows, const Tokenizer* tokenizer,
-                                 std::int32_t end_of_document) {
+                                 std::int32_t end_of_document, RoutingProbe* probe) {
   Transformer& model = engine.model();
   Communicator& world = engine.mesh().world();
   MetricsReducer reducer(model.moe_layers(), world);
@@ -48,7 +48,9 @@ std::vector<EvalResult> evaluate(Engine& engine, const SampleStream& stream,
             return stream.validation_sample(set, begin + i, window);
           },
           buffers);
+      model.set_hook(set == 0 && base == 0 ? probe : nullptr);
       model.forward(buffers.batch);
+      model.set_hook(nullptr);
       loss_sum += model.losses(buffers.batch, loss.view().slice_rows(0, buffers.batch.rows()));
       sums[0] += buffers.batch.loss_tokens;
       sums[1] += tokenizer == nullptr ? 0 : bytes_of(*tokenizer, buffers.batch);
@@ -67,6 +69,7 @@ std::vector<EvalResult> evaluate(Engine& engine, const SampleStream& stream,
     result.loss = metrics.loss;
     result.nats_per_byte = sums[1] > 0 ? metrics.loss * tokens / static_cast<double>(sums[1]) : 0.0;
     result.layers = std::move(metrics.layers);
+    if (set == 0 && probe != nullptr) result.churn = probe->finish(world);
     result.seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   }

@@ -10,6 +10,7 @@
 #include "launch/data/tokenizer.h"
 #include "launch/engine.h"
 #include "launch/metrics/step_metrics.h"
+#include "launch/routing_probe.h"
 
 namespace witan {
 
@@ -21,13 +22,15 @@ struct EvalResult {
   double nats_per_byte = 0.0;  // 0 if `bytes` is
   double seconds = 0.0;
   std::vector<LayerMetrics> layers;  // load over the whole set
+  std::vector<double> churn;         // per layer of the model; empty without a probe
 };
 
-// `max_windows` per dataset; 0: all. `tokenizer` may be null. The windows are dealt to all ranks;
+// `max_windows` per dataset; 0: all. `tokenizer` may be null. With a `probe`, the first micro-batch
+// of each rank in the first dataset is the probe set. The windows are dealt to all ranks;
 // collective. The result is the same on every rank.
 std::vector<EvalResult> evaluate(Engine& engine, const SampleStream& stream,
                                  const configs::DataConfig& data, std::int64_t micro_batch,
                                  std::int64_t max_windows, const Tokenizer* tokenizer,
-                                 std::int32_t end_of_document);
+                                 std::int32_t end_of_document, RoutingProbe* probe = nullptr);
 
 }  // namespace witan

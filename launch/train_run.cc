@@ -66,6 +66,7 @@ class Run {
                     Engine::Options{true, static_cast<std::int64_t>(stream_->tags().size()),
                                     recompute_of(run_)});
     trainer_.emplace(run_, *engine_, *stream_, end_of_document_);
+    probe_.emplace(run_.model().layers());
     clock_.lap("model");
   }
 
@@ -251,7 +252,7 @@ class Run {
     const std::int64_t micro_batch =
         run_.train().has_micro_batch() ? run_.train().micro_batch() : per_rank;
     return evaluate(*engine_, *stream_, run_.data(), micro_batch, max_windows, tokenizer_.get(),
-                    end_of_document_);
+                    end_of_document_, &*probe_);
   }
 
   void save() {
@@ -326,6 +327,7 @@ class Run {
   std::optional<Engine> engine_;
   std::optional<Trainer> trainer_;
   std::optional<RunLog> log_;
+  std::optional<RoutingProbe> probe_;
 
   std::optional<std::string> checkpoint_;  // resumed from
   std::string last_checkpoint_;            // written by this process

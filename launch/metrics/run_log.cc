@@ -193,6 +193,10 @@ void RunLog::evaluation(std::int64_t step, const std::vector<EvalResult>& result
     if (result.bytes > 0) json["nats_per_byte"] = result.nats_per_byte;
     for (const LayerMetrics& layer : result.layers) {
       json["layers"].push_back(figures_json(layer, setup_.expert_parallel));
+      const auto index = static_cast<std::size_t>(layer.layer);
+      if (index < result.churn.size() && result.churn[index] >= 0.0) {
+        json["layers"].back()["churn"] = result.churn[index];
+      }
     }
     std::fprintf(file_, "%s\n", json.dump().c_str());
     std::printf("%sstep %lld  validation %s: %.4f nats per token", terminal_ ? "\r\033[K" : "",
