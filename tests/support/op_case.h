@@ -95,6 +95,12 @@ inline void expect_close(const std::string& name, const Values& found, const Val
   }
 }
 
+// Also where the values are NaN.
+inline bool same_bits(const Values& a, const Values& b) {
+  return a.size() == b.size() &&
+         (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0);
+}
+
 // Every level of the CPU, in float32 within `tolerance` of float64 and in float64 within
 // kFloat64LevelTolerance of each other; the same bits at 1, 2 and 3 threads.
 inline void check_op(const OpCase& run, double tolerance) {
@@ -114,8 +120,7 @@ inline void check_op(const OpCase& run, double tolerance) {
         const ScopedThreads scope(threads);
         const Outputs again = run(dtype);
         for (std::size_t i = 0; i < found.size(); ++i) {
-          ASSERT_EQ(0, std::memcmp(again[i].values.data(), found[i].values.data(),
-                                   found[i].values.size() * sizeof(double)))
+          ASSERT_TRUE(same_bits(again[i].values, found[i].values))
               << found[i].name << " differs at " << threads << " threads";
         }
       }

@@ -30,7 +30,7 @@ inline constexpr int kVecBytes = 16;
 
 typedef float VecFloat __attribute__((vector_size(kVecBytes)));
 typedef double VecDouble __attribute__((vector_size(kVecBytes)));
-typedef std::int32_t VecInt32 __attribute__((vector_size(kVecBytes)));
+typedef std::uint32_t VecBits __attribute__((vector_size(kVecBytes)));
 typedef float HalfVecFloat __attribute__((vector_size(kVecBytes / 2)));
 typedef float FourFloats __attribute__((vector_size(16)));
 typedef double TwoDoubles __attribute__((vector_size(16)));
@@ -212,7 +212,7 @@ WITAN_INLINE VecFloat exp(VecFloat x) {
   p = p * r + 0x1.fffffcp-2f;
   p = p * (r * r) + (r + 1.0f);
   // The integer n sits in the low bits of `shifted`; shifting by 23 adds it to the exponent of p.
-  const VecInt32 bits = (VecInt32)p + ((VecInt32)shifted << 23);
+  const VecBits bits = (VecBits)p + ((VecBits)shifted << 23);
   VecFloat y = (VecFloat)bits;
   y = x < kUnderflow ? VecFloat{} : y;
   y = x > kOverflow ? broadcast(__builtin_inff()) : y;
