@@ -13,7 +13,8 @@ function(witan_isa_kernels name)
     # -O3 in every build type: unoptimised kernels would make the debug tests useless, and inlining keeps std:: helpers local.
     # Products and sums are fused where the level has FMA; no -ffast-math: NaN and infinity must survive. -fno-var-tracking:
     # the places of variables in unrolled kernels take a third of the compile time of a debug build.
-    target_compile_options(${object} PRIVATE -O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math -fno-exceptions
+    # Under sanitizers -O1: instrumented unrolled kernels take a minute each at -O3.
+    target_compile_options(${object} PRIVATE $<IF:$<BOOL:${WITAN_SANITIZE}>,-O1,-O3> -ffp-contract=fast -fno-math-errno -fno-trapping-math -fno-exceptions
                                              -fno-var-tracking)
     if(isa STREQUAL "avx2")
       target_compile_options(${object} PRIVATE -march=x86-64-v3)
