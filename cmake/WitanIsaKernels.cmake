@@ -14,8 +14,13 @@ function(witan_isa_kernels name)
     # Products and sums are fused where the level has FMA; no -ffast-math: NaN and infinity must survive. -fno-var-tracking:
     # the places of variables in unrolled kernels take a third of the compile time of a debug build.
     # Under sanitizers -O1: instrumented unrolled kernels take a minute each at -O3.
-    target_compile_options(${object} PRIVATE $<IF:$<BOOL:${WITAN_SANITIZE}>,-O1,-O3> -ffp-contract=fast -fno-math-errno -fno-trapping-math -fno-exceptions
-                                             -fno-var-tracking)
+    if(WITAN_SANITIZE)
+      set(optimisation -O1)
+    else()
+      set(optimisation -O3)
+    endif()
+    target_compile_options(${object} PRIVATE ${optimisation} -ffp-contract=fast -fno-math-errno -fno-trapping-math
+                                             -fno-exceptions -fno-var-tracking)
     if(isa STREQUAL "avx2")
       target_compile_options(${object} PRIVATE -march=x86-64-v3)
     elseif(isa STREQUAL "avx512")
