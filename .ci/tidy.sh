@@ -16,5 +16,5 @@ jq --arg root "$PWD/" '[.[] | select((.file | startswith($root)) and (.file | co
 
 set +e
 run-clang-tidy-14 -p build/tidy/database -quiet -j "$(nproc)" "${1:-.*}" 2>build/tidy/stderr.log |
-  grep -v -e '^clang-tidy-14 ' -e '^$'
+  sed -e 's/\x1b\[[0-9;]*m//g' -e '/^clang-tidy-14 /d' -e '/^$/d'
 exit "${PIPESTATUS[0]}"

@@ -88,9 +88,11 @@ jq -r '
   def percent: . * 1000 | round | "\(. / 10 | floor).\(. % 10)" | " " * (5 - length) + .;
   "training      \(.steps) steps, \(.tokens) tokens on \(.ranks) ranks (EP \(.expert_parallel)) x \(.threads) threads",
   "model         \(.total_parameters) parameters, \(.active_parameters) active per token",
-  "speed         \(.tokens_per_second | round) tokens/s",
-  "loss          \(.train_loss | round3) nats per token in training, mean of the last tenth of the steps",
-  "expert load   over the last tenth of the steps, in percent of a layer\u0027s choices:",
+  # A run that had nothing left to do measured neither.
+  (select(.tokens_per_second > 0) |
+    "speed         \(.tokens_per_second | round) tokens/s",
+    "loss          \(.train_loss | round3) nats per token in training, mean of the last tenth of the steps"),
+  (select(.load | length > 0) | "expert load   over the last tenth of the steps, in percent of a layer\u0027s choices:"),
   (.load[] | (.counts | add) as $all |
     "  layer \(.layer)  \(.counts | map(. / $all | percent) | add)   MaxVio \(.max_vio | round3)")
 ' "$output/summary.json"
