@@ -1,11 +1,10 @@
 #include "launch/checkpoint/checkpoint_folders.h"
 
 #include <fcntl.h>
-#include <stdio.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <cstdio>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
