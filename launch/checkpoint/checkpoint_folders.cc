@@ -1,11 +1,12 @@
 #include "launch/checkpoint/checkpoint_folders.h"
 
 #include <fcntl.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
-#include <cstdio>
 #include <cstdint>
+#include <cstdio>
 #include <filesystem>
 #include <functional>
 #include <optional>
