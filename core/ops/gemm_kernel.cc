@@ -15,11 +15,11 @@ std::atomic<GemmChoice> forced{GemmChoice::kAuto};
 void force_gemm_kernel(GemmChoice choice) { forced = choice; }
 GemmChoice forced_gemm_kernel() { return forced; }
 
-// The table (tests/ops/gemm_bench.cc; docs/benchmarks.md). At every CPU level and layout the own
-// kernel reaches 0.9 to 1.9 times oneDNN's speed on the shapes of training, and 0.6 only for a
-// matrix of one row that lies in the L2 cache or of at most 32 columns (a router). It keeps even
-// those: its rows depend neither on the number of rows nor on the number of threads, so a token is
-// routed alike however the batch was split, and that is worth more than a thousandth of a step.
+// The table (tests/ops/gemm_bench.cc; figures in docs/benchmarks.md). At every CPU level and layout
+// the own kernel is near oneDNN's speed on the shapes of training or above it, and at 0.6 to 0.9 of
+// it for matrices of at most 64 columns (a router), for one row in the L2 cache, for k near 32, and
+// for square matrices of 2048 and more. It keeps even those: its rows depend neither on the number
+// of rows nor on the number of threads, so a token is routed alike however the batch was split.
 GemmKernel choose_gemm_kernel(GemmLayout, DType dtype, std::int64_t, std::int64_t, std::int64_t) {
   if (dtype == DType::kFloat32 && forced == GemmChoice::kOneDnn) return GemmKernel::kOneDnn;
   return GemmKernel::kOwn;
