@@ -75,6 +75,17 @@ std::vector<configs::Check> run_config_checks(int ranks) {
           check_data, check_device, check_routing};
 }
 
+std::vector<configs::Check> inference_checks(int ranks) {
+  return {[](const RunConfig& run, const configs::Fail& fail) { check_model(run.model(), fail); },
+          [ranks](const RunConfig& run, const configs::Fail& fail) {
+            RunConfig without_batch = run;
+            without_batch.mutable_train()->set_global_batch(ranks);
+            without_batch.mutable_train()->clear_micro_batch();
+            check_parallel(without_batch, ranks, fail);
+          },
+          check_data, check_device};
+}
+
 RunConfigResult read_run_config(const std::string& file, const std::vector<std::string>& overrides,
                                 Communicator& world) {
   // "1" + text, or "0" where the file cannot be read; the loader then says why on rank 0.

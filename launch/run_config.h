@@ -22,6 +22,10 @@ RunConfigResult read_run_config(const std::string& file, const std::vector<std::
 // All checks that combine fields, for `ranks` ranks. `train`: also those of data and training.
 std::vector<configs::Check> run_config_checks(int ranks);
 
+// The same for commands that only compute with a model: everything but the batch of a training
+// step.
+std::vector<configs::Check> inference_checks(int ranks);
+
 // What is allowed but worth a word (an unused option, a router without gradient, ...), one line
 // each.
 std::vector<std::string> run_config_warnings(const configs::RunConfig& run);

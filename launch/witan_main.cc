@@ -29,6 +29,9 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   witan::RunCommand command;
   witan::register_train(app, command);
+  witan::register_eval(app, command);
+  witan::register_generate(app, command);
+  witan::register_logits(app, command);
   witan::register_prepare(app, command);
   witan::register_inspect(app, command);
   witan::register_convert(app, command);

@@ -54,13 +54,14 @@ struct SampleStream::Impl {
 SampleStream::Impl::Impl(const configs::DataConfig& data, std::int64_t vocab_size,
                          std::uint64_t order_seed)
     : seq_len(data.seq_len()), vocab(vocab_size), seed(order_seed) {
-  if (data.train_size() == 0)
+  if (data.train_size() == 0 && data.validation_size() == 0)
     throw_user_error("data.train: no dataset; expected at least one (a name and a path)");
   check_names(data.train(), "data.train");
   check_names(data.validation(), "data.validation");
   open_training(data);
   open_validation(data);
 
+  if (data.train_size() == 0) return;
   std::vector<std::string> names;
   std::vector<double> weights;
   for (const auto& dataset : data.train()) {
@@ -136,6 +137,8 @@ std::int64_t SampleStream::seq_len() const { return impl_->seq_len; }
 int SampleStream::train_sample(std::int64_t n, std::span<std::int32_t> tokens) const {
   WITAN_CHECK(static_cast<std::int64_t>(tokens.size()) == seq_len() + 1, "a window of ",
               tokens.size(), " tokens, expected ", seq_len() + 1);
+  WITAN_CHECK(impl_->blend.has_value(), "training sample ", n,
+              " of a stream without training data");
   const Blend::Draw draw = (*impl_->blend)(n);
   const TokenRange& split = impl_->train[static_cast<std::size_t>(draw.dataset)];
   const std::int64_t windows = impl_->windows(split);

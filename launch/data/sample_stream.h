@@ -20,7 +20,8 @@ enum class Split { kTrain, kValidation };
 // weight; validation windows come in order.
 class SampleStream {
  public:
-  // Checks that there is at least one training window, that no path is missing, etc. (UserError).
+  // Checks that there is at least one training window, that no path is missing, etc. (UserError). A
+  // stream for evaluation alone may have no training data, but then has validation data.
   SampleStream(const configs::DataConfig& data, std::int64_t vocab_size, std::uint64_t seed);
   ~SampleStream();
 
