@@ -1,0 +1,249 @@
+// One step at 1 to 4 ranks, in every mesh, against the same step on one rank: losses, balancing
+// losses, gradient norm and the gradient of every parameter; accumulation traded for ranks.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "launch/data/batch_builder.h"
+#include "tests/launch/trainer_case.h"
+
+namespace witan::test {
+namespace {
+
+constexpr double kFloat32Tolerance = 1e-5;
+constexpr double kFloat64Tolerance = 1e-12;
+
+struct Precision {
+  const char* name;
+  double tolerance;
+};
+constexpr Precision kPrecisions[] = {{"FLOAT32", kFloat32Tolerance},
+                                     {"FLOAT64", kFloat64Tolerance}};
+
+std::string precision(const Precision& p) {
+  return std::string("runtime { precision: ") + p.name + " } ";
+}
+
+std::string micro_batch(std::int64_t sequences) {
+  return "train { micro_batch: " + std::to_string(sequences) + " } ";
+}
+
+void expect_same_step(Session& found, Session& whole, double tolerance) {
+  const StepMetrics expected = whole.trainer().gradients(false);
+  const StepMetrics metrics = found.trainer().gradients(false);
+  expect_metrics_near(metrics, expected, tolerance);
+  EXPECT_GT(expected.router_loss, 0.0);
+  EXPECT_EQ(found.trainer().loss_tokens(), whole.trainer().loss_tokens());
+  expect_gradients_near(found, whole, tolerance);
+  const double divisor = whole.trainer().loss_tokens();
+  EXPECT_LT(divisor, kGlobalBatch * 9) << "some targets must be masked, or a factor hides";
+  expect_near("gradient norm", found.trainer().optimizer().gradient_norm(divisor).value,
+              whole.trainer().optimizer().gradient_norm(divisor).value, tolerance);
+}
+
+TEST(TrainerParity, EveryMeshAndAccumulationGivesTheStepOfOneRank) {
+  const Corpus corpus;
+  const Mesh alone = Mesh::self();
+  const std::int64_t per_rank = kGlobalBatch / world().size();
+  for (const Precision& p : kPrecisions) {
+    for (const bool exact : {true, false}) {
+      // The previous step's counts need a step before; it must not move the weights, whose first
+      // Adam step is the sign of the gradient.
+      const std::string change = precision(p) + "optimizer { lr: 0 } ";
+      const configs::RunConfig run = run_config(corpus, invariant_balance(exact), change);
+      Session whole(run, alone);
+      whole.trainer().step(false);
+      for (const int ep : expert_parallel_sizes(run)) {
+        const Mesh mesh = mesh_of(ep);
+        for (const std::int64_t micro : {per_rank, std::int64_t{1}}) {
+          SCOPED_TRACE(std::string(p.name) + (exact ? ", exact" : ", previous step") + ", EP " +
+                       std::to_string(ep) + ", micro-batch " + std::to_string(micro));
+          Session part(run_config(corpus, invariant_balance(exact), change + micro_batch(micro)),
+                       mesh);
+          part.trainer().step(false);
+          expect_same_step(part, whole, p.tolerance);
+        }
+      }
+    }
+  }
+}
+
+// The definition contains the micro-batch: the same partition on one rank.
+TEST(TrainerParity, MicroBatchScopeDependsOnThePartitionOnly) {
+  const Corpus corpus;
+  const Mesh alone = Mesh::self();
+  const char* balance = "balance { switch_aux { coefficient: 0.4 scope: MICRO_BATCH } }";
+  for (const std::int64_t micro : {kGlobalBatch / world().size(), std::int64_t{1}}) {
+    const configs::RunConfig run =
+        run_config(corpus, balance, "runtime { precision: FLOAT64 } " + micro_batch(micro));
+    Session whole(run, alone);
+    for (const int ep : expert_parallel_sizes(run)) {
+      SCOPED_TRACE("EP " + std::to_string(ep) + ", micro-batch " + std::to_string(micro));
+      const Mesh mesh = mesh_of(ep);
+      Session part(run, mesh);
+      expect_same_step(part, whole, kFloat64Tolerance);
+    }
+  }
+}
+
+TEST(TrainerParity, EveryRecomputeGivesTheStepOfOneRank) {
+  const Corpus corpus;
+  const Mesh alone = Mesh::self();
+  const configs::RunConfig run =
+      run_config(corpus, invariant_balance(true), "runtime { precision: FLOAT64 } ");
+  Session whole(run, alone);
+  const Mesh mesh = mesh_of(expert_parallel_sizes(run).back());
+  for (const char* recompute : {"MOE_ACTIVATION", "MOE_LAYER", "LAYER"}) {
+    SCOPED_TRACE(recompute);
+    Session part(run_config(corpus, invariant_balance(true),
+                            "runtime { precision: FLOAT64 } train { recompute: " +
+                                std::string(recompute) + " }"),
+                 mesh);
+    expect_same_step(part, whole, kFloat64Tolerance);
+  }
+}
+
+// Every token to experts 0 and 1: the other ranks of an expert-parallel group receive nothing.
+TEST(TrainerParity, RanksWhoseExpertsGetNoToken) {
+  const Corpus corpus;
+  const Mesh alone = Mesh::self();
+  for (const Precision& p : kPrecisions) {
+    const configs::RunConfig run = run_config(corpus, invariant_balance(true), precision(p));
+    const auto collapse = [](Session& session) {
+      for (const char* layer : {"1", "2"}) {
+        const TensorView bias =
+            session.value(std::string("layers.") + layer + ".moe.router.expert_bias");
+        dispatch_float(bias.dtype, "bias", [&](auto zero) {
+          bias.as<decltype(zero)>()[0] = decltype(zero){9};
+          bias.as<decltype(zero)>()[1] = decltype(zero){8};
+        });
+      }
+    };
+    Session whole(run, alone);
+    collapse(whole);
+    for (const int ep : expert_parallel_sizes(run)) {
+      SCOPED_TRACE(std::string(p.name) + ", EP " + std::to_string(ep));
+      const Mesh mesh = mesh_of(ep);
+      Session part(run, mesh);
+      collapse(part);
+      expect_same_step(part, whole, p.tolerance);
+      const StepMetrics metrics = part.trainer().gradients(false);
+      for (const LayerMetrics& layer : metrics.layers) {
+        EXPECT_EQ(layer.counts[0] + layer.counts[1], kGlobalBatch * 9 * 2);
+      }
+    }
+  }
+}
+
+// All sequences on the last rank; the others take part with none.
+TEST(TrainerParity, RanksWithoutSequences) {
+  const Corpus corpus;
+  const Mesh alone = Mesh::self();
+  const configs::RunConfig run =
+      run_config(corpus, "balance { switch_aux { coefficient: 0.3 scope: SEQUENCE } }",
+                 "runtime { precision: FLOAT64 } ");
+  Session whole(run, alone);
+  for (const int ep : expert_parallel_sizes(run)) {
+    SCOPED_TRACE("EP " + std::to_string(ep));
+    const Mesh mesh = mesh_of(ep);
+    Session part(run, mesh);
+    const auto forward_backward = [&](Session& session, std::int64_t sequences) {
+      BatchBuffers buffers;
+      build_batch(
+          run.data(), run.data().seq_len(), kEndOfDocument, sequences, 0,
+          [&](std::int64_t i, std::span<std::int32_t> window) {
+            return session.stream().train_sample(i, window);
+          },
+          buffers);
+      session.trainer().optimizer().zero_gradients();
+      session.engine().model().forward_train(buffers.batch);
+      double loss = session.engine().model().backward(buffers.batch, 0.5);
+      for (const ParamGroup group : {ParamGroup::kExpert, ParamGroup::kDense}) {
+        session.trainer().optimizer().reduce_begin(group);
+        session.trainer().optimizer().reduce_end(group);
+      }
+      session.engine().mesh().world().all_reduce(view_of(&loss, {1}), ReduceOp::kSum).wait();
+      return loss;
+    };
+    const bool last = world().rank() + 1 == world().size();
+    const double expected = forward_backward(whole, 5);
+    expect_near("loss", forward_backward(part, last ? 5 : 0), expected, kFloat64Tolerance);
+    expect_gradients_near(part, whole, kFloat64Tolerance);
+  }
+}
+
+// Several whole steps: the biases move in the same steps by the same amounts.
+TEST(TrainerParity, ExpertBiasesMoveAlike) {
+  const Corpus corpus;
+  const Mesh alone = Mesh::self();
+  for (const bool exact : {true, false}) {
+    const std::string change = "runtime { precision: FLOAT64 } ";
+    const configs::RunConfig run =
+        run_config(corpus, invariant_balance(exact), change + "optimizer { zero1: true }");
+    std::vector<std::vector<double>> biases;
+    std::vector<double> losses;
+    const auto bias_of = [](Session& session) {
+      const TensorView bias = session.value("layers.2.moe.router.expert_bias");
+      return std::vector<double>(bias.as<double>(), bias.as<double>() + bias.size());
+    };
+    Session whole(run, alone);
+    for (int step = 0; step < 7; ++step) {
+      losses.push_back(whole.trainer().step(false).loss);
+      biases.push_back(bias_of(whole));
+    }
+    EXPECT_EQ(biases[0], biases[1]);
+    EXPECT_NE(biases[1], biases[2]);
+    EXPECT_EQ(biases[3], biases[2]);
+    for (const int ep : expert_parallel_sizes(run)) {
+      SCOPED_TRACE("EP " + std::to_string(ep));
+      const Mesh mesh = mesh_of(ep);
+      const configs::RunConfig accumulated =
+          run_config(corpus, invariant_balance(exact),
+                     change + "optimizer { zero1: true }" + several_micro_batches());
+      for (const configs::RunConfig& config : {run, accumulated}) {
+        Session part(config, mesh);
+        for (std::size_t step = 0; step < losses.size(); ++step) {
+          expect_near("loss", part.trainer().step(false).loss, losses[step], 1e-9);
+          EXPECT_EQ(bias_of(part), biases[step]) << "after step " << step + 1;
+        }
+      }
+    }
+  }
+}
+
+TEST(Trainer, AStopAskedOfOneRankIsTheAnswerOnAll) {
+  const Corpus corpus;
+  const configs::RunConfig run = run_config(corpus, "");
+  const Mesh mesh = mesh_of(expert_parallel_sizes(run).back());
+  Session session(run, mesh);
+  EXPECT_FALSE(session.trainer().step(false).stop);
+  EXPECT_TRUE(session.trainer().step(world().rank() + 1 == world().size()).stop);
+}
+
+// One NaN in one expert of one rank: every rank sees it, and nothing is changed by the step.
+TEST(Trainer, ANonfiniteLossChangesNothing) {
+  const Corpus corpus;
+  const configs::RunConfig run = run_config(corpus, invariant_balance(false));
+  const Mesh mesh = mesh_of(expert_parallel_sizes(run).back());
+  Session session(run, mesh);
+  Session untouched(run, mesh);
+  session.trainer().step(false);
+  untouched.trainer().step(false);
+  const TensorView down = session.value("layers.1.moe.experts.down");
+  const bool holds_expert_0 = session.engine().params().layout().first_expert == 0;
+  const float before = down.as<float>()[0];
+  if (holds_expert_0) down.as<float>()[0] = std::nanf("");
+  const StepMetrics metrics = session.trainer().step(false);
+  EXPECT_EQ(metrics.nonfinite, "loss");
+  EXPECT_TRUE(metrics.skipped);
+  if (holds_expert_0) down.as<float>()[0] = before;
+  expect_same_values(session, untouched);
+  EXPECT_EQ(session.trainer().state().counts, untouched.trainer().state().counts);
+  EXPECT_TRUE(session.trainer().step(false).nonfinite.empty());
+}
+
+}  // namespace
+}  // namespace witan::test
