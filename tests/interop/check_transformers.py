@@ -1,0 +1,279 @@
+#!/usr/bin/env python3
+"""Compares the program with transformers: logits, loss, every gradient, five steps of AdamW, and a checkpoint trained here.
+usage: check_transformers.py --witan PROGRAM        run by run.sh; exit code 0 if everything agrees
+"""
+import argparse
+import json
+import os
+import pathlib
+import struct
+import subprocess
+import sys
+import tempfile
+
+import numpy
+import safetensors
+import torch
+import transformers
+from safetensors.torch import load_file
+
+import reference
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+TOLERANCE = 2e-4        # relative, of logits, loss and gradients in norms per tensor
+GRADIENT_FLOOR = 1e-4   # of the norm of all gradients: smaller gradients are rounding
+STEPS, LR, STEP_SHARE = 5, 1e-3, 0.05
+
+
+class Checks:
+    def __init__(self):
+        self.failed = 0
+        self.passed = 0
+
+    def __call__(self, name, value, limit):
+        good = value <= limit
+        self.passed += good
+        self.failed += not good
+        print(f'  {"ok  " if good else "FAIL"} {name}: {value:.3g} (at most {limit:.3g})')
+
+    def equal(self, name, found, expected):
+        good = found == expected
+        self.passed += good
+        self.failed += not good
+        print(f'  {"ok  " if good else "FAIL"} {name}')
+        if not good:
+            print(f'       found    {found}\n       expected {expected}')
+
+
+check = Checks()
+
+
+def run_witan(witan, ranks, *arguments):
+    command = [str(ROOT / 'tests/support/mpirun.sh'), str(ranks), witan, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        sys.exit(f'{" ".join(command)}\nexit code {done.returncode}\n{done.stdout}{done.stderr}')
+    return done.stdout
+
+
+def relative(found, expected):
+    return ((found - expected).norm() / expected.norm()).item()
+
+
+def gradient_error(found, expected, everything):
+    """|a - b| as a share of max(|b|, floor)."""
+    return ((found - expected).norm() / max(expected.norm(), GRADIENT_FLOOR * everything)).item()
+
+
+def norm_of_all(tensors):
+    return sum(tensor.double().square().sum() for tensor in tensors.values()).sqrt().item()
+
+
+def check_same_names(what, found, expected):
+    check.equal(f'{what}: names and shapes', {n: list(t.shape) for n, t in found.items()},
+                {n: list(t.shape) for n, t in expected.items()})
+
+
+def check_logits(witan, ranks, folder, work, model, tokens):
+    """Logits, loss and gradients of `witan logits`."""
+    logits, loss, grads, margin = reference.reference(model, tokens)
+    check(f'{ranks} ranks: routing choices are no ties, 1e-4 / margin', reference.TIE / margin, 1.0)
+    tokens_file, out, grad_file = work / 'tokens.safetensors', work / 'logits.safetensors', work / 'grads.safetensors'
+    reference.save_tokens(tokens, tokens_file, torch.int32 if ranks == 2 else torch.int64)
+    run_witan(witan, ranks, 'logits', folder, '--tokens', tokens_file, '--out', out, '--gradients', grad_file)
+    found = load_file(out)
+    check(f'{ranks} ranks: logits', relative(found['logits'], logits), TOLERANCE)
+    check(f'{ranks} ranks: loss', abs(found['loss'].item() - loss.item()) / loss.item(), TOLERANCE)
+    found = load_file(grad_file)
+    check_same_names(f'{ranks} ranks: gradients', found, grads)
+    total = norm_of_all(grads)
+    worst = max(grads, key=lambda name: gradient_error(found[name], grads[name], total))
+    check(f'{ranks} ranks: {len(grads)} gradients, the worst is {worst}',
+          gradient_error(found[worst], grads[worst], total), TOLERANCE)
+
+
+def write_dataset(prefix, tokens):
+    """Megatron-LM's indexed dataset of one document, int32."""
+    count = len(tokens)
+    numpy.asarray(tokens, dtype=numpy.int32).tofile(f'{prefix}.bin')
+    with open(f'{prefix}.idx', 'wb') as index:
+        index.write(b'MMIDIDX\x00\x00' + struct.pack('<QBQQ', 1, 4, 1, 2))
+        index.write(struct.pack('<iqqq', count, 0, 0, 1))
+
+
+def model_text(config):
+    """The model part of a run config."""
+    moe = ''
+    ffn = f'ffn {{ d_ff: {config.intermediate_size} }}'
+    if config.model_type == 'mixtral':
+        moe = (f'moe {{ experts: {config.num_local_experts} d_ff: {config.intermediate_size} '
+               f'router {{ top_k {{ k: {config.num_experts_per_tok} }} }} }}')
+        ffn = ''
+    bias = 'true' if getattr(config, 'attention_bias', False) else 'false'
+    rope = config.rope_parameters['rope_theta']
+    head_dim = getattr(config, 'head_dim', None) or config.hidden_size // config.num_attention_heads
+    return f'''
+model {{
+  vocab_size: {config.vocab_size} d_model: {config.hidden_size} layers: {config.num_hidden_layers}
+  max_seq_len: {config.max_position_embeddings} tied_head: {'true' if config.tie_word_embeddings else 'false'}
+  norm {{ eps: {config.rms_norm_eps} }}
+  attention {{ heads: {config.num_attention_heads} kv_heads: {config.num_key_value_heads} head_dim: {head_dim}
+    rope_theta: {rope} qkv_bias: {bias} out_bias: {bias} }}
+  {ffn} {moe}
+}}'''
+
+
+def train_here(witan, ranks, folder, work, config, windows):
+    """Five steps of `witan train` from the weights in `folder`; all windows in every step. The saved tensors.
+    The dataset has exactly as many windows as a step has sequences, so that every step is an epoch: the same batch, in some
+    order."""
+    sequences, length = windows.shape[0], windows.shape[1] - 1
+    write_dataset(work / f'steps{ranks}', [*windows[:, :-1].reshape(-1).tolist(), windows[-1, -1].item()])
+    output = work / f'run{ranks}'
+    run = work / f'run{ranks}.textproto'
+    run.write_text(f'''name: "interop"
+{model_text(config)}
+data {{ train {{ name: "windows" path: "{work / f'steps{ranks}'}" }} validation_share: 0 seq_len: {length} tokenizer: "none" }}
+train {{ steps: {STEPS} global_batch: {sequences} init_from: "{folder}" output: "{output}" }}
+optimizer {{ lr: {LR} beta1: 0.9 beta2: 0.95 eps: 1e-8 weight_decay: 0.1 clip_norm: 0 schedule {{ kind: CONSTANT }} }}
+''')
+    run_witan(witan, ranks, 'train', run)
+    return reference.load_tensors(output / 'checkpoints' / f'step-{STEPS:08d}')
+
+
+def train_there(model, windows):
+    """The same steps with torch. The saved tensors, the first step's gradients under those names, the smallest routing margin."""
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    plain = [p for p in model.parameters() if p.ndim == 1]
+    optimizer = torch.optim.AdamW([{'params': decayed, 'weight_decay': 0.1}, {'params': plain, 'weight_decay': 0.0}],
+                                  lr=LR, betas=(0.9, 0.95), eps=1e-8)
+    smallest, first = float('inf'), None
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        logits, margin = reference.forward(model, windows[:, :-1])
+        smallest = min(smallest, margin)
+        reference.next_token_loss(logits, windows[:, 1:]).backward()
+        first = first or reference.under_saved_names(model, reference.gradients(model))
+        optimizer.step()
+    with tempfile.TemporaryDirectory() as folder:
+        reference.save_model(model, folder)
+        return reference.load_tensors(folder), first, smallest
+
+
+def overlapping_windows(config, seed, sequences, length):
+    """Windows [sequences, length + 1] of one stream: each begins with the last token of the one before."""
+    stream = reference.make_tokens(config, seed, 1, sequences * length + 1)[0]
+    return torch.stack([stream[i * length:(i + 1) * length + 1] for i in range(sequences)])
+
+
+def check_steps(witan, folder, work, config):
+    for seed in range(1000):
+        windows = overlapping_windows(config, seed, sequences=4, length=12)
+        trained, grads, margin = train_there(load(folder), windows)
+        if margin > reference.TIE:
+            break
+    else:
+        sys.exit('no windows without a near tie')
+    floor = GRADIENT_FLOOR * norm_of_all(grads)
+    small = sorted(name for name, grad in grads.items() if grad.norm() < floor)
+    for name in small:
+        print(f'       left out, its gradient is rounding: {name}')
+    begin = reference.load_tensors(folder)
+    for ranks in (1, 2):
+        found = train_here(witan, ranks, folder, work, config, windows)
+        check_same_names(f'{ranks} ranks: trained tensors', found, trained)
+        difference = {name: (found[name] - trained[name]).abs().max().item() for name in trained if name not in small}
+        worst = max(difference, key=difference.get)
+        moved = min((trained[name] - begin[name]).abs().max().item() for name in difference)
+        check(f'{ranks} ranks: {STEPS} AdamW steps, the worst of {len(difference)} tensors is {worst}; share of lr',
+              difference[worst] / LR, STEP_SHARE)
+        check(f'{ranks} ranks: every one of them has moved, lr / least distance', LR / max(moved, 1e-30), 1.0)
+
+
+def load(folder):
+    extra = {}
+    if json.loads((pathlib.Path(folder) / 'config.json').read_text())['model_type'] == 'mixtral':
+        extra['experts_implementation'] = 'eager'
+    return transformers.AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation='eager', **extra).eval()
+
+
+def check_model(witan, name, config, seed):
+    print(f'{name}: {json.dumps({k: v for k, v in config.to_diff_dict().items() if isinstance(v, (int, float))})}')
+    with tempfile.TemporaryDirectory() as scratch:
+        work = pathlib.Path(scratch)
+        folder = work / 'model'
+        model = reference.make_model(config, seed)
+        reference.save_model(model, folder)
+        tokens = reference.tokens_without_ties(model, sequences=5, length=17)
+        for ranks in (1, 2):
+            check_logits(witan, ranks, folder, work, model, tokens)
+        check_steps(witan, folder, work, config)
+
+
+TEXT = 'the cat sat on the mat. the dog sat on the log. a bird in the hand is worth two in the bush. '
+
+
+def check_checkpoint(witan):
+    """A Mixtral trained here at EP = 2 opens in transformers and writes the same."""
+    print('a checkpoint of `witan train` at EP = 2')
+    config = reference.mixtral(vocab_size=257, hidden_size=40, intermediate_size=24, num_attention_heads=5,
+                               num_key_value_heads=1, num_local_experts=6)
+    with tempfile.TemporaryDirectory() as scratch:
+        work = pathlib.Path(scratch)
+        write_dataset(work / 'text', [*(TEXT * 30).encode(), 256])
+        run = work / 'run.textproto'
+        run.write_text(f'''name: "mixtral"
+{model_text(config)}
+data {{ train {{ name: "text" path: "{work / 'text'}" }} validation_share: 0 seq_len: 32 }}
+train {{ steps: 60 global_batch: 8 output: "{work / 'run'}" }}
+optimizer {{ lr: 1e-2 schedule {{ kind: CONSTANT }} }}
+parallel {{ expert: 2 }}
+''')
+        run_witan(witan, 2, 'train', run)
+        folder = work / 'run/checkpoints/step-00000060'
+        model, info = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation='eager', output_loading_info=True)
+        check.equal('loads: no missing, unexpected or misshapen tensors',
+                    {key: sorted(map(str, info[key])) for key in ('missing_keys', 'unexpected_keys', 'mismatched_keys')},
+                    {'missing_keys': [], 'unexpected_keys': [], 'mismatched_keys': []})
+        prompt = 'the dog '
+        ids = torch.tensor([list(prompt.encode())])
+        theirs = model.eval().generate(ids, max_new_tokens=40, do_sample=False, eos_token_id=256, pad_token_id=256)
+        theirs = theirs[0, ids.shape[1]:].tolist()
+        if 256 in theirs:
+            theirs = theirs[:theirs.index(256)]
+        for ranks in (1, 2):
+            run_witan(witan, ranks, 'generate', work / 'run', '--prompt', prompt, '--greedy', '--max-tokens', 40,
+                      '--json', work / 'generated.json')
+            ours = json.loads((work / 'generated.json').read_text())['samples'][0]['ids']
+            check.equal(f'{ranks} ranks: greedy: {bytes(theirs)}', ours, theirs)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--witan', required=True)
+    witan = str(pathlib.Path(parser.parse_args().witan).resolve())
+    os.environ['OMP_NUM_THREADS'] = '1'
+    torch.set_num_threads(1)
+    print(f'transformers {transformers.__version__}, torch {torch.__version__}, safetensors {safetensors.__version__}, '
+          f'numpy {numpy.__version__}, Python {sys.version.split()[0]}')
+    print(subprocess.run([witan, '--version'], capture_output=True, text=True, check=True).stdout)
+
+    check_model(witan, 'Mixtral, grouped-query, head not tied',
+                reference.mixtral(vocab_size=97, hidden_size=36, intermediate_size=22, num_hidden_layers=3,
+                                  num_attention_heads=6, num_key_value_heads=2, num_local_experts=6), seed=3)
+    check_model(witan, 'Mixtral, top-3, head tied',
+                reference.mixtral(hidden_size=20, intermediate_size=14, num_attention_heads=5, num_key_value_heads=5,
+                                  num_experts_per_tok=3, rope_theta=1e4, tie_word_embeddings=True), seed=4)
+    check_model(witan, 'Llama, grouped-query, head not tied',
+                reference.llama(vocab_size=83, intermediate_size=41, tie_word_embeddings=False), seed=5)
+    check_model(witan, 'Llama, attention biases, head tied', reference.llama(attention_bias=True), seed=6)
+    check_checkpoint(witan)
+
+    print(f'{check.passed} passed, {check.failed} failed')
+    return 1 if check.failed else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

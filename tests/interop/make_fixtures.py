@@ -1,0 +1,39 @@
+#!/usr/bin/env python3
+"""Writes tests/fixtures/NAME/: a tiny model of transformers as it saves it, tokens, and the logits, loss and gradients that it
+gets. The default tests compare the program with them, without Python (tests/launch/fixtures_test.cc).
+usage: build/.venv-interop/bin/python tests/interop/make_fixtures.py
+"""
+import pathlib
+import shutil
+
+import torch
+import transformers
+from safetensors.torch import save_file
+
+import reference
+
+FIXTURES = pathlib.Path(__file__).resolve().parent.parent / 'fixtures'
+
+
+def write(name, config, seed):
+    folder = FIXTURES / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    model = reference.make_model(config, seed)
+    reference.save_model(model, folder)
+    (folder / 'generation_config.json').unlink(missing_ok=True)
+    tokens = reference.tokens_without_ties(model, sequences=3, length=9)
+    logits, loss, grads, margin = reference.reference(model, tokens)
+    reference.save_tokens(tokens, folder / 'tokens.safetensors')
+    source = {'source': f'transformers {transformers.__version__}, torch {torch.__version__}'}
+    save_file({'logits': logits.contiguous(), 'loss': loss.reshape(1)}, folder / 'logits.safetensors', source)
+    save_file({key: value.contiguous() for key, value in grads.items()}, folder / 'gradients.safetensors', source)
+    for file in folder.iterdir():
+        file.chmod(0o644)
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    print(f'{folder}: {size} bytes, loss {loss:.6f}, routing margin {margin:.2g}')
+
+
+torch.set_num_threads(1)
+write('mixtral', reference.mixtral(), seed=1)
+write('llama', reference.llama(attention_bias=True), seed=2)

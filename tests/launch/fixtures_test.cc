@@ -1,0 +1,72 @@
+// `witan logits` against what transformers computed: tests/fixtures/{mixtral,llama}, made by
+// tests/interop/make_fixtures.py.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <string>
+#include <tuple>
+
+#include "launch/checkpoint/safetensors.h"
+#include "tests/checkpoint/scratch_folder.h"
+#include "tests/launch/float_file.h"
+#include "tests/launch/program_case.h"
+
+namespace witan {
+namespace {
+
+// In norms. float32 sums in another order.
+constexpr double kTolerance = 2e-4;
+// Of the norm of all gradients: what is smaller is rounding.
+constexpr double kGradientFloor = 1e-4;
+
+class FixturesTest : public ::testing::TestWithParam<std::tuple<const char*, int>> {};
+
+TEST_P(FixturesTest, LogitsLossAndEveryGradientAgreeWithTransformers) {
+  const auto& [name, ranks] = GetParam();
+  const std::string fixture = std::string(WITAN_FIXTURES) + "/" + name;
+  const ScratchFolder scratch;
+  test::output_of(
+      ranks, {"logits", fixture, "--tokens", fixture + "/tokens.safetensors", "--out",
+              scratch / "logits.safetensors", "--gradients", scratch / "gradients.safetensors"});
+
+  const SafetensorsReader expected(fixture + "/logits.safetensors");
+  const SafetensorsReader found(scratch / "logits.safetensors");
+  EXPECT_EQ(found.find("logits")->shape, expected.find("logits")->shape);
+  const std::vector<float> logits = test::floats_of(expected, "logits");
+  EXPECT_LT(test::distance(test::floats_of(found, "logits"), logits),
+            kTolerance * test::norm_of(logits));
+  const float loss = test::floats_of(expected, "loss").at(0);
+  EXPECT_NEAR(test::floats_of(found, "loss").at(0), loss, kTolerance * loss);
+
+  const SafetensorsReader gradients(fixture + "/gradients.safetensors");
+  const SafetensorsReader own(scratch / "gradients.safetensors");
+  EXPECT_EQ(own.tensors().size(), gradients.tensors().size());
+  std::vector<float> all;
+  for (const auto& [tensor, info] : gradients.tensors()) {
+    const std::vector<float> values = test::floats_of(gradients, tensor);
+    all.insert(all.end(), values.begin(), values.end());
+  }
+  const double floor = kGradientFloor * test::norm_of(all);
+  EXPECT_GT(floor, 0.0);
+  for (const auto& [tensor, info] : gradients.tensors()) {
+    ASSERT_NE(own.find(tensor), nullptr) << tensor;
+    EXPECT_EQ(own.find(tensor)->shape, info.shape) << tensor;
+    const std::vector<float> values = test::floats_of(gradients, tensor);
+    EXPECT_LE(test::distance(test::floats_of(own, tensor), values),
+              kTolerance * std::max(test::norm_of(values), floor))
+        << tensor;
+  }
+}
+
+std::string name_of_case(const ::testing::TestParamInfo<FixturesTest::ParamType>& fixture) {
+  const auto& [name, ranks] = fixture.param;
+  return std::string(name) + "At" + std::to_string(ranks);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, FixturesTest,
+                         ::testing::Combine(::testing::Values("mixtral", "llama"),
+                                            ::testing::Values(1, 2)),
+                         name_of_case);
+
+}  // namespace
+}  // namespace witan
