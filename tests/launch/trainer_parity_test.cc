@@ -71,6 +71,42 @@ TEST(TrainerParity, EveryMeshAndAccumulationGivesTheStepOfOneRank) {
   }
 }
 
+// What the gradients are of: the loss and the balancing losses that the step reports, each divided
+// by its own count. Only a router sees all of them.
+TEST(TrainerParity, GradientsAreThoseOfTheReportedLosses) {
+  const Corpus corpus;
+  const configs::RunConfig run =
+      run_config(corpus, invariant_balance(true), "runtime { precision: FLOAT64 } ");
+  const Mesh mesh = mesh_of(expert_parallel_sizes(run).back());
+  Session session(run, mesh);
+  const auto loss = [&] {
+    const StepMetrics metrics = session.trainer().gradients(false);
+    return metrics.loss + metrics.router_loss;
+  };
+  const StepMetrics metrics = session.trainer().gradients(false);
+  EXPECT_GT(metrics.router_loss, 0.1 * metrics.loss);
+  for (const char* name : {"layers.1.moe.router.weight", "layers.2.moe.router.weight"}) {
+    const TensorView value = session.value(name);
+    const TensorView grad = session.engine().params().grad(name);
+    const std::vector<double> gradient(grad.as<double>(), grad.as<double>() + grad.size());
+    for (const std::int64_t at : {std::int64_t{0}, value.size() / 2, value.size() - 1}) {
+      constexpr double kStep = 1e-5;
+      double* element = value.as<double>() + at;
+      const double before = *element;
+      *element = before + kStep;
+      const double above = loss();
+      *element = before - kStep;
+      const double below = loss();
+      *element = before;
+      const double numeric = (above - below) / (2.0 * kStep);
+      const double by_hand =
+          gradient[static_cast<std::size_t>(at)] / session.trainer().loss_tokens();
+      EXPECT_NEAR(by_hand, numeric, 1e-8) << name << "[" << at << "]";
+      EXPECT_GT(std::abs(numeric), 1e-5) << name << "[" << at << "] says nothing";
+    }
+  }
+}
+
 // The definition contains the micro-batch: the same partition on one rank.
 TEST(TrainerParity, MicroBatchScopeDependsOnThePartitionOnly) {
   const Corpus corpus;
