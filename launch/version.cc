@@ -20,9 +20,9 @@ std::string version_text() {
   const char* threads = "none";
 #endif
   return detail::concat(
-      "witan ", WITAN_VERSION, "\n  build      ", WITAN_BUILD_TYPE, ", g++ ", __VERSION__, ", CUDA ",
-      WITAN_CUDA_STATE, ", threads ", threads, "\n  kernels    ", ops::describe_kernels(),
-      "\n  libraries  ", mpi_library_version(), ", Protobuf ",
+      "witan ", WITAN_VERSION, "\n  build      ", WITAN_BUILD_TYPE, ", g++ ", __VERSION__,
+      ", CUDA ", WITAN_CUDA_STATE, ", threads ", threads, "\n  kernels    ",
+      ops::describe_kernels(), "\n  libraries  ", mpi_library_version(), ", Protobuf ",
       google::protobuf::internal::VersionString(GOOGLE_PROTOBUF_VERSION), ", spdlog ",
       SPDLOG_VER_MAJOR, ".", SPDLOG_VER_MINOR, ".", SPDLOG_VER_PATCH, ", zlib ", zlibVersion(),
       ", zstd ", ZSTD_versionString(), ", nlohmann_json ", NLOHMANN_JSON_VERSION_MAJOR, ".",

@@ -10,7 +10,8 @@
 
 namespace {
 
-// One readable message, then the end of every rank: a rank that failed alone must not leave the others waiting.
+// One readable message, then the end of every rank: a rank that failed alone must not leave the
+// others waiting.
 int fail(const char* message, int code) {
   std::fflush(stdout);
   std::fprintf(stderr, "witan: %s\n", message);

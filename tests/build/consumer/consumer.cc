@@ -1,4 +1,5 @@
-// Uses every layer of an installed Witan: a config, the table of tensors of its model, a one-rank communicator.
+// Uses every layer of an installed Witan: a config, the table of tensors of its model, a one-rank
+// communicator.
 #include <cstdio>
 
 #include "configs/load.h"
