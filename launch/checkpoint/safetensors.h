@@ -55,7 +55,7 @@ class SafetensorsReader {
 class SafetensorsWriter {
  public:
   SafetensorsWriter(const std::string& path, std::vector<StTensor> tensors,
-                    std::map<std::string, std::string> metadata = {});
+                    const std::map<std::string, std::string>& metadata = {});
   ~SafetensorsWriter();
   SafetensorsWriter(const SafetensorsWriter&) = delete;
   SafetensorsWriter& operator=(const SafetensorsWriter&) = delete;

@@ -61,7 +61,7 @@ struct SafetensorsWriter::Impl {
 };
 
 SafetensorsWriter::SafetensorsWriter(const std::string& path, std::vector<StTensor> tensors,
-                                     std::map<std::string, std::string> metadata) {
+                                     const std::map<std::string, std::string>& metadata) {
   const std::size_t data_bytes = lay_out(tensors, path);
   impl_ = std::make_unique<Impl>(path, header_of(tensors, metadata), data_bytes);
 }
