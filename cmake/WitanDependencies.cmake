@@ -38,7 +38,7 @@ else()
   target_compile_options(witan_flags INTERFACE -Wno-unknown-pragmas)
 endif()
 if(WITAN_SANITIZE)
-  target_compile_options(witan_flags INTERFACE -fsanitize=${WITAN_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g)
+  target_compile_options(witan_flags INTERFACE -fsanitize=${WITAN_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g1)
   target_link_options(witan_flags INTERFACE -fsanitize=${WITAN_SANITIZE})
 endif()
 
