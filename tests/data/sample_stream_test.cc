@@ -151,6 +151,21 @@ TEST_F(SampleStreamTest, GivenValidationDatasetsReplaceTheShare) {
   EXPECT_EQ(stream.validation_sample(1, 0, window), 0);  // the tag of the training set "a"
 }
 
+// For evaluation alone.
+TEST_F(SampleStreamTest, ValidationDatasetsNeedNoTraining) {
+  write_counting("v", 5, 3);
+  configs::DataConfig data;
+  add(data.mutable_validation(), "v");
+  data.set_seq_len(8);
+  const SampleStream stream(data, kVocab, 1);
+  EXPECT_EQ(stream.train_windows(), 0);
+  ASSERT_EQ(stream.validation_sets(), 1);
+  std::vector<std::int32_t> window(9);
+  EXPECT_EQ(stream.validation_sample(0, 0, window), 0);
+  EXPECT_EQ(window, (std::vector<std::int32_t>{5, 6, 7, -1, -1, -1, -1, -1, -1}));
+  EXPECT_THROW(train(stream, 0), Error);
+}
+
 TEST_F(SampleStreamTest, NoValidationIfTheShareIsZero) {
   EXPECT_EQ(SampleStream(one(100, 7, 0), kVocab, 3).validation_sets(), 0);
 }

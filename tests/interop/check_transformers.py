@@ -80,7 +80,10 @@ def check_logits(witan, ranks, folder, work, model, tokens):
     check(f'{ranks} ranks: routing choices are no ties, 1e-4 / margin', reference.TIE / margin, 1.0)
     tokens_file, out, grad_file = work / 'tokens.safetensors', work / 'logits.safetensors', work / 'grads.safetensors'
     reference.save_tokens(tokens, tokens_file, torch.int32 if ranks == 2 else torch.int64)
-    run_witan(witan, ranks, 'logits', folder, '--tokens', tokens_file, '--out', out, '--gradients', grad_file)
+    run_witan(witan, ranks, 'logits', folder, '--tokens', tokens_file, '--out', out, '--gradients', grad_file,
+              '--json', work / 'logits.json')
+    if model.config.model_type == 'mixtral':
+        check.equal(f'{ranks} ranks: EP = {ranks}', json.loads((work / 'logits.json').read_text())['expert_parallel'], ranks)
     found = load_file(out)
     check(f'{ranks} ranks: logits', relative(found['logits'], logits), TOLERANCE)
     check(f'{ranks} ranks: loss', abs(found['loss'].item() - loss.item()) / loss.item(), TOLERANCE)
