@@ -220,7 +220,7 @@ WITAN_INLINE VecFloat exp(VecFloat x) {
 }
 
 WITAN_INLINE VecDouble exp(VecDouble x) {
-  VecDouble y;
+  VecDouble y = {};
   for (int i = 0; i < kLanes<double>; ++i) y[i] = __builtin_exp(x[i]);
   return y;
 }
