@@ -1,6 +1,7 @@
 #include "launch/run_summary.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
@@ -29,7 +30,7 @@ std::string load_bars(const std::vector<std::int64_t>& counts) {
     const double relative =
         sum / static_cast<double>(end - i) / (total / static_cast<double>(counts.size()));
     const int level =
-        relative <= 0.0 ? 0 : std::clamp(static_cast<int>(relative * 4.0 + 0.5), 1, 8);
+        relative <= 0.0 ? 0 : std::clamp(static_cast<int>(std::lround(relative * 4.0)), 1, 8);
     bars += kBars[level];
   }
   return bars;
