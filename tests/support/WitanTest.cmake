@@ -7,7 +7,7 @@ function(witan_test name)
   cmake_parse_arguments(ARG "" "" "LIBS;LABELS" ${ARGN})
   add_executable(${name} ${ARG_UNPARSED_ARGUMENTS})
   target_link_libraries(${name} PRIVATE witan_flags witan_test_support GTest::gtest_main ${ARG_LIBS})
-  gtest_discover_tests(${name} PROPERTIES TIMEOUT 120 LABELS "${ARG_LABELS}" DISCOVERY_TIMEOUT 60
+  gtest_discover_tests(${name} PROPERTIES TIMEOUT 300 LABELS "${ARG_LABELS}" DISCOVERY_TIMEOUT 60
                        ENVIRONMENT "OMP_NUM_THREADS=2")
 endfunction()
 
@@ -21,6 +21,6 @@ function(witan_mpi_test name)
   foreach(ranks ${ARG_RANKS})
     add_test(NAME ${name}_${ranks}_ranks
              COMMAND ${PROJECT_SOURCE_DIR}/tests/support/mpirun.sh ${ranks} $<TARGET_FILE:${name}>)
-    set_tests_properties(${name}_${ranks}_ranks PROPERTIES TIMEOUT 300 LABELS "${ARG_LABELS}" PROCESSORS 2)
+    set_tests_properties(${name}_${ranks}_ranks PROPERTIES TIMEOUT 900 LABELS "${ARG_LABELS}" PROCESSORS 2)
   endforeach()
 endfunction()
