@@ -27,10 +27,6 @@ std::string precision(const Precision& p) {
   return std::string("runtime { precision: ") + p.name + " } ";
 }
 
-std::string micro_batch(std::int64_t sequences) {
-  return "train { micro_batch: " + std::to_string(sequences) + " } ";
-}
-
 void expect_same_step(Session& found, Session& whole, double tolerance) {
   const StepMetrics expected = whole.trainer().gradients(false);
   const StepMetrics metrics = found.trainer().gradients(false);
@@ -47,7 +43,6 @@ void expect_same_step(Session& found, Session& whole, double tolerance) {
 TEST(TrainerParity, EveryMeshAndAccumulationGivesTheStepOfOneRank) {
   const Corpus corpus;
   const Mesh alone = Mesh::self();
-  const std::int64_t per_rank = kGlobalBatch / world().size();
   for (const Precision& p : kPrecisions) {
     for (const bool exact : {true, false}) {
       // The previous step's counts need a step before; it must not move the weights, whose first
@@ -58,11 +53,10 @@ TEST(TrainerParity, EveryMeshAndAccumulationGivesTheStepOfOneRank) {
       whole.trainer().step(false);
       for (const int ep : expert_parallel_sizes(run)) {
         const Mesh mesh = mesh_of(ep);
-        for (const std::int64_t micro : {per_rank, std::int64_t{1}}) {
+        for (const std::string& micro : {std::string(), several_micro_batches()}) {
           SCOPED_TRACE(std::string(p.name) + (exact ? ", exact" : ", previous step") + ", EP " +
-                       std::to_string(ep) + ", micro-batch " + std::to_string(micro));
-          Session part(run_config(corpus, invariant_balance(exact), change + micro_batch(micro)),
-                       mesh);
+                       std::to_string(ep) + ", " + micro);
+          Session part(run_config(corpus, invariant_balance(exact), change + micro), mesh);
           part.trainer().step(false);
           expect_same_step(part, whole, p.tolerance);
         }
@@ -89,7 +83,7 @@ TEST(TrainerParity, GradientsAreThoseOfTheReportedLosses) {
     const TensorView value = session.value(name);
     const TensorView grad = session.engine().params().grad(name);
     const std::vector<double> gradient(grad.as<double>(), grad.as<double>() + grad.size());
-    for (const std::int64_t at : {std::int64_t{0}, value.size() / 2, value.size() - 1}) {
+    for (const std::int64_t at : {std::int64_t{0}, value.size() - 1}) {
       constexpr double kStep = 1e-5;
       double* element = value.as<double>() + at;
       const double before = *element;
@@ -112,12 +106,14 @@ TEST(TrainerParity, MicroBatchScopeDependsOnThePartitionOnly) {
   const Corpus corpus;
   const Mesh alone = Mesh::self();
   const char* balance = "balance { switch_aux { coefficient: 0.4 scope: MICRO_BATCH } }";
-  for (const std::int64_t micro : {kGlobalBatch / world().size(), std::int64_t{1}}) {
+  const std::string one =
+      "train { micro_batch: " + std::to_string(kGlobalBatch / world().size()) + " } ";
+  for (const std::string& micro : {one, several_micro_batches()}) {
     const configs::RunConfig run =
-        run_config(corpus, balance, "runtime { precision: FLOAT64 } " + micro_batch(micro));
+        run_config(corpus, balance, "runtime { precision: FLOAT64 } " + micro);
     Session whole(run, alone);
     for (const int ep : expert_parallel_sizes(run)) {
-      SCOPED_TRACE("EP " + std::to_string(ep) + ", micro-batch " + std::to_string(micro));
+      SCOPED_TRACE("EP " + std::to_string(ep) + ", " + micro);
       const Mesh mesh = mesh_of(ep);
       Session part(run, mesh);
       expect_same_step(part, whole, kFloat64Tolerance);
@@ -226,7 +222,7 @@ TEST(TrainerParity, ExpertBiasesMoveAlike) {
       return std::vector<double>(bias.as<double>(), bias.as<double>() + bias.size());
     };
     Session whole(run, alone);
-    for (int step = 0; step < 7; ++step) {
+    for (int step = 0; step < 4; ++step) {
       losses.push_back(whole.trainer().step(false).loss);
       biases.push_back(bias_of(whole));
     }
