@@ -33,11 +33,13 @@ void set_kernels(const RuntimeConfig& config) {
   }
 }
 
+#ifdef _OPENMP
 int cores_in_mask() {
   cpu_set_t mask;
   CPU_ZERO(&mask);
   return sched_getaffinity(0, sizeof mask, &mask) == 0 ? std::max(1, CPU_COUNT(&mask)) : 1;
 }
+#endif
 
 }  // namespace
 
