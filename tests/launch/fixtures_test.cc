@@ -19,7 +19,7 @@ constexpr double kTolerance = 2e-4;
 // Of the norm of all gradients: what is smaller is rounding.
 constexpr double kGradientFloor = 1e-4;
 
-class FixturesTest : public ::testing::TestWithParam<std::tuple<const char*, int>> {};
+class FixturesTest : public ::testing::TestWithParam<std::tuple<std::string, int>> {};
 
 TEST_P(FixturesTest, LogitsLossAndEveryGradientAgreeWithTransformers) {
   const auto& [name, ranks] = GetParam();
@@ -60,7 +60,7 @@ TEST_P(FixturesTest, LogitsLossAndEveryGradientAgreeWithTransformers) {
 
 std::string name_of_case(const ::testing::TestParamInfo<FixturesTest::ParamType>& fixture) {
   const auto& [name, ranks] = fixture.param;
-  return std::string(name) + "At" + std::to_string(ranks);
+  return name + "At" + std::to_string(ranks);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, FixturesTest,
