@@ -6,6 +6,7 @@
 
 #include "core/base/error.h"
 #include "core/model/check_model.h"
+#include "core/model/param_table.h"
 #include "launch/data/tokenizer.h"
 #include "parallel/mesh.h"
 
@@ -118,6 +119,9 @@ std::vector<std::string> run_config_warnings(const RunConfig& run) {
     warnings.emplace_back(
         "model.moe.router: with top_k 1 a RENORMALIZED weight is always 1, so the router gets no "
         "gradient from the loss; AS_IS is the sensible choice");
+  }
+  if (run.model().has_ffn() && ModelDims(run.model()).moe_layers() == run.model().layers()) {
+    warnings.emplace_back("model.ffn is not used: every layer is an MoE layer");
   }
   if (run.model().has_moe() && run.model().moe().balance_size() == 0) {
     warnings.emplace_back("model.moe.balance is empty: nothing balances the experts' load");
