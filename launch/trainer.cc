@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "core/base/error.h"
+#include "core/base/profile.h"
 #include "optim/lr_schedule.h"
 
 namespace witan {
@@ -69,6 +70,7 @@ Trainer::~Trainer() { engine_.model().set_hook(nullptr); }
 // Sequences [samples_, samples_ + global_batch) of the stream; rank r takes the r-th part, in
 // order, micro-batch by micro-batch.
 void Trainer::load_batches() {
+  const ProfileScope profile("data");
   const std::int64_t seq_len = run_.data().seq_len();
   const std::int64_t first = per_rank_ * engine_.mesh().world_rank();
   loss_tokens_ = 0;
@@ -98,14 +100,19 @@ double Trainer::forward_backward() {
   const double gradient_scale = static_cast<double>(loss_tokens_) / routed_tokens;
   const bool counts_first = fractions_exact_ && batches_.size() > 1;
   if (counts_first) {
+    const ProfileScope profile("forward for the counts");
     for (const BatchBuffers& buffers : batches_) model.forward(buffers.batch);
     metrics_.reduce_fractions();
     for (MoeLayer* layer : model.moe_layers()) layer->stats().clear();
   }
   double loss = 0.0;
   for (const BatchBuffers& buffers : batches_) {
-    model.forward_train(buffers.batch);
+    {
+      const ProfileScope profile("forward");
+      model.forward_train(buffers.batch);
+    }
     if (fractions_exact_ && !counts_first) metrics_.reduce_fractions();
+    const ProfileScope profile("backward");
     loss += model.backward(buffers.batch, gradient_scale);
   }
   return loss;
@@ -142,6 +149,7 @@ StepMetrics Trainer::gradients(bool stop) {
 }
 
 StepMetrics Trainer::step(bool stop) {
+  const ProfileScope profile("step");
   Lap wall;
   StepMetrics metrics = gradients(stop);
   Lap lap;

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "core/base/error.h"
+#include "core/base/profile.h"
 #include "core/ops/adamw.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/reduce.h"
@@ -113,6 +114,7 @@ ShardedAdamW::Shard& ShardedAdamW::shard(ParamGroup group) {
 }
 
 void ShardedAdamW::reduce_begin(ParamGroup group) {
+  const ProfileScope profile("gradient reduction");
   Shard& s = shard(group);
   if (s.empty()) return;
   WITAN_CHECK(!s.request.active(), "gradient reduction begun twice on communicator '",
@@ -123,9 +125,13 @@ void ShardedAdamW::reduce_begin(ParamGroup group) {
               : s.ranks->all_reduce(grads, ReduceOp::kSum);
 }
 
-void ShardedAdamW::reduce_end(ParamGroup group) { shard(group).request.wait(); }
+void ShardedAdamW::reduce_end(ParamGroup group) {
+  const ProfileScope profile("gradient reduction");
+  shard(group).request.wait();
+}
 
 ShardedAdamW::Norm ShardedAdamW::gradient_norm(double divisor) {
+  const ProfileScope profile("gradient norm");
   WITAN_CHECK(divisor > 0.0, "gradient norm: expected a positive number of loss tokens, found ",
               divisor);
   constexpr std::int64_t kNone = std::numeric_limits<std::int64_t>::max();
@@ -162,10 +168,12 @@ void ShardedAdamW::step(std::int64_t step, double lr, double norm, double diviso
     const TensorView values = params_.flat_values(s.group);
     s.request = s.ranks->all_gather(values.slice_rows(s.share_begin, s.share_size), values);
   }
+  const ProfileScope profile("all-gather of weights");
   for (Shard& s : shards_) s.request.wait();
 }
 
 void ShardedAdamW::update(const Shard& s, std::int64_t step, double lr, double grad_scale) {
+  const ProfileScope profile("optimizer step");
   const TensorView values = params_.flat_values(s.group);
   const TensorView grads = params_.flat_grads(s.group);
   const double t = static_cast<double>(step) + 1.0;
@@ -185,6 +193,7 @@ void ShardedAdamW::update(const Shard& s, std::int64_t step, double lr, double g
 }
 
 void ShardedAdamW::zero_gradients() {
+  const ProfileScope profile("zero gradients");
   for (const Shard& s : shards_) ops::fill(ctx_, params_.flat_grads(s.group), 0.0);
 }
 

@@ -10,6 +10,7 @@
 #include <thread>
 #include <utility>
 
+#include "core/base/profile.h"
 #include "parallel/collective_checks.h"
 #include "parallel/sum_parts.h"
 
@@ -40,6 +41,8 @@ MPI_Op mpi_op(ReduceOp op) {
   }
   return MPI_OP_NULL;
 }
+
+std::int64_t bytes_of(const TensorView& data) { return static_cast<std::int64_t>(data.bytes()); }
 
 int mpi_count(std::int64_t count, const char* what) {
   WITAN_CHECK(count <= std::numeric_limits<int>::max(), what, ": ", count,
@@ -80,16 +83,19 @@ class MpiCommunicator::Pending final : public Request::Impl {
   explicit Pending(MpiCommunicator& owner) : owner_(owner) {}
 
   void wait() override {
+    const ProfileScope waiting(operation, owner_.name_.c_str());
     owner_.poll(*this);
+    transfer.finish(operation, owner_.name_.c_str());
     if (scratch == nullptr) return;
     sum_parts(own_part, arrived, owner_.rank_, owner_.size_, sum);
     owner_.scratch_.give_back(*std::exchange(scratch, nullptr));
   }
   void release() noexcept override { owner_.idle_.push_back(this); }
 
-  void start(const char* op, std::int64_t number) {
+  void start(const char* op, std::int64_t number, std::int64_t bytes) {
     operation = op;
     sequence = number;
+    transfer.start(bytes);
     send_counts.clear();
     recv_counts.clear();
   }
@@ -109,6 +115,7 @@ class MpiCommunicator::Pending final : public Request::Impl {
   MPI_Request request = MPI_REQUEST_NULL;
   const char* operation = "";
   std::int64_t sequence = 0;
+  ProfileTransfer transfer;
   std::vector<int> send_counts, send_begins, recv_counts, recv_begins;
   // reduce_scatter_sum only: what wait() adds up.
   Arena* scratch = nullptr;
@@ -139,7 +146,7 @@ MpiCommunicator::~MpiCommunicator() {
   MPI_Comm_free(&comm_);
 }
 
-MpiCommunicator::Pending& MpiCommunicator::begin(const char* operation) {
+MpiCommunicator::Pending& MpiCommunicator::begin(const char* operation, std::int64_t bytes) {
   if (idle_.empty()) {
     pool_.push_back(std::make_unique<Pending>(*this));
     idle_.reserve(pool_.size());  // so that release() never allocates
@@ -147,7 +154,7 @@ MpiCommunicator::Pending& MpiCommunicator::begin(const char* operation) {
   }
   Pending& pending = *idle_.back();
   idle_.pop_back();
-  pending.start(operation, ++sequence_);
+  pending.start(operation, ++sequence_, bytes);
   return pending;
 }
 
@@ -195,7 +202,8 @@ Request MpiCommunicator::all_to_all_v(const TensorView& from,
                                       std::span<const std::int64_t> recv_counts) {
   check_all_to_all_v(*this, from, send_counts, to, recv_counts);
   auto* row = row_type(from.dtype, from.cols());
-  Pending& op = begin("all_to_all_v");
+  const std::int64_t own = send_counts[static_cast<std::size_t>(rank_)];
+  Pending& op = begin("all_to_all_v", bytes_of(from) - bytes_of(from.slice_rows(0, own)));
   op.set_counts(send_counts, op.send_counts, op.send_begins);
   op.set_counts(recv_counts, op.recv_counts, op.recv_begins);
   check_mpi(MPI_Ialltoallv(from.data, op.send_counts.data(), op.send_begins.data(), row, to.data,
@@ -207,7 +215,7 @@ Request MpiCommunicator::all_to_all_v(const TensorView& from,
 Request MpiCommunicator::all_to_all(const TensorView& from, const TensorView& to) {
   check_all_to_all(*this, from, to);
   auto* row = row_type(from.dtype, from.cols());
-  Pending& op = begin("all_to_all");
+  Pending& op = begin("all_to_all", bytes_of(from) / size_ * (size_ - 1));
   check_mpi(MPI_Ialltoall(from.data, 1, row, to.data, 1, row, comm_, &op.request), "MPI_Ialltoall");
   return Request(&op);
 }
@@ -215,7 +223,8 @@ Request MpiCommunicator::all_to_all(const TensorView& from, const TensorView& to
 Request MpiCommunicator::all_reduce(const TensorView& data, ReduceOp reduce) {
   check_in_place(*this, "all_reduce", data);
   const int count = mpi_count(data.size(), "elements of all_reduce");
-  Pending& op = begin("all_reduce");
+  // As a ring sends it: a reduce-scatter and an all-gather.
+  Pending& op = begin("all_reduce", 2 * bytes_of(data) / size_ * (size_ - 1));
   op.send_counts.push_back(count);
   check_mpi(MPI_Iallreduce(MPI_IN_PLACE, data.data, count, mpi_type(data.dtype), mpi_op(reduce),
                            comm_, &op.request),
@@ -229,7 +238,7 @@ Request MpiCommunicator::reduce_scatter_sum(const TensorView& from, const Tensor
   check_parts(*this, "reduce_scatter_sum", from, to);
   const std::int64_t part = to.size();
   auto* row = row_type(to.dtype, part);
-  Pending& op = begin("reduce_scatter_sum");
+  Pending& op = begin("reduce_scatter_sum", bytes_of(from) - bytes_of(to));
   op.scratch = &scratch_.take(static_cast<std::size_t>(from.bytes() - to.bytes()));
   op.arrived = op.scratch->allocate({size_ - 1, part}, to.dtype, op.operation);
   op.own_part = from.reshape({size_, part}).slice_rows(rank_, 1);
@@ -253,7 +262,7 @@ Request MpiCommunicator::reduce_scatter_sum(const TensorView& from, const Tensor
 Request MpiCommunicator::all_gather(const TensorView& from, const TensorView& to) {
   check_parts(*this, "all_gather", to, from);
   const int count = mpi_count(from.size(), "elements of all_gather");
-  Pending& op = begin("all_gather");
+  Pending& op = begin("all_gather", bytes_of(from) * (size_ - 1));
   op.send_counts.push_back(count);
   const auto* own = static_cast<std::byte*>(to.data) + from.bytes() * static_cast<unsigned>(rank_);
   const void* source = from.data == own ? MPI_IN_PLACE : from.data;
@@ -267,7 +276,7 @@ Request MpiCommunicator::all_gather_v(const TensorView& from, const TensorView& 
                                       std::span<const std::int64_t> counts) {
   check_all_gather_v(*this, from, to, counts);
   auto* row = row_type(to.dtype, to.cols());
-  Pending& op = begin("all_gather_v");
+  Pending& op = begin("all_gather_v", bytes_of(from) * (size_ - 1));
   op.set_counts(counts, op.recv_counts, op.recv_begins);
   const auto own = static_cast<std::size_t>(rank_);
   const void* place = to.slice_rows(op.recv_begins[own], from.rows()).data;
@@ -282,7 +291,7 @@ Request MpiCommunicator::broadcast(const TensorView& data, int root) {
   check_in_place(*this, "broadcast", data);
   check_root(*this, "broadcast", root);
   const int count = mpi_count(data.size(), "elements of broadcast");
-  Pending& op = begin("broadcast");
+  Pending& op = begin("broadcast", rank_ == root ? bytes_of(data) : 0);
   op.send_counts.push_back(count);
   check_mpi(MPI_Ibcast(data.data, count, mpi_type(data.dtype), root, comm_, &op.request),
             "MPI_Ibcast");
@@ -290,7 +299,7 @@ Request MpiCommunicator::broadcast(const TensorView& data, int root) {
 }
 
 void MpiCommunicator::barrier() {
-  Pending& op = begin("barrier");
+  Pending& op = begin("barrier", 0);
   check_mpi(MPI_Ibarrier(comm_, &op.request), "MPI_Ibarrier");
   Request(&op).wait();
 }
@@ -299,7 +308,7 @@ void MpiCommunicator::broadcast_range(char* data, std::int64_t bytes, int root) 
   constexpr std::int64_t kMostBytes = std::int64_t{1} << 30;
   for (std::int64_t begin_byte = 0; begin_byte < bytes; begin_byte += kMostBytes) {
     const int count = static_cast<int>(std::min(kMostBytes, bytes - begin_byte));
-    Pending& op = begin("broadcast_bytes");
+    Pending& op = begin("broadcast_bytes", rank_ == root ? count : 0);
     op.send_counts.push_back(count);
     check_mpi(MPI_Ibcast(data + begin_byte, count, MPI_BYTE, root, comm_, &op.request),
               "MPI_Ibcast");
@@ -320,7 +329,7 @@ std::string MpiCommunicator::gather_bytes(const std::string& bytes, int root) {
   const bool receives = rank_ == root;
   const auto length = static_cast<std::int64_t>(bytes.size());
   std::vector<std::int64_t> lengths(receives ? static_cast<std::size_t>(size_) : 0);
-  Pending& sizes = begin("gather_bytes");
+  Pending& sizes = begin("gather_bytes", sizeof length);
   check_mpi(MPI_Igather(&length, 1, MPI_INT64_T, lengths.data(), 1, MPI_INT64_T, root, comm_,
                         &sizes.request),
             "MPI_Igather");
@@ -329,7 +338,7 @@ std::string MpiCommunicator::gather_bytes(const std::string& bytes, int root) {
   std::int64_t total = 0;
   for (const std::int64_t part : lengths) total += part;
   std::string all(static_cast<std::size_t>(total), '\0');
-  Pending& op = begin("gather_bytes");
+  Pending& op = begin("gather_bytes", length);
   op.send_counts.push_back(mpi_count(length, "bytes of gather_bytes"));
   op.set_counts(lengths, op.recv_counts, op.recv_begins);
   check_mpi(

@@ -49,7 +49,8 @@ class MpiCommunicator final : public Communicator {
  private:
   class Pending;
 
-  Pending& begin(const char* operation);
+  // `bytes`: what this rank sends to others, for the profile.
+  Pending& begin(const char* operation, std::int64_t bytes);
   void poll(Pending& pending);
   MPI_Datatype row_type(DType dtype, std::int64_t cols);
   void broadcast_range(char* data, std::int64_t bytes, int root);

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <string>
 
+#include "core/base/profile.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/gemm.h"
 #include "core/ops/kv_append.h"
@@ -70,6 +71,7 @@ void AttentionLayer::project_out(const ModelContext& model, const TensorView& ou
 
 void AttentionLayer::forward(const ModelContext& model, const Batch& batch, const TensorView& x,
                              const TensorView& y, Saved& saved) const {
+  const ProfileScope profile("attention");
   Arena& arena = model.arenas->saved;
   project(model, batch, x, saved);
   saved.out = arena.allocate({x.rows(), rope_.heads * rope_.head_dim}, x.dtype, "attention");
@@ -80,6 +82,7 @@ void AttentionLayer::forward(const ModelContext& model, const Batch& batch, cons
 
 void AttentionLayer::backward(const ModelContext& model, const Batch& batch, const TensorView& dy,
                               const TensorView& x, const Saved& saved, const TensorView& dx) const {
+  const ProfileScope profile("attention backward");
   const Context& ctx = model.ctx;
   Arena& scratch = model.arenas->scratch;
   ArenaScope scope(scratch);
@@ -102,6 +105,7 @@ void AttentionLayer::backward(const ModelContext& model, const Batch& batch, con
 void AttentionLayer::forward_cached(const ModelContext& model, const Batch& batch,
                                     const TensorView& x, const KvCache& cache,
                                     const TensorView& y) const {
+  const ProfileScope profile("attention");
   Saved saved;
   project(model, batch, x, saved);
   const auto layer = static_cast<std::size_t>(layer_);

@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "core/base/profile.h"
 #include "core/ops/elementwise.h"
 
 namespace witan {
@@ -59,6 +60,7 @@ void DecoderLayer::feed_forward(const ModelContext& model, const Batch& batch, c
   if (moe_) {
     moe_->forward(model, batch, saved.ffn_in, branch, saved.moe);
   } else {
+    const ProfileScope profile("dense ffn");
     ffn_->forward(model.ctx, saved.ffn_in, branch, arena, saved.ffn);
   }
   ops::add(model.ctx, saved.middle, branch, y);
@@ -72,6 +74,7 @@ void DecoderLayer::backward(const ModelContext& model, const Batch& batch, Saved
   if (moe_) {
     moe_->backward(model, batch, dx, saved.ffn_in, saved.moe, dbranch, gradient_scale);
   } else {
+    const ProfileScope profile("dense ffn backward");
     ffn_->backward(model.ctx, dx, saved.ffn_in, saved.ffn, dbranch, scratch);
   }
   ffn_norm_.backward(model.ctx, dbranch, saved.middle, saved.ffn_norm, dx, ops::Accumulate::kYes);

@@ -1,5 +1,7 @@
 #include "core/model/norm_layer.h"
 
+#include "core/base/profile.h"
+
 namespace witan {
 
 NormLayer::NormLayer(const configs::NormConfig& config, const ParamStore& params,
@@ -15,6 +17,7 @@ NormLayer::NormLayer(const configs::NormConfig& config, const ParamStore& params
 
 void NormLayer::forward(const Context& ctx, const TensorView& x, const TensorView& y, Arena& arena,
                         Saved& saved) const {
+  const ProfileScope profile("norm");
   saved.rstd = arena.allocate({x.rows()}, x.dtype, "norm");
   if (layer_norm_) {
     saved.mean = arena.allocate({x.rows()}, x.dtype, "norm");
@@ -27,6 +30,7 @@ void NormLayer::forward(const Context& ctx, const TensorView& x, const TensorVie
 void NormLayer::backward(const Context& ctx, const TensorView& dy, const TensorView& x,
                          const Saved& saved, const TensorView& dx,
                          ops::Accumulate accumulate) const {
+  const ProfileScope profile("norm backward");
   if (layer_norm_) {
     ops::layernorm_backward(ctx, dy, x, weight_, saved.mean, saved.rstd, dx, accumulate, dweight_,
                             dbias_);

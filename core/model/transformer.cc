@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/base/current_layer.h"
+#include "core/base/profile.h"
 #include "core/ops/cross_entropy.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/embedding.h"
@@ -48,6 +50,7 @@ void Transformer::begin(const Batch& batch) {
 }
 
 TensorView Transformer::embed(const Batch& batch) {
+  const ProfileScope profile("embedding");
   const TensorView x =
       arenas_.saved.allocate({batch.rows(), dims_.d_model}, params_.dtype(), "embedding");
   ops::embedding(model_.ctx, batch.tokens, embedding_, x);
@@ -66,12 +69,11 @@ void Transformer::forward_train(const Batch& batch) {
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     const TensorView y = arenas_.saved.allocate(x.shape, x.dtype, "residual stream");
     const Arena::Mark mark = arenas_.saved.mark();
-    Arena::set_layer(static_cast<int>(i));
+    const LayerScope layer(static_cast<int>(i));
     layers_[i]->forward(model_, batch, x, y, saved_[i]);
     if (model_.recompute == Recompute::kLayer) arenas_.saved.rewind(mark);
     x = y;
   }
-  Arena::set_layer(-1);
   finish(x);
 }
 
@@ -81,6 +83,7 @@ void Transformer::forward(const Batch& batch) {
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     ArenaScope saved(arenas_.saved);
     ArenaScope choice(arenas_.choice);
+    const LayerScope layer(static_cast<int>(i));
     layers_[i]->forward(model_, batch, x, x, saved_[i]);
   }
   finish(x);
@@ -93,6 +96,7 @@ void Transformer::forward_cached(const Batch& batch, KvCache& cache) {
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     ArenaScope saved(arenas_.saved);
     ArenaScope choice(arenas_.choice);
+    const LayerScope layer(static_cast<int>(i));
     layers_[i]->forward_cached(model_, batch, x, cache, x, saved_[i]);
   }
   finish(x);
@@ -108,6 +112,7 @@ void Transformer::logits(std::int64_t begin, std::int64_t count, const TensorVie
 }
 
 double Transformer::losses(const Batch& batch, const TensorView& loss) {
+  const ProfileScope profile("head and loss");
   const std::int64_t chunk = head_chunk(dims_.vocab);
   for (std::int64_t begin = 0; begin < batch.rows(); begin += chunk) {
     const std::int64_t count = std::min(chunk, batch.rows() - begin);
@@ -123,6 +128,7 @@ double Transformer::losses(const Batch& batch, const TensorView& loss) {
 // The head and the cross-entropy, forward and backward together, chunk by chunk. dhidden is
 // overwritten.
 double Transformer::head_backward(const Batch& batch, const TensorView& dhidden) {
+  const ProfileScope profile("head and loss");
   const std::int64_t chunk = head_chunk(dims_.vocab);
   double total = 0.0;
   for (std::int64_t begin = 0; begin < batch.rows(); begin += chunk) {
@@ -149,8 +155,9 @@ double Transformer::backward(const Batch& batch, double gradient_scale) {
 
   for (std::size_t i = layers_.size(); i-- > 0;) {
     ArenaScope recomputed(arenas_.saved);
-    Arena::set_layer(static_cast<int>(i));
+    const LayerScope layer(static_cast<int>(i));
     if (model_.recompute == Recompute::kLayer) {
+      const ProfileScope profile("recompute");
       // Same input, same choice, same bits; only the output is not needed again.
       ArenaScope output(arenas_.scratch);
       const TensorView y = arenas_.scratch.allocate(dx.shape, dx.dtype, "recompute");
@@ -158,7 +165,7 @@ double Transformer::backward(const Batch& batch, double gradient_scale) {
     }
     layers_[i]->backward(model_, batch, saved_[i], dx, gradient_scale);
   }
-  Arena::set_layer(-1);
+  const ProfileScope profile("embedding backward");
   ops::embedding_backward(model_.ctx, batch.tokens, dx, dembedding_);
   return loss;
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/base/current_layer.h"
 #include "core/tensor/allocator.h"
 
 namespace witan {
@@ -10,7 +11,6 @@ namespace {
 
 constexpr std::size_t kFirstBlock = std::size_t{1} << 20;
 Arena::GrowthLog growth_log = nullptr;
-thread_local int current_layer = -1;
 
 std::size_t aligned(std::size_t bytes) {
   return (bytes + kTensorAlignment - 1) / kTensorAlignment * kTensorAlignment;
@@ -19,7 +19,6 @@ std::size_t aligned(std::size_t bytes) {
 }  // namespace
 
 void Arena::set_growth_log(GrowthLog log) { growth_log = log; }
-void Arena::set_layer(int layer) { current_layer = layer; }
 
 Arena::Arena(Device device, std::string name) : device_(device), name_(std::move(name)) {}
 
@@ -38,7 +37,7 @@ void Arena::add_block(std::size_t bytes, const char* label) {
   const std::size_t capacity = std::max({aligned(bytes), kFirstBlock, bytes_reserved()});
   blocks_.push_back({device_allocate(device_, capacity), capacity});
   if (growth_log != nullptr) {
-    growth_log(name_.c_str(), current_layer, label, capacity, bytes_reserved());
+    growth_log(name_.c_str(), current_layer(), label, capacity, bytes_reserved());
   }
 }
 

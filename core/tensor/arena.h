@@ -46,8 +46,6 @@ class Arena {
   // of the request, bytes of the new block, bytes reserved in all.
   using GrowthLog = void (*)(const char* arena, int layer, const char* label, std::size_t bytes,
                              std::size_t reserved);
-  // The layer that growth is reported for from now on, in this thread.
-  static void set_layer(int layer);
   static void set_growth_log(GrowthLog log);
 
  private:

@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "core/base/profile.h"
+
 namespace witan {
 namespace {
 
@@ -34,6 +36,7 @@ MetricsReducer::MetricsReducer(std::vector<MoeLayer*> layers, Communicator& worl
 
 void MetricsReducer::reduce(double loss_sum, bool stop, double loss_tokens, double routed_tokens,
                             const PhaseSeconds& seconds, StepMetrics& metrics) {
+  const ProfileScope profile("metrics");
   Cursor out(message_);
   out.put(loss_sum);
   out.put(stop ? 1.0 : 0.0);
@@ -91,6 +94,7 @@ void MetricsReducer::reduce(double loss_sum, bool stop, double loss_tokens, doub
 }
 
 void MetricsReducer::reduce_fractions() {
+  const ProfileScope profile("expert counts");
   std::size_t at = 0;
   for (const MoeLayer* layer : layers_) {
     const MoeStats& stats = layer->stats();
