@@ -1,0 +1,98 @@
+#include "launch/bench/layer_run.h"
+
+#include "core/base/rng.h"
+#include "parallel/ep_token_exchange.h"
+
+namespace witan {
+namespace {
+
+ParamStore::Layout layout_of(const LayerShape& shape, const Mesh& mesh) {
+  ParamStore::Layout layout;
+  layout.local_experts = shape.experts() / mesh.expert_parallel();
+  layout.first_expert = layout.local_experts * mesh.expert().rank();
+  layout.dense_ranks = mesh.world_size();
+  layout.expert_ranks = mesh.replicas();
+  return layout;
+}
+
+Batch batch_of(const LayerShape& shape, const Mesh& mesh) {
+  Batch batch;
+  batch.sequences = 1;
+  const std::int64_t begin = shape.tokens * mesh.world_rank() / mesh.world_size();
+  batch.seq_len = shape.tokens * (mesh.world_rank() + 1) / mesh.world_size() - begin;
+  batch.first_token = begin;
+  return batch;
+}
+
+Tensor random_tensor(const Shape& shape, DType dtype, const char* name, int rank) {
+  const Random random(1, "bench", name, static_cast<std::uint64_t>(rank));
+  Tensor tensor(shape, dtype);
+  dispatch_float(dtype, name, [&](auto zero) {
+    auto* data = tensor.as<decltype(zero)>();
+    for (std::int64_t i = 0; i < shape.size(); ++i) {
+      data[i] = static_cast<decltype(zero)>(random.normal(static_cast<std::uint64_t>(i)));
+    }
+  });
+  return tensor;
+}
+
+}  // namespace
+
+LayerRun::LayerRun(const LayerShape& shape, const Mesh& mesh, const Runtime& runtime,
+                   const ForcedLoad::Load& load)
+    : shape_(shape),
+      table_(shape_.model),
+      params_(table_, layout_of(shape_, mesh), runtime.dtype, runtime.ctx.device, true),
+      exchange_(make_token_exchange(mesh.expert())),
+      layer_(shape_.model, params_, shape_.layer, 1),
+      arenas_(runtime.ctx.device),
+      batch_(batch_of(shape_, mesh)),
+      load_(load, batch_.rows(), static_cast<std::uint64_t>(mesh.world_rank())),
+      context_{runtime.ctx, exchange_.get(), &arenas_, &load_} {
+  params_.initialize(1);
+  const Shape rows = {batch_.rows(), shape_.model.d_model()};
+  x_ = random_tensor(rows, runtime.dtype, "x", mesh.world_rank());
+  dy_ = random_tensor(rows, runtime.dtype, "dy", mesh.world_rank());
+  y_ = Tensor(rows, runtime.dtype);
+  dx_ = Tensor(rows, runtime.dtype);
+}
+
+void LayerRun::forward() {
+  arenas_.reset();
+  saved_.has_choice = false;
+  layer_.forward(context_, batch_, x_, y_, saved_);
+}
+
+void LayerRun::backward() { layer_.backward(context_, batch_, dy_, x_, saved_, dx_, 1.0); }
+
+double LayerRun::forward_flop() const {
+  const configs::MoeConfig& moe = shape_.model.moe();
+  const double matrices = moe.expert_kind() == configs::MoeConfig::SWIGLU ? 3.0 : 2.0;
+  const double routed = static_cast<double>(shape_.top_k() * moe.d_ff());
+  const double shared = 3.0 / matrices * static_cast<double>(moe.shared_d_ff());
+  return 2.0 * matrices * static_cast<double>(batch_.rows() * shape_.model.d_model()) *
+         (routed + shared);
+}
+
+double LayerRun::expert_weights() const {
+  return static_cast<double>(params_.flat_values(ParamGroup::kExpert).size()) /
+         static_cast<double>(shape_.model.layers());
+}
+
+double LayerRun::kept() const {
+  return static_cast<double>(arenas_.saved.bytes_high_water()) /
+         static_cast<double>(size_of(x_.view().dtype));
+}
+
+double LayerRun::forward_bytes() const {
+  const double in_and_out = 2.0 * static_cast<double>(x_.view().size());
+  return (expert_weights() + in_and_out + kept()) * static_cast<double>(size_of(x_.view().dtype));
+}
+
+double LayerRun::backward_bytes() const {
+  const double in_and_out = 3.0 * static_cast<double>(x_.view().size());  // x, dy, dx
+  return (3.0 * expert_weights() + in_and_out + kept()) *
+         static_cast<double>(size_of(x_.view().dtype));
+}
+
+}  // namespace witan

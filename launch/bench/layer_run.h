@@ -1,0 +1,52 @@
+// One MoE layer on a mesh, with random input, ready to be timed.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "core/model/moe_layer.h"
+#include "core/model/param_table.h"
+#include "launch/bench/forced_load.h"
+#include "launch/bench/shapes.h"
+#include "launch/runtime.h"
+#include "parallel/mesh.h"
+
+namespace witan {
+
+class LayerRun {
+ public:
+  // Each rank takes an even share of the shape's tokens. Outlived by the mesh.
+  LayerRun(const LayerShape& shape, const Mesh& mesh, const Runtime& runtime,
+           const ForcedLoad::Load& load);
+
+  // Collective; backward follows forward.
+  void forward();
+  void backward();
+
+  std::int64_t local_tokens() const { return batch_.rows(); }
+  // Of this rank's tokens. 18 T k d ff for SwiGLU, a third of it forward; the router not counted.
+  double forward_flop() const;
+  double backward_flop() const { return 2.0 * forward_flop(); }
+  // What this rank has to read and write at least, every tensor once: weights, input, output and
+  // what is kept for the backward; there also the gradients of the weights, which are added to.
+  double forward_bytes() const;
+  double backward_bytes() const;
+
+ private:
+  double expert_weights() const;  // elements on this rank
+  double kept() const;            // elements that the forward keeps
+
+  LayerShape shape_;
+  ParamTable table_;
+  ParamStore params_;
+  std::unique_ptr<TokenExchange> exchange_;
+  MoeLayer layer_;
+  ModelArenas arenas_;
+  Batch batch_;
+  ForcedLoad load_;
+  ModelContext context_;
+  Tensor x_, y_, dx_, dy_;  // [tokens, d]
+  MoeLayer::Saved saved_;
+};
+
+}  // namespace witan

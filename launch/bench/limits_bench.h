@@ -1,0 +1,14 @@
+// The machine's limits: arithmetic, and reading memory at each level.
+#pragma once
+
+#include <vector>
+
+#include "launch/bench/result.h"
+#include "launch/bench/session.h"
+
+namespace witan {
+
+// Collective.
+std::vector<BenchResult> bench_limits(const BenchSession& session);
+
+}  // namespace witan
