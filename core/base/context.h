@@ -12,9 +12,17 @@ struct Stream {
   void* handle = nullptr;
 };
 
+// How matrix products and attention read float32 operands: as they are, or rounded to bfloat16
+// (nearest even) with sums in float32. No effect on float64.
+enum class Products : bool { kFull, kBfloat16 };
+
 struct Context {
   Device device;
   Stream stream;
+  Products products = Products::kFull;
+
+  // For what stays in full precision whatever the model computes in: the router.
+  Context in_full() const { return {device, stream, Products::kFull}; }
 };
 
 }  // namespace witan

@@ -21,4 +21,11 @@ CpuIsa best_cpu_isa();
 CpuIsa cpu_isa();
 void force_cpu_isa(CpuIsa isa);
 
+// What multiplies bfloat16 beside the level: nothing, vdpbf16ps, or the AMX tiles.
+enum class CpuBf16 { kNone, kDot, kAmx };
+
+// All that this CPU and operating system execute, each implying those before it. AMX is asked for
+// from Linux at the first call.
+CpuBf16 best_cpu_bf16();
+
 }  // namespace witan

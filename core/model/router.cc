@@ -22,7 +22,7 @@ void Router::forward(const Context& ctx, const RouterParams& params, const Tenso
   saved.s = arena.allocate({tokens, experts}, x.dtype, "router");
   saved.lse = arena.allocate({tokens}, x.dtype, "router");
   saved.weights = arena.allocate({tokens, top_k()}, x.dtype, "router");
-  ops::gemm_nt(ctx, x, params.weight, saved.z);
+  ops::gemm_nt(ctx.in_full(), x, params.weight, saved.z);
   if (!params.bias.empty()) ops::add_bias(ctx, saved.z, params.bias);
   ops::router_score(ctx, score_, saved.z, saved.s, saved.lse);
   if (!keep_choice) {
@@ -40,9 +40,9 @@ void Router::backward(const Context& ctx, const RouterParams& params, const Tens
   const TensorView dz = scratch.allocate(saved.z.shape, saved.z.dtype, "router backward");
   ops::router_backward(ctx, score_, weights_, scale_, saved.z, saved.s, saved.lse, saved.indices,
                        saved.weights, dweights, ds, z_loss_scale, dz);
-  ops::gemm_tn(ctx, dz, x, params.dweight);
+  ops::gemm_tn(ctx.in_full(), dz, x, params.dweight);
   if (!params.bias.empty()) ops::bias_backward(ctx, dz, params.dbias);
-  ops::gemm_nn(ctx, dz, params.weight, dx, ops::Accumulate::kYes);
+  ops::gemm_nn(ctx.in_full(), dz, params.weight, dx, ops::Accumulate::kYes);
 }
 
 }  // namespace witan

@@ -6,11 +6,11 @@
 namespace witan::ops {
 namespace {
 
-void run(GemmLayout layout, std::int64_t m, std::int64_t n, std::int64_t k, const TensorView& a,
-         const TensorView& b, const TensorView& c, Accumulate accumulate) {
+void run(const Context& ctx, GemmLayout layout, std::int64_t m, std::int64_t n, std::int64_t k,
+         const TensorView& a, const TensorView& b, const TensorView& c, Accumulate accumulate) {
   dispatch_float(a.dtype, "gemm", [&](auto type) {
     using T = decltype(type);
-    run_gemm_parallel(choose_gemm_kernel(layout, a.dtype, m, n, k),
+    run_gemm_parallel(choose_gemm_kernel(layout, a.dtype, ctx.products, m, n, k),
                       gemm_task<T>(layout, m, n, k, a.as<T>(), b.as<T>(), c.as<T>(),
                                    accumulate == Accumulate::kYes));
   });
@@ -29,7 +29,7 @@ void gemm_nt(const Context& ctx, const TensorView& x, const TensorView& w, const
   check_operand(ctx, "gemm_nt", "w", w, x.dtype, {n, k});
   check_operand(ctx, "gemm_nt", "y", y, x.dtype, {m, n});
   require_cpu(ctx, "gemm_nt");
-  run(GemmLayout::kNT, m, n, k, x, w, y, accumulate);
+  run(ctx, GemmLayout::kNT, m, n, k, x, w, y, accumulate);
 }
 
 void gemm_nn(const Context& ctx, const TensorView& dy, const TensorView& w, const TensorView& dx,
@@ -43,7 +43,7 @@ void gemm_nn(const Context& ctx, const TensorView& dy, const TensorView& w, cons
   check_operand(ctx, "gemm_nn", "w", w, dy.dtype, {n, k});
   check_operand(ctx, "gemm_nn", "dx", dx, dy.dtype, {m, k});
   require_cpu(ctx, "gemm_nn");
-  run(GemmLayout::kNN, m, k, n, dy, w, dx, accumulate);
+  run(ctx, GemmLayout::kNN, m, k, n, dy, w, dx, accumulate);
 }
 
 void gemm_tn(const Context& ctx, const TensorView& dy, const TensorView& x, const TensorView& dw,
@@ -57,7 +57,7 @@ void gemm_tn(const Context& ctx, const TensorView& dy, const TensorView& x, cons
   check_operand(ctx, "gemm_tn", "x", x, dy.dtype, {m, k});
   check_operand(ctx, "gemm_tn", "dw", dw, dy.dtype, {n, k});
   require_cpu(ctx, "gemm_tn");
-  run(GemmLayout::kTN, n, k, m, dy, x, dw, accumulate);
+  run(ctx, GemmLayout::kTN, n, k, m, dy, x, dw, accumulate);
 }
 
 }  // namespace witan::ops

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "core/ops/cpu/gemm_bf16_kernels.h"
 #include "core/ops/parallel.h"
 #include "core/tensor/allocator.h"
 
@@ -38,11 +39,18 @@ class Workspace {
 thread_local Workspace workspace;
 
 template <class T>
-void run_own(const cpu::GemmTask<T>& task) {
-  const cpu::GemmTiling tiling = own_gemm_tiling<T>();
-  T* buffer = static_cast<T*>(
-      workspace.at_least(static_cast<std::size_t>(tiling.workspace_values) * sizeof(T)));
-  WITAN_CALL_ISA(gemm<T>, task, buffer);
+T* own_workspace() {
+  const auto values = static_cast<std::size_t>(own_gemm_tiling<T>().workspace_values);
+  return static_cast<T*>(workspace.at_least(values * sizeof(T)));
+}
+
+void run_bf16(GemmKernel kernel, const cpu::GemmTask<float>& task) {
+  float* buffer = own_workspace<float>();
+  switch (kernel) {
+    case GemmKernel::kBf16Amx: return cpu::amx::gemm_bf16(task, buffer);
+    case GemmKernel::kBf16Dot: return cpu::avx512_bf16::gemm_bf16(task, buffer);
+    default: WITAN_CALL_ISA(gemm_bf16, task, buffer);
+  }
 }
 
 void run_onednn(const cpu::GemmTask<float>& task) {
@@ -120,8 +128,9 @@ void run_gemm(GemmKernel kernel, const cpu::GemmTask<T>& task) {
   if (task.m == 0 || task.n == 0) return;
   if constexpr (std::is_same_v<T, float>) {
     if (kernel == GemmKernel::kOneDnn && task.k > 0) return run_onednn(task);
+    if (kernel >= GemmKernel::kBf16Emulated) return run_bf16(kernel, task);
   }
-  run_own(task);
+  WITAN_CALL_ISA(gemm<T>, task, own_workspace<T>());
 }
 
 template <class T>

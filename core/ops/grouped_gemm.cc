@@ -75,15 +75,16 @@ void check_offsets(const char* op, std::span<const std::int64_t> offsets, std::i
 
 // y_g [rows_g, n] = x_g [rows_g, k] times the matrix of group g: transposed [n, k] or [k, n].
 template <class T>
-void times_weights(GemmLayout layout, std::int64_t n, std::int64_t k, const T* x,
-                   std::span<const std::int64_t> offsets, const T* w, T* y) {
+void times_weights(const Context& ctx, GemmLayout layout, std::int64_t n, std::int64_t k,
+                   const T* x, std::span<const std::int64_t> offsets, const T* w, T* y) {
   if (n == 0 || offsets.size() == 1) return;
   const auto rows_of = [&](std::int64_t g) {
     return offsets[static_cast<std::size_t>(g) + 1] - offsets[static_cast<std::size_t>(g)];
   };
   // One kernel for all groups, whatever each of them got.
   const std::int64_t mean = (offsets.back() - offsets.front()) / (std::ssize(offsets) - 1);
-  const GemmKernel kernel = choose_gemm_kernel(layout, dtype_of<T>::value, mean, n, k);
+  const GemmKernel kernel =
+      choose_gemm_kernel(layout, dtype_of<T>::value, ctx.products, mean, n, k);
   const std::vector<Item>& items = make_items(offsets, kernel, rows_of);
   parallel_for_dynamic(std::ssize(items), [&](std::int64_t index) {
     const Item& item = items[static_cast<std::size_t>(index)];
@@ -112,7 +113,7 @@ void grouped_gemm_nt(const Context& ctx, const TensorView& x, std::span<const st
   require_cpu(ctx, "grouped_gemm_nt");
   dispatch_float(x.dtype, "grouped_gemm_nt", [&](auto type) {
     using T = decltype(type);
-    times_weights<T>(GemmLayout::kNT, n, k, x.as<T>(), offsets, w.as<T>(), y.as<T>());
+    times_weights<T>(ctx, GemmLayout::kNT, n, k, x.as<T>(), offsets, w.as<T>(), y.as<T>());
   });
 }
 
@@ -132,7 +133,7 @@ void grouped_gemm_nn(const Context& ctx, const TensorView& dy,
   require_cpu(ctx, "grouped_gemm_nn");
   dispatch_float(dy.dtype, "grouped_gemm_nn", [&](auto type) {
     using T = decltype(type);
-    times_weights<T>(GemmLayout::kNN, k, n, dy.as<T>(), offsets, w.as<T>(), dx.as<T>());
+    times_weights<T>(ctx, GemmLayout::kNN, k, n, dy.as<T>(), offsets, w.as<T>(), dx.as<T>());
   });
 }
 
@@ -158,7 +159,8 @@ void grouped_gemm_tn(const Context& ctx, const TensorView& dy,
     const T* x_data = x.as<T>();
     T* dw_data = dw.as<T>();
     const std::int64_t mean = (offsets.back() - offsets.front()) / groups;
-    const GemmKernel kernel = choose_gemm_kernel(GemmLayout::kTN, dtype_of<T>::value, n, k, mean);
+    const GemmKernel kernel =
+        choose_gemm_kernel(GemmLayout::kTN, dtype_of<T>::value, ctx.products, n, k, mean);
     const std::vector<Item>& items = make_items(offsets, kernel, [n](std::int64_t) { return n; });
     parallel_for_dynamic(std::ssize(items), [&](std::int64_t index) {
       const Item& item = items[static_cast<std::size_t>(index)];

@@ -7,7 +7,7 @@ cxx=$1; shift
 
 # Weak code or data (W, V, u) whose mangled name has no witan::cpu::LEVEL; DW.ref.* are pointers, not code.
 shared_symbols() {
-  nm --defined-only "$1" | awk '$2 ~ /^[WVu]$/ && $3 !~ /5witan3cpu(8baseline|4avx2|6avx512)/ && $3 !~ /^DW\.ref\./ { print $3 }' | c++filt
+  nm --defined-only "$1" | awk '$2 ~ /^[WVu]$/ && $3 !~ /5witan3cpu(8baseline|4avx2|6avx512|11avx512_bf16|3amx)/ && $3 !~ /^DW\.ref\./ { print $3 }' | c++filt
 }
 
 # The test can fail: an inline function out of line is such a symbol.

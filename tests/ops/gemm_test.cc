@@ -11,6 +11,7 @@
 
 #include "core/ops/gemm_kernel.h"
 #include "core/tensor/allocator.h"
+#include "tests/ops/gemm_case.h"
 #include "tests/support/cpu_kernels.h"
 #include "tests/support/float64_gemm.h"
 #include "tests/support/threads.h"
@@ -21,28 +22,7 @@ namespace {
 using ops::Accumulate;
 using ops::GemmChoice;
 using ops::GemmLayout;
-
-constexpr GemmLayout kLayouts[] = {GemmLayout::kNN, GemmLayout::kNT, GemmLayout::kTN};
-
-// C [m, n] (+)= op(a) op(b), through the public op of the layout.
-template <class T>
-void product(GemmLayout layout, std::int64_t m, std::int64_t n, std::int64_t k,
-             const std::vector<T>& a, const std::vector<T>& b, std::vector<T>& c,
-             Accumulate accumulate) {
-  const Context ctx;
-  const TensorView out = view_of(c.data(), {m, n});
-  switch (layout) {
-    case GemmLayout::kNN:
-      ops::gemm_nn(ctx, view_of(a.data(), {m, k}), view_of(b.data(), {k, n}), out, accumulate);
-      break;
-    case GemmLayout::kNT:
-      ops::gemm_nt(ctx, view_of(a.data(), {m, k}), view_of(b.data(), {n, k}), out, accumulate);
-      break;
-    case GemmLayout::kTN:
-      ops::gemm_tn(ctx, view_of(a.data(), {k, m}), view_of(b.data(), {k, n}), out, accumulate);
-      break;
-  }
-}
+using test::kLayouts;
 
 // A kernel that can be forced, and a level to force it at.
 struct Forced {
@@ -72,10 +52,10 @@ void check(GemmLayout layout, std::int64_t m, std::int64_t n, std::int64_t k) {
     const test::ScopedGemm choice(kernel.choice);
     const test::ScopedIsa level(kernel.isa);
     std::vector<T> c(before.size(), std::numeric_limits<T>::quiet_NaN());
-    product(layout, m, n, k, a, b, c, Accumulate::kNo);
+    test::product({}, layout, m, n, k, a, b, c, Accumulate::kNo);
     ASSERT_NO_FATAL_FAILURE(expected.expect_near(c.data(), static_cast<const T*>(nullptr)));
     c = before;
-    product(layout, m, n, k, a, b, c, Accumulate::kYes);
+    test::product({}, layout, m, n, k, a, b, c, Accumulate::kYes);
     ASSERT_NO_FATAL_FAILURE(expected.expect_near(c.data(), before.data()));
   }
 }
@@ -127,7 +107,7 @@ std::vector<T> result(GemmLayout layout, std::int64_t m, std::int64_t n, std::in
   const auto a = test::random_values<T>(m * k, 1);
   const auto b = test::random_values<T>(k * n, 2);
   std::vector<T> c(static_cast<std::size_t>(m * n));
-  product(layout, m, n, k, a, b, c, Accumulate::kNo);
+  test::product({}, layout, m, n, k, a, b, c, Accumulate::kNo);
   return c;
 }
 
@@ -175,12 +155,12 @@ TEST(Gemm, OwnKernelRowsDoNotDependOnTheNumberOfRows) {
   const auto x = test::random_values<float>(m * k, 1);
   const auto w = test::random_values<float>(n * k, 2);
   std::vector<float> all(m * n);
-  product(GemmLayout::kNT, m, n, k, x, w, all, Accumulate::kNo);
+  test::product({}, GemmLayout::kNT, m, n, k, x, w, all, Accumulate::kNo);
   for (std::int64_t rows : {1, 2, 13, 29, 200}) {
     for (std::int64_t first : {0, 5, 100}) {
       const std::vector<float> part_x(x.begin() + first * k, x.begin() + (first + rows) * k);
       std::vector<float> part(static_cast<std::size_t>(rows * n));
-      product(GemmLayout::kNT, rows, n, k, part_x, w, part, Accumulate::kNo);
+      test::product({}, GemmLayout::kNT, rows, n, k, part_x, w, part, Accumulate::kNo);
       const std::vector<float> expected(all.begin() + first * n, all.begin() + (first + rows) * n);
       EXPECT_TRUE(same_bits(part, expected)) << rows << " rows from " << first;
     }
@@ -219,7 +199,7 @@ TEST(Gemm, NotANumberPropagates) {
     const std::vector<float> w(20 * 6, 0.0F);
     std::vector<float> y(4 * 6);
     x[2 * 20 + 7] = nan;
-    product(GemmLayout::kNT, 4, 6, 20, x, w, y, Accumulate::kNo);
+    test::product({}, GemmLayout::kNT, 4, 6, 20, x, w, y, Accumulate::kNo);
     for (int i = 0; i < 4; ++i) {
       for (int j = 0; j < 6; ++j) EXPECT_EQ(y[i * 6 + j] != y[i * 6 + j], i == 2);
     }

@@ -35,11 +35,13 @@ struct GemmTiling {
 
 // Every element of C is the sum over k in ascending order, in blocks of a fixed length: it depends
 // neither on m, n nor on where the element lies in its tile. The CPU levels with fused multiply-add
-// give the same bits.
-#define WITAN_GEMM_KERNELS              \
-  template <class T>                    \
-  void gemm_tiling(GemmTiling* tiling); \
-  template <class T>                    \
-  void gemm(const GemmTask<T>& task, T* workspace);
+// give the same bits. gemm_bf16 rounds the operands to bfloat16 (nearest even) and multiplies them
+// in float32: what a bfloat16 unit computes, on a CPU without one. Its workspace is that of float.
+#define WITAN_GEMM_KERNELS                          \
+  template <class T>                                \
+  void gemm_tiling(GemmTiling* tiling);             \
+  template <class T>                                \
+  void gemm(const GemmTask<T>& task, T* workspace); \
+  void gemm_bf16(const GemmTask<float>& task, float* workspace);
 
 WITAN_DECLARE_ISA(WITAN_GEMM_KERNELS)

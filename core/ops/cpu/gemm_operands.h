@@ -1,0 +1,101 @@
+// What the blocked matrix product does with the values of its operands while it packs them. An
+// operand policy says how `kTerms` neighbouring terms of the sum become one packed element, and how
+// two registers of packed elements are multiplied and added. For kernel files only.
+#pragma once
+
+#include "core/ops/cpu/vec.h"
+#if defined(__AVX512BF16__)
+#include <immintrin.h>
+#endif
+
+namespace witan::cpu::WITAN_ISA {
+namespace {
+
+// Float or double as they are.
+template <class T>
+struct Plain {
+  using Value = T;   // in memory, and of the sums
+  using Packed = T;  // an element of a packed operand
+  static constexpr std::int64_t kTerms = 1;
+
+  // A register of packed elements from neighbouring values: one row of a square.
+  static WITAN_INLINE Vec<T> row(const T* from) { return load(from); }
+  // A register of packed elements, the terms of each standing below one another; `next`: the line
+  // of the second term, or null.
+  template <class Lanes>
+  static WITAN_INLINE Vec<T> lines(const T* from, const T*, Lanes lanes) {
+    return load(from, lanes);
+  }
+  // One packed element of `terms` (at most kTerms) values that stand `stride` apart.
+  static WITAN_INLINE T one(const T* from, std::int64_t, std::int64_t) { return *from; }
+
+  static WITAN_INLINE Vec<T> multiply_add(Vec<T> sum, T a, Vec<T> b) { return sum + a * b; }
+};
+
+// Float rounded to bfloat16 (nearest, ties to even) and multiplied as float: the numerics of a
+// bfloat16 unit on a CPU without one.
+WITAN_INLINE VecFloat round_to_bfloat16(VecFloat x) {
+  VecBits bits = (VecBits)x;
+  bits = (bits + 0x7FFFU + ((bits >> 16) & 1U)) & 0xFFFF0000U;
+  return x == x ? (VecFloat)bits : x;  // adding would turn some NaNs into zero
+}
+
+struct RoundedToBfloat16 {
+  using Value = float;
+  using Packed = float;
+  static constexpr std::int64_t kTerms = 1;
+
+  static WITAN_INLINE VecFloat row(const float* from) { return round_to_bfloat16(load(from)); }
+  template <class Lanes>
+  static WITAN_INLINE VecFloat lines(const float* from, const float*, Lanes lanes) {
+    return round_to_bfloat16(load(from, lanes));
+  }
+  static WITAN_INLINE float one(const float* from, std::int64_t, std::int64_t) {
+    return round_to_bfloat16(broadcast(*from))[0];
+  }
+  static WITAN_INLINE VecFloat multiply_add(VecFloat sum, float a, VecFloat b) {
+    return sum + a * b;
+  }
+};
+
+#if defined(__AVX512BF16__)
+// 16 pairs of bfloat16, moved as floats: of neighbouring values, low before high, ...
+WITAN_INLINE VecFloat pairs_of_neighbours(VecFloat low, VecFloat high) {
+  return (VecFloat)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low);
+}
+// ... or of the values that stand in the same lane.
+WITAN_INLINE VecFloat pairs_of_lanes(VecFloat first, VecFloat second) {
+  typedef std::uint16_t Halves __attribute__((vector_size(kVecBytes / 2)));
+  const VecFloat both = pairs_of_neighbours(first, second);
+  Halves half[2];
+  __builtin_memcpy(half, &both, sizeof(half));
+  return (VecFloat)(__builtin_convertvector(half[0], VecBits) |
+                    __builtin_convertvector(half[1], VecBits) << 16);
+}
+
+// Two bfloat16 in a packed element, multiplied and added by vdpbf16ps.
+struct Bfloat16Pairs {
+  using Value = float;
+  using Packed = float;  // 32 bits that are moved as a float
+  static constexpr std::int64_t kTerms = 2;
+
+  static WITAN_INLINE VecFloat row(const float* from) {
+    return pairs_of_neighbours(load(from), load(from + kLanes<float>));
+  }
+  template <class Lanes>
+  static WITAN_INLINE VecFloat lines(const float* from, const float* next, Lanes lanes) {
+    return pairs_of_lanes(load(from, lanes), next == nullptr ? VecFloat{} : load(next, lanes));
+  }
+  static WITAN_INLINE float one(const float* from, std::int64_t stride, std::int64_t terms) {
+    return lines(from, terms > 1 ? from + stride : nullptr, Part{1})[0];
+  }
+  static WITAN_INLINE VecFloat multiply_add(VecFloat sum, float a, VecFloat b) {
+    // Moved as an integer: as a float, a pair may be a signalling NaN.
+    const __m512i pair = _mm512_set1_epi32(__builtin_bit_cast(int, a));
+    return (VecFloat)_mm512_dpbf16_ps((__m512)sum, (__m512bh)pair, (__m512bh)b);
+  }
+};
+#endif
+
+}  // namespace
+}  // namespace witan::cpu::WITAN_ISA

@@ -1,0 +1,183 @@
+// Products of operands rounded to bfloat16, by every kernel that can compute them here, against the
+// float64 product of the rounded operands; and what must not change a result's bits.
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "core/ops/grouped_gemm.h"
+#include "tests/ops/gemm_case.h"
+#include "tests/support/cpu_kernels.h"
+#include "tests/support/float64_gemm.h"
+#include "tests/support/threads.h"
+
+namespace witan {
+namespace {
+
+using ops::Accumulate;
+using ops::GemmKernel;
+using ops::GemmLayout;
+using test::kLayouts;
+
+constexpr Context kBf16{{}, {}, Products::kBfloat16};
+
+// Round to nearest, ties to even, from the definition: the neighbours are 2^-7 of the power of two
+// apart.
+float rounded(float x) {
+  int exponent = 0;
+  std::frexp(x, &exponent);
+  const double step = std::ldexp(1.0, exponent - 8);
+  return static_cast<float>(std::nearbyint(static_cast<double>(x) / step) * step);
+}
+
+std::vector<float> rounded(std::vector<float> values) {
+  for (float& x : values) x = rounded(x);
+  return values;
+}
+
+class Forced {
+ public:
+  Forced(GemmKernel kernel, CpuIsa isa) : isa_(isa) { ops::force_bf16_gemm_kernel(kernel); }
+  ~Forced() { ops::force_bf16_gemm_kernel(GemmKernel::kOwn); }
+  Forced(const Forced&) = delete;
+  Forced& operator=(const Forced&) = delete;
+
+ private:
+  test::ScopedIsa isa_;
+};
+
+struct Kernel {
+  GemmKernel kernel;
+  CpuIsa isa;
+};
+
+std::vector<Kernel> all_kernels() {
+  std::vector<Kernel> kernels;
+  for (CpuIsa isa : test::executable_isas()) kernels.push_back({GemmKernel::kBf16Emulated, isa});
+  if (best_cpu_bf16() >= CpuBf16::kDot) kernels.push_back({GemmKernel::kBf16Dot, best_cpu_isa()});
+  if (best_cpu_bf16() >= CpuBf16::kAmx) kernels.push_back({GemmKernel::kBf16Amx, best_cpu_isa()});
+  return kernels;
+}
+
+std::string name_of(const Kernel& kernel) {
+  return std::string(ops::name_of(kernel.kernel)) + " at " + witan::name_of(kernel.isa);
+}
+
+void check(GemmLayout layout, std::int64_t m, std::int64_t n, std::int64_t k) {
+  const auto a = test::random_values<float>(m * k, 1);
+  const auto b = test::random_values<float>(k * n, 2);
+  const auto before = test::random_values<float>(m * n, 3);
+  const test::Product expected(layout, m, n, k, rounded(a).data(), rounded(b).data());
+  for (const Kernel& kernel : all_kernels()) {
+    SCOPED_TRACE(name_of(kernel));
+    const Forced forced(kernel.kernel, kernel.isa);
+    std::vector<float> c(before.size(), std::numeric_limits<float>::quiet_NaN());
+    test::product(kBf16, layout, m, n, k, a, b, c, Accumulate::kNo);
+    ASSERT_NO_FATAL_FAILURE(expected.expect_near(c.data(), static_cast<const float*>(nullptr)));
+    c = before;
+    test::product(kBf16, layout, m, n, k, a, b, c, Accumulate::kYes);
+    ASSERT_NO_FATAL_FAILURE(expected.expect_near(c.data(), before.data()));
+  }
+}
+
+TEST(GemmBf16, OddShapes) {
+  for (GemmLayout layout : kLayouts) {
+    SCOPED_TRACE(static_cast<int>(layout));
+    for (std::int64_t m : {0, 1, 5, 16, 33, 130}) {
+      for (std::int64_t n : {0, 1, 15, 32, 33, 130}) {
+        for (std::int64_t k : {0, 1, 2, 17, 32, 63, 130}) {
+          ASSERT_NO_FATAL_FAILURE(check(layout, m, n, k));
+        }
+      }
+    }
+  }
+}
+
+// Several blocks of every cache blocking in each direction.
+TEST(GemmBf16, SeveralBlocks) {
+  for (GemmLayout layout : kLayouts) {
+    SCOPED_TRACE(static_cast<int>(layout));
+    ASSERT_NO_FATAL_FAILURE(check(layout, 201, 45, 1070));
+    ASSERT_NO_FATAL_FAILURE(check(layout, 3, 1100, 530));
+    ASSERT_NO_FATAL_FAILURE(check(layout, 1050, 300, 35));
+    ASSERT_NO_FATAL_FAILURE(check(layout, 190, 1070, 20));
+  }
+}
+
+TEST(GemmBf16, BitsDependOnNeitherThreadsNorNeighbours) {
+  constexpr std::int64_t m = 150;
+  constexpr std::int64_t n = 90;
+  constexpr std::int64_t k = 600;
+  const auto a = test::random_values<float>(m * k, 1);
+  const auto b = test::random_values<float>(k * n, 2);
+  for (const Kernel& kernel : all_kernels()) {
+    SCOPED_TRACE(name_of(kernel));
+    const Forced forced(kernel.kernel, kernel.isa);
+    std::vector<float> whole(m * n);
+    test::product(kBf16, GemmLayout::kNT, m, n, k, a, b, whole, Accumulate::kNo);
+    for (const int threads : {1, 3}) {
+      const test::ScopedThreads scoped(threads);
+      std::vector<float> c(m * n);
+      test::product(kBf16, GemmLayout::kNT, m, n, k, a, b, c, Accumulate::kNo);
+      EXPECT_EQ(std::memcmp(c.data(), whole.data(), c.size() * sizeof(float)), 0);
+    }
+    std::vector<float> row(n);  // the last row alone
+    test::product(kBf16, GemmLayout::kNT, 1, n, k, {a.end() - k, a.end()}, b, row, Accumulate::kNo);
+    EXPECT_EQ(std::memcmp(row.data(), &whole[(m - 1) * n], n * sizeof(float)), 0);
+  }
+}
+
+TEST(GemmBf16, GroupedProductsRoundToo) {
+  const std::vector<std::int64_t> offsets = {0, 3, 3, 40};
+  constexpr std::int64_t n = 21;
+  constexpr std::int64_t k = 50;
+  const std::int64_t rows = offsets.back();
+  const auto x = test::random_values<float>(rows * k, 1);
+  const auto w = test::random_values<float>(3 * n * k, 2);
+  for (const Kernel& kernel : all_kernels()) {
+    SCOPED_TRACE(name_of(kernel));
+    const Forced forced(kernel.kernel, kernel.isa);
+    std::vector<float> y(static_cast<std::size_t>(rows * n));
+    ops::grouped_gemm_nt(kBf16, view_of(x.data(), {rows, k}), offsets, view_of(w.data(), {3, n, k}),
+                         view_of(y.data(), {rows, n}));
+    for (std::size_t g = 0; g < 3; ++g) {
+      const std::int64_t first = offsets[g];
+      test::Product(GemmLayout::kNT, offsets[g + 1] - first, n, k, rounded(x).data() + first * k,
+                    rounded(w).data() + static_cast<std::int64_t>(g) * n * k)
+          .expect_near(y.data() + first * n, static_cast<const float*>(nullptr));
+    }
+  }
+}
+
+TEST(GemmBf16, WhatIsNotFiniteStaysSo) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+  const float odd_nan = std::bit_cast<float>(0x7FFFFFFFU);  // rounding as an integer would wrap
+  const std::vector<float> ones(40, 1.0F);
+  for (const Kernel& kernel : all_kernels()) {
+    SCOPED_TRACE(name_of(kernel));
+    const Forced forced(kernel.kernel, kernel.isa);
+    for (const float value : {kInfinity, -kInfinity, kNan, odd_nan}) {
+      std::vector<float> a(40, 1.0F);
+      a[7] = value;
+      std::vector<float> c(1);
+      test::product(kBf16, GemmLayout::kNT, 1, 1, 40, a, ones, c, Accumulate::kNo);
+      EXPECT_EQ(std::isnan(c[0]), std::isnan(value));
+      EXPECT_EQ(c[0] == value, !std::isnan(value));
+    }
+  }
+}
+
+TEST(GemmBf16, DoubleIsNotRounded) {
+  std::vector<double> c(1);
+  test::product<double>(kBf16, GemmLayout::kNT, 1, 1, 1, {1.0 + 0x1p-30}, {1.0}, c,
+                        Accumulate::kNo);
+  EXPECT_EQ(c[0], 1.0 + 0x1p-30);
+}
+
+}  // namespace
+}  // namespace witan
