@@ -13,11 +13,15 @@ namespace {
 struct Transfer {
   explicit Transfer(const char* name) : buffers(Device{}, name) {}
 
-  void finish() {
+  void begin(const ExchangePlan& of) {
+    WITAN_CHECK(plan == nullptr, "a transfer of this direction is already on its way");
+    plan = &of;
+  }
+  void wait() {
     request.wait();
     WITAN_CHECK(plan != nullptr, "the end of a transfer that has not begun");
   }
-  void clear() {
+  void end() {
     plan = nullptr;
     buffers.reset();
   }
@@ -25,7 +29,7 @@ struct Transfer {
   Arena buffers;
   Request request;
   const ExchangePlan* plan = nullptr;
-  TensorView arrived;  // rows as they come off the network
+  TensorView arrived;
   TensorView result;
 };
 
@@ -33,7 +37,8 @@ TensorView column(const TensorView& x) { return x.reshape({x.size(), 1}); }
 
 class EpTokenExchange final : public TokenExchange {
  public:
-  explicit EpTokenExchange(Communicator& group) : group_(group) {}
+  EpTokenExchange(Communicator& group, const ExchangeOptions& options)
+      : group_(group), options_(options) {}
 
   int ranks() const override { return group_.size(); }
   int rank() const override { return group_.rank(); }
@@ -46,46 +51,28 @@ class EpTokenExchange final : public TokenExchange {
             ExchangePlan& plan) override;
 
   void dispatch_begin(const Context& ctx, const ExchangePlan& plan, const TensorView& x,
-                      const TensorView& rows) override {
-    scatter_begin(ctx, plan, x, plan.token_of_slot, rows, dispatch_);
-  }
-  void dispatch_end(const Context& ctx) override { scatter_end(ctx, dispatch_); }
+                      Arena& arena) override;
+  TensorView dispatch_end(const Context& ctx) override;
 
+  TensorView combine_input(const ExchangePlan& plan, const TensorView& y, Arena& arena) override {
+    return arena.allocate(y.shape.with_rows(plan.rows), y.dtype, "rows to combine");
+  }
   void combine_begin(const Context& ctx, const ExchangePlan& plan, const TensorView& rows,
-                     const TensorView& y) override {
-    gather_begin(ctx, plan, rows, y, combine_);
-  }
-  void combine_end(const Context& ctx) override {
-    combine_.finish();
-    ops::unpermute_sum(ctx, combine_.arrived, combine_.plan->slot_of_choice, combine_.result);
-    combine_.clear();
-  }
+                     const TensorView& y) override;
+  void combine_end(const Context& ctx) override;
 
   void dispatch_weights(const Context& ctx, const ExchangePlan& plan, const TensorView& weights,
-                        const TensorView& row_weights) override {
-    scatter_begin(ctx, plan, column(weights), plan.choice_of_slot, column(row_weights), weights_);
-    scatter_end(ctx, weights_);
-  }
-  void return_weights(const Context& ctx, const ExchangePlan& plan, const TensorView& drow_weights,
-                      const TensorView& dweights) override {
-    gather_begin(ctx, plan, column(drow_weights), column(dweights), weights_);
-    weights_.finish();
-    ops::permute_backward(ctx, weights_.arrived, plan.choice_of_slot, weights_.result);
-    weights_.clear();
-  }
+                        const TensorView& slot_weights) override;
+  void return_weights(const Context& ctx, const ExchangePlan& plan, const TensorView& dslot_weights,
+                      const TensorView& dweights) override;
 
  private:
-  // Towards the experts: slot s of the send buffer is row source_of_slot[s] of `from`.
-  void scatter_begin(const Context& ctx, const ExchangePlan& plan, const TensorView& from,
-                     const TensorView& source_of_slot, const TensorView& to, Transfer& transfer);
-  void scatter_end(const Context& ctx, Transfer& transfer);
-  // Back to the tokens: leaves in transfer.arrived one row per slot.
-  void gather_begin(const Context& ctx, const ExchangePlan& plan, const TensorView& from,
-                    const TensorView& to, Transfer& transfer);
-
   Communicator& group_;
-  std::vector<std::int64_t> send_counts_;  // [ranks, local experts]: this rank's rows by expert
-  std::vector<std::int64_t> recv_counts_;  // [ranks, local experts]: rows from each rank
+  ExchangeOptions options_;
+  SlotCodes codes_;                       // of this rank's choices
+  std::vector<SlotCode> received_;        // of the slots of this rank's experts
+  std::vector<std::int64_t> sizes_to_;    // [ranks, 2] rows and slots for each rank
+  std::vector<std::int64_t> sizes_from_;  // [ranks, 2]
   Transfer dispatch_{"dispatch buffers"};
   Transfer combine_{"combine buffers"};
   Transfer weights_{"routing weight buffers"};
@@ -93,56 +80,101 @@ class EpTokenExchange final : public TokenExchange {
 
 void EpTokenExchange::plan(const Context&, const TensorView& indices, std::int64_t experts,
                            Arena& arena, ExchangePlan& plan) {
-  begin_plan(indices, arena, plan);
-  send_counts_.resize(static_cast<std::size_t>(experts));
-  recv_counts_.resize(static_cast<std::size_t>(experts));
+  begin_plan(indices, plan);
   plan_send({indices.as<std::int32_t>(), static_cast<std::size_t>(indices.size())}, experts,
-            ranks(), send_counts_, plan);
-  const Shape by_rank = {ranks(), local_experts(experts)};
-  group_.all_to_all(view_of(send_counts_.data(), by_rank), view_of(recv_counts_.data(), by_rank))
+            ranks(), options_.rows_per, arena, codes_, plan);
+  const auto size = static_cast<std::size_t>(ranks());
+  sizes_to_.clear();
+  for (std::size_t peer = 0; peer < size; ++peer) {
+    sizes_to_.push_back(plan.rows_to[peer]);
+    sizes_to_.push_back(plan.slots_to[peer]);
+  }
+  sizes_from_.resize(2 * size);
+  group_
+      .all_to_all(view_of(sizes_to_.data(), {ranks(), 2}),
+                  view_of(sizes_from_.data(), {ranks(), 2}))
       .wait();
-  plan_receive(recv_counts_, ranks(), arena, plan);
+  plan.rows_from.clear();
+  plan.slots_from.clear();
+  std::int64_t slots = 0;
+  for (std::size_t peer = 0; peer < size; ++peer) {
+    plan.rows_from.push_back(sizes_from_[2 * peer]);
+    plan.slots_from.push_back(sizes_from_[2 * peer + 1]);
+    slots += plan.slots_from.back();
+  }
+  received_.resize(static_cast<std::size_t>(slots));
+  static_assert(sizeof(SlotCode) == sizeof(std::int32_t));
+  group_
+      .all_to_all_v({codes_.codes.data(), {indices.size()}, DType::kInt32, {}}, plan.slots_to,
+                    {received_.data(), {slots}, DType::kInt32, {}}, plan.slots_from)
+      .wait();
+  plan_receive(received_, local_experts(experts), arena, plan);
 }
 
-void EpTokenExchange::scatter_begin(const Context& ctx, const ExchangePlan& plan,
-                                    const TensorView& from, const TensorView& source_of_slot,
-                                    const TensorView& to, Transfer& transfer) {
-  WITAN_CHECK(transfer.plan == nullptr, "a transfer of this direction is already on its way");
-  const Shape slots = to.shape.with_rows(source_of_slot.size());
-  const TensorView send = transfer.buffers.allocate(slots, from.dtype, "rows to send");
-  transfer.arrived = transfer.buffers.allocate(to.shape, to.dtype, "rows received");
-  transfer.result = to;
-  transfer.plan = &plan;
-  ops::permute(ctx, from, source_of_slot, send);
-  transfer.request =
-      group_.all_to_all_v(send, plan.send_counts, transfer.arrived, plan.recv_counts);
+void EpTokenExchange::dispatch_begin(const Context& ctx, const ExchangePlan& plan,
+                                     const TensorView& x, Arena& arena) {
+  dispatch_.begin(plan);
+  const TensorView send = dispatch_.buffers.allocate(
+      x.shape.with_rows(plan.token_of_sent_row.size()), x.dtype, "rows to send");
+  dispatch_.result = arena.allocate(x.shape.with_rows(plan.rows), x.dtype, "dispatched rows");
+  ops::permute(ctx, x, plan.token_of_sent_row, send);
+  dispatch_.request = group_.all_to_all_v(send, plan.rows_to, dispatch_.result, plan.rows_from);
 }
 
-void EpTokenExchange::scatter_end(const Context& ctx, Transfer& transfer) {
-  transfer.finish();
-  ops::permute(ctx, transfer.arrived, transfer.plan->arrival_of_row, transfer.result);
-  transfer.clear();
+TensorView EpTokenExchange::dispatch_end(const Context&) {
+  dispatch_.wait();
+  dispatch_.end();
+  return dispatch_.result;
 }
 
-void EpTokenExchange::gather_begin(const Context& ctx, const ExchangePlan& plan,
-                                   const TensorView& from, const TensorView& to,
-                                   Transfer& transfer) {
-  WITAN_CHECK(transfer.plan == nullptr, "a transfer of this direction is already on its way");
-  const Shape slots = to.shape.with_rows(plan.choice_of_slot.size());
-  const TensorView send = transfer.buffers.allocate(from.shape, from.dtype, "rows to send");
-  transfer.arrived = transfer.buffers.allocate(slots, to.dtype, "rows received");
-  transfer.result = to;
-  transfer.plan = &plan;
-  ops::permute_backward(ctx, from, plan.arrival_of_row, send);
-  transfer.request =
-      group_.all_to_all_v(send, plan.recv_counts, transfer.arrived, plan.send_counts);
+void EpTokenExchange::combine_begin(const Context&, const ExchangePlan& plan,
+                                    const TensorView& rows, const TensorView& y) {
+  combine_.begin(plan);
+  combine_.arrived = combine_.buffers.allocate(y.shape.with_rows(plan.token_of_sent_row.size()),
+                                               y.dtype, "rows received");
+  combine_.result = y;
+  combine_.request = group_.all_to_all_v(rows, plan.rows_from, combine_.arrived, plan.rows_to);
+}
+
+void EpTokenExchange::combine_end(const Context& ctx) {
+  combine_.wait();
+  ops::unpermute_sum(ctx, combine_.arrived, combine_.plan->sent_rows_of_token_begin,
+                     combine_.plan->sent_rows_of_token, combine_.result);
+  combine_.end();
+}
+
+void EpTokenExchange::dispatch_weights(const Context& ctx, const ExchangePlan& plan,
+                                       const TensorView& weights, const TensorView& slot_weights) {
+  weights_.begin(plan);
+  const TensorView send =
+      weights_.buffers.allocate({weights.size(), 1}, weights.dtype, "weights to send");
+  const TensorView arrived =
+      weights_.buffers.allocate({plan.slots, 1}, weights.dtype, "weights received");
+  ops::permute(ctx, column(weights), plan.choice_of_sent_slot, send);
+  group_.all_to_all_v(send, plan.slots_to, arrived, plan.slots_from).wait();
+  ops::permute_backward(ctx, arrived, plan.slots_of_row, column(slot_weights));
+  weights_.end();
+}
+
+void EpTokenExchange::return_weights(const Context& ctx, const ExchangePlan& plan,
+                                     const TensorView& dslot_weights, const TensorView& dweights) {
+  weights_.begin(plan);
+  const TensorView send =
+      weights_.buffers.allocate({plan.slots, 1}, dweights.dtype, "weights to send");
+  const TensorView arrived =
+      weights_.buffers.allocate({dweights.size(), 1}, dweights.dtype, "weights received");
+  ops::permute(ctx, column(dslot_weights), plan.slots_of_row, send);
+  group_.all_to_all_v(send, plan.slots_from, arrived, plan.slots_to).wait();
+  ops::permute_backward(ctx, arrived, plan.choice_of_sent_slot, column(dweights));
+  weights_.end();
 }
 
 }  // namespace
 
-std::unique_ptr<TokenExchange> make_token_exchange(Communicator& expert_group) {
+std::unique_ptr<TokenExchange> make_token_exchange(Communicator& expert_group,
+                                                   const ExchangeOptions& options) {
   if (expert_group.size() == 1) return std::make_unique<LocalTokenExchange>();
-  return std::make_unique<EpTokenExchange>(expert_group);
+  return std::make_unique<EpTokenExchange>(expert_group, options);
 }
 
 }  // namespace witan

@@ -4,12 +4,18 @@
 
 #include <memory>
 
+#include "core/model/exchange_plan.h"
 #include "core/model/token_exchange.h"
 #include "parallel/communicator.h"
 
 namespace witan {
 
+struct ExchangeOptions {
+  RowsPer rows_per = RowsPer::kRank;
+};
+
 // LocalTokenExchange for a group of one rank. The group must outlive the exchange.
-std::unique_ptr<TokenExchange> make_token_exchange(Communicator& expert_group);
+std::unique_ptr<TokenExchange> make_token_exchange(Communicator& expert_group,
+                                                   const ExchangeOptions& options = {});
 
 }  // namespace witan

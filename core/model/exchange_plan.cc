@@ -1,5 +1,6 @@
 #include "core/model/exchange_plan.h"
 
+#include <algorithm>
 #include <limits>
 
 namespace witan {
@@ -8,33 +9,81 @@ namespace {
 constexpr std::int64_t kMaxRows = std::numeric_limits<std::int32_t>::max();
 constexpr const char* kLabel = "exchange plan";
 
-std::span<std::int32_t> indices_of(const TensorView& view) {
-  return {view.as<std::int32_t>(), static_cast<std::size_t>(view.size())};
+std::span<std::int32_t> allocate_indices(std::int64_t size, Arena& arena, TensorView& view) {
+  view = arena.allocate({size}, DType::kInt32, kLabel);
+  return {view.as<std::int32_t>(), static_cast<std::size_t>(size)};
 }
 
-// Turns counts into where each expert's rows begin; the inverse comes after the rows were placed,
-// when each cursor has moved to the end of its expert.
-void counts_to_cursors(std::span<std::int64_t> counts) {
+std::size_t at(std::int64_t index) { return static_cast<std::size_t>(index); }
+
+// Turns counts into where each part begins; returns their sum.
+std::int64_t counts_to_begins(std::span<std::int64_t> counts) {
   std::int64_t begin = 0;
   for (std::int64_t& count : counts) {
-    const std::int64_t rows = count;
+    const std::int64_t size = count;
     count = begin;
-    begin += rows;
+    begin += size;
+  }
+  return begin;
+}
+
+// The inverse, once each begin has moved to the end of its part.
+void ends_to_counts(std::span<std::int64_t> ends) {
+  std::int64_t begin = 0;
+  for (std::int64_t& end : ends) {
+    const std::int64_t size = end - begin;
+    begin = end;
+    end = size;
   }
 }
 
-void cursors_to_counts(std::span<std::int64_t> cursors) {
-  std::int64_t begin = 0;
-  for (std::int64_t& cursor : cursors) {
-    const std::int64_t end = cursor;
-    cursor = end - begin;
-    begin = end;
+// Walks through the choices of all tokens: visit(token, choice, destination rank, local expert,
+// whether a new row begins).
+template <class Visit>
+void for_each_choice(std::span<const std::int32_t> indices, const ExchangePlan& plan,
+                     std::int64_t local_experts, RowsPer rows_per,
+                     std::vector<std::int64_t>& last_token, Visit&& visit) {
+  std::fill(last_token.begin(), last_token.end(), -1);
+  std::int64_t choice = 0;
+  for (std::int64_t token = 0; token < plan.tokens; ++token) {
+    for (std::int64_t j = 0; j < plan.top_k; ++j, ++choice) {
+      const std::int64_t expert = indices[at(choice)];
+      const std::int64_t rank = expert / local_experts;
+      std::int64_t& last = last_token[at(rank)];
+      const bool begins_row = rows_per == RowsPer::kChoice || last != token;
+      last = token;
+      visit(token, choice, rank, expert % local_experts, begins_row);
+    }
   }
 }
+
+// Lists the rows of each token. A token's rows of several ranks ascend with the rank; in the
+// per-choice mode they are listed as the choices come.
+class RowLists {
+ public:
+  RowLists(RowsPer rows_per, std::span<std::int32_t> begin, std::span<std::int32_t> rows)
+      : sorted_(rows_per == RowsPer::kRank), begin_(begin), rows_(rows) {
+    begin_[0] = 0;
+  }
+  void begin_token(std::int64_t token) { first_ = begin_[at(token)]; }
+  void add(std::int64_t row) {
+    std::int64_t place = size_++;
+    for (; sorted_ && place > first_ && rows_[at(place - 1)] > row; --place) {
+      rows_[at(place)] = rows_[at(place - 1)];
+    }
+    rows_[at(place)] = static_cast<std::int32_t>(row);
+  }
+  void end_token(std::int64_t token) { begin_[at(token + 1)] = static_cast<std::int32_t>(size_); }
+
+ private:
+  bool sorted_;
+  std::span<std::int32_t> begin_, rows_;
+  std::int64_t first_ = 0, size_ = 0;
+};
 
 }  // namespace
 
-void begin_plan(const TensorView& indices, Arena& arena, ExchangePlan& plan) {
+void begin_plan(const TensorView& indices, ExchangePlan& plan) {
   WITAN_CHECK(indices.shape.rank() == 2 && indices.dtype == DType::kInt32,
               "expert indices: expected [tokens, top_k] int32, found ", indices.shape.to_string(),
               " ", name_of(indices.dtype));
@@ -42,81 +91,99 @@ void begin_plan(const TensorView& indices, Arena& arena, ExchangePlan& plan) {
               name_of(indices.device.type));
   WITAN_CHECK(indices.size() <= kMaxRows, "tokens * top_k = ", indices.size(),
               " exceeds what 32-bit row indices can address; use smaller micro-batches");
+  WITAN_CHECK(indices.shape[1] > 0, "expert indices: no choices, shape ",
+              indices.shape.to_string());
   plan.tokens = indices.shape[0];
   plan.top_k = indices.shape[1];
-  plan.token_of_slot = arena.allocate({indices.size()}, DType::kInt32, kLabel);
-  plan.choice_of_slot = arena.allocate({indices.size()}, DType::kInt32, kLabel);
-  plan.slot_of_choice = arena.allocate(indices.shape, DType::kInt32, kLabel);
 }
 
 void plan_send(std::span<const std::int32_t> indices, std::int64_t experts, int ranks,
-               std::span<std::int64_t> counts, ExchangePlan& plan) {
+               RowsPer rows_per, Arena& arena, SlotCodes& codes, ExchangePlan& plan) {
   WITAN_CHECK(ranks > 0 && experts % ranks == 0, experts, " experts do not divide over ", ranks,
               " ranks");
-  WITAN_CHECK(static_cast<std::int64_t>(counts.size()) == experts, "counts: expected [", experts,
-              "], found [", counts.size(), "]");
   WITAN_CHECK(static_cast<std::int64_t>(indices.size()) == plan.tokens * plan.top_k,
               "expert indices: expected ", plan.tokens * plan.top_k, ", found ", indices.size());
-  for (std::int64_t& count : counts) count = 0;
   for (const std::int32_t expert : indices) {
     WITAN_CHECK(expert >= 0 && expert < experts, "expert ", expert, " is not one of the ", experts);
-    ++counts[static_cast<std::size_t>(expert)];
   }
+  const std::int64_t local_experts = experts / ranks;
+  codes.last_token.resize(at(ranks));
+  plan.rows_to.assign(at(ranks), 0);
+  plan.slots_to.assign(at(ranks), 0);
+  for_each_choice(indices, plan, local_experts, rows_per, codes.last_token,
+                  [&](std::int64_t, std::int64_t, std::int64_t rank, std::int64_t, bool begins) {
+                    ++plan.slots_to[at(rank)];
+                    plan.rows_to[at(rank)] += begins ? 1 : 0;
+                  });
+  const std::int64_t sent_rows = counts_to_begins(plan.rows_to);
+  counts_to_begins(plan.slots_to);
 
-  // Experts are held in order of their ids, so the order by expert is also the order by rank.
-  const std::size_t local_experts = static_cast<std::size_t>(experts / ranks);
-  plan.send_counts.assign(static_cast<std::size_t>(ranks), 0);
-  for (std::size_t expert = 0; expert < counts.size(); ++expert)
-    plan.send_counts[expert / local_experts] += counts[expert];
-
-  const auto token_of_slot = indices_of(plan.token_of_slot);
-  const auto choice_of_slot = indices_of(plan.choice_of_slot);
-  const auto slot_of_choice = indices_of(plan.slot_of_choice);
-  counts_to_cursors(counts);
-  std::size_t choice = 0;
-  for (std::int64_t token = 0; token < plan.tokens; ++token) {
-    for (std::int64_t j = 0; j < plan.top_k; ++j, ++choice) {
-      const std::int64_t slot = counts[static_cast<std::size_t>(indices[choice])]++;
-      token_of_slot[static_cast<std::size_t>(slot)] = static_cast<std::int32_t>(token);
-      choice_of_slot[static_cast<std::size_t>(slot)] = static_cast<std::int32_t>(choice);
-      slot_of_choice[choice] = static_cast<std::int32_t>(slot);
-    }
-  }
-  cursors_to_counts(counts);
+  const auto token_of_row = allocate_indices(sent_rows, arena, plan.token_of_sent_row);
+  const auto choice_of_slot =
+      allocate_indices(plan.tokens * plan.top_k, arena, plan.choice_of_sent_slot);
+  const auto begins = allocate_indices(plan.tokens + 1, arena, plan.sent_rows_of_token_begin);
+  const auto rows = allocate_indices(sent_rows, arena, plan.sent_rows_of_token);
+  RowLists lists(rows_per, begins, rows);
+  codes.codes.resize(indices.size());
+  for_each_choice(indices, plan, local_experts, rows_per, codes.last_token,
+                  [&](std::int64_t token, std::int64_t choice, std::int64_t rank,
+                      std::int64_t local_expert, bool begins_row) {
+                    if (choice % plan.top_k == 0) lists.begin_token(token);
+                    if (begins_row) {
+                      const std::int64_t row = plan.rows_to[at(rank)]++;
+                      token_of_row[at(row)] = static_cast<std::int32_t>(token);
+                      lists.add(row);
+                    }
+                    const std::int64_t slot = plan.slots_to[at(rank)]++;
+                    choice_of_slot[at(slot)] = static_cast<std::int32_t>(choice);
+                    codes.codes[at(slot)] = SlotCode::of(local_expert, begins_row);
+                    if ((choice + 1) % plan.top_k == 0) lists.end_token(token);
+                  });
+  ends_to_counts(plan.rows_to);
+  ends_to_counts(plan.slots_to);
 }
 
-void plan_receive(std::span<const std::int64_t> rank_major_counts, int ranks, Arena& arena,
+void plan_receive(std::span<const SlotCode> codes, std::int64_t local_experts, Arena& arena,
                   ExchangePlan& plan) {
-  WITAN_CHECK(ranks > 0 && rank_major_counts.size() % static_cast<std::size_t>(ranks) == 0,
-              "counts of ", rank_major_counts.size(), " experts do not divide over ", ranks,
-              " ranks");
-  const std::size_t local_experts = rank_major_counts.size() / static_cast<std::size_t>(ranks);
-  plan.recv_counts.assign(static_cast<std::size_t>(ranks), 0);
-  plan.expert_offsets.assign(local_experts + 1, 0);
-  plan.received = 0;
-  for (std::size_t i = 0; i < rank_major_counts.size(); ++i) {
-    const std::int64_t rows = rank_major_counts[i];
-    WITAN_CHECK(rows >= 0, "a negative row count arrived: ", rows);
-    plan.recv_counts[i / local_experts] += rows;
-    plan.expert_offsets[i % local_experts] += rows;
-    plan.received += rows;
+  plan.rows = 0;
+  plan.slots = 0;
+  for (std::size_t rank = 0; rank < plan.rows_from.size(); ++rank) {
+    plan.rows += plan.rows_from[rank];
+    plan.slots += plan.slots_from[rank];
   }
-  WITAN_CHECK(plan.received <= kMaxRows, plan.received, " rows for the experts of one rank exceed ",
+  WITAN_CHECK(static_cast<std::int64_t>(codes.size()) == plan.slots, "exchange plan: expected ",
+              plan.slots, " slots, found ", codes.size());
+  WITAN_CHECK(plan.slots <= kMaxRows, plan.slots, " rows for the experts of one rank exceed ",
               "what 32-bit row indices can address; use smaller micro-batches");
-
-  plan.arrival_of_row = arena.allocate({plan.received}, DType::kInt32, kLabel);
-  const auto arrival_of_row = indices_of(plan.arrival_of_row);
-  const std::span<std::int64_t> cursors(plan.expert_offsets.data(), local_experts);
-  counts_to_cursors(cursors);
-  std::int32_t arrival = 0;
-  for (std::size_t i = 0; i < rank_major_counts.size(); ++i) {
-    std::int64_t& cursor = cursors[i % local_experts];
-    for (std::int64_t row = 0; row < rank_major_counts[i]; ++row)
-      arrival_of_row[static_cast<std::size_t>(cursor++)] = arrival++;
+  plan.expert_offsets.assign(at(local_experts + 1), 0);
+  std::int64_t rows = 0;
+  for (const SlotCode code : codes) {
+    WITAN_CHECK(code.local_expert() >= 0 && code.local_expert() < local_experts,
+                "exchange plan: a rank sent a row for local expert ", code.local_expert(), " of ",
+                local_experts);
+    ++plan.expert_offsets[at(code.local_expert())];
+    rows += code.begins_row() ? 1 : 0;
   }
+  WITAN_CHECK(rows == plan.rows, "exchange plan: expected ", plan.rows, " rows, found ", rows);
+
+  const auto row_of_slot = allocate_indices(plan.slots, arena, plan.row_of_slot);
+  const auto begins = allocate_indices(plan.rows + 1, arena, plan.slots_of_row_begin);
+  const auto slots_of_row = allocate_indices(plan.slots, arena, plan.slots_of_row);
+  const std::span<std::int64_t> cursors(plan.expert_offsets.data(), at(local_experts));
+  counts_to_begins(cursors);
+  std::int32_t row = -1;
+  for (std::int32_t i = 0; i < static_cast<std::int32_t>(codes.size()); ++i) {
+    const SlotCode code = codes[at(i)];
+    if (code.begins_row()) begins[at(++row)] = i;
+    WITAN_CHECK(row >= 0, "exchange plan: the first slot of a rank begins no row");
+    const std::int64_t slot = cursors[at(code.local_expert())]++;
+    row_of_slot[at(slot)] = row;
+    slots_of_row[at(i)] = static_cast<std::int32_t>(slot);
+  }
+  begins[at(plan.rows)] = static_cast<std::int32_t>(plan.slots);
   // Every cursor stands at the end of its expert, which is where the next one begins.
-  for (std::size_t expert = local_experts; expert > 0; --expert)
-    plan.expert_offsets[expert] = plan.expert_offsets[expert - 1];
+  for (std::int64_t expert = local_experts; expert > 0; --expert)
+    plan.expert_offsets[at(expert)] = plan.expert_offsets[at(expert - 1)];
   plan.expert_offsets[0] = 0;
 }
 

@@ -4,26 +4,47 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "core/model/token_exchange.h"
 #include "core/tensor/arena.h"
 
 namespace witan {
 
-// Sizes of a plan from indices [tokens, top_k] int32; takes the sender's index tensors from
-// `arena`.
-void begin_plan(const TensorView& indices, Arena& arena, ExchangePlan& plan);
+// What travels once: a token's row to each rank that holds one of its experts, or to each of its
+// choices.
+enum class RowsPer { kRank, kChoice };
 
-// The sender's half of a begun plan: fills send_counts, token_of_slot, choice_of_slot and
-// slot_of_choice, and counts [experts] = rows for each global expert (these are what the counts
-// exchange sends).
+// What the sender tells the receiver about one slot: which of its experts, and whether a new row
+// begins here or the slot shares the row before it.
+struct SlotCode {
+  std::int32_t code = 0;
+
+  static SlotCode of(std::int64_t local_expert, bool begins_row) {
+    return {static_cast<std::int32_t>(2 * local_expert + (begins_row ? 1 : 0))};
+  }
+  std::int64_t local_expert() const { return code >> 1; }
+  bool begins_row() const { return (code & 1) != 0; }
+};
+
+// The sender's codes, and memory to work with; both keep their capacity.
+struct SlotCodes {
+  std::vector<SlotCode> codes;           // [tokens top_k], in the order of choice_of_sent_slot
+  std::vector<std::int64_t> last_token;  // [ranks]
+};
+
+// Sizes of a plan from indices [tokens, top_k] int32.
+void begin_plan(const TensorView& indices, ExchangePlan& plan);
+
+// The sender's half of a begun plan: fills rows_to, slots_to, token_of_sent_row,
+// choice_of_sent_slot and sent_rows_of_token with memory from `arena`, and the codes.
 void plan_send(std::span<const std::int32_t> indices, std::int64_t experts, int ranks,
-               std::span<std::int64_t> counts, ExchangePlan& plan);
+               RowsPer rows_per, Arena& arena, SlotCodes& codes, ExchangePlan& plan);
 
-// The receiver's half from rank_major_counts [ranks, local experts] (rows from each rank for each
-// local expert): fills recv_counts, received, expert_offsets, and arrival_of_row [received], which
-// it takes from `arena`.
-void plan_receive(std::span<const std::int64_t> rank_major_counts, int ranks, Arena& arena,
+// The receiver's half from the codes of every source rank, of which rows_from and slots_from (both
+// filled) say how many: fills rows, slots, expert_offsets, row_of_slot and slots_of_row with memory
+// from `arena`.
+void plan_receive(std::span<const SlotCode> codes, std::int64_t local_experts, Arena& arena,
                   ExchangePlan& plan);
 
 }  // namespace witan

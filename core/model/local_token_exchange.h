@@ -1,9 +1,9 @@
-// The token exchange of one rank that holds every expert: rows are sorted by expert and back, in
-// memory.
+// The token exchange of one rank that holds every expert: rows are tokens, nothing moves.
 #pragma once
 
 #include <vector>
 
+#include "core/model/exchange_plan.h"
 #include "core/model/token_exchange.h"
 
 namespace witan {
@@ -16,21 +16,24 @@ class LocalTokenExchange final : public TokenExchange {
   void plan(const Context& ctx, const TensorView& indices, std::int64_t experts, Arena& arena,
             ExchangePlan& plan) override;
 
-  // The whole work is done by begin.
-  void dispatch_begin(const Context& ctx, const ExchangePlan& plan, const TensorView& x,
-                      const TensorView& rows) override;
-  void dispatch_end(const Context&) override {}
+  void dispatch_begin(const Context&, const ExchangePlan&, const TensorView& x, Arena&) override {
+    rows_ = x;
+  }
+  TensorView dispatch_end(const Context&) override { return rows_; }
+  TensorView combine_input(const ExchangePlan&, const TensorView& y, Arena&) override { return y; }
+  // The whole work, if there is any, is done by begin.
   void combine_begin(const Context& ctx, const ExchangePlan& plan, const TensorView& rows,
                      const TensorView& y) override;
   void combine_end(const Context&) override {}
 
   void dispatch_weights(const Context& ctx, const ExchangePlan& plan, const TensorView& weights,
-                        const TensorView& row_weights) override;
-  void return_weights(const Context& ctx, const ExchangePlan& plan, const TensorView& drow_weights,
+                        const TensorView& slot_weights) override;
+  void return_weights(const Context& ctx, const ExchangePlan& plan, const TensorView& dslot_weights,
                       const TensorView& dweights) override;
 
  private:
-  std::vector<std::int64_t> counts_;  // [experts]
+  std::vector<SlotCode> codes_;
+  TensorView rows_;  // of the dispatch in flight
 };
 
 }  // namespace witan

@@ -30,6 +30,7 @@ struct ModelContext {
   ModelArenas* arenas = nullptr;
   RoutingHook* hook = nullptr;
   Recompute recompute = Recompute::kNone;
+  int exchange_chunks = 1;  // parts of a micro-batch that travel apart, the same on every rank
 };
 
 }  // namespace witan

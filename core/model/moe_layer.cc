@@ -4,6 +4,7 @@
 #include <string>
 
 #include "core/ops/elementwise.h"
+#include "core/ops/permute.h"
 #include "core/ops/reduce.h"
 
 namespace witan {
@@ -20,6 +21,14 @@ RouterParams router_params(const ParamStore& params, int layer) {
     result.dbias = params.grad(prefix + "bias");
   }
   return result;
+}
+
+// x [rows, d] once for each slot: [slots, d], by expert.
+TensorView rows_of_slots(const ModelContext& model, const TensorView& x, const ExchangePlan& plan) {
+  const TensorView y =
+      model.arenas->scratch.allocate(x.shape.with_rows(plan.slots), x.dtype, "rows by expert");
+  ops::permute(model.ctx, x, plan.row_of_slot, y);
+  return y;
 }
 
 }  // namespace
@@ -48,12 +57,28 @@ void MoeLayer::route(const ModelContext& model, const Batch& batch, const Tensor
   router_->forward(model.ctx, router_params_, x, arenas.saved, arenas.choice, saved.has_choice,
                    model.hook, layer_, batch, saved.router);
   if (!saved.has_choice) {
-    model.exchange->plan(model.ctx, saved.router.indices, experts_, arenas.choice, saved.plan);
+    plan(model, saved);
     count(batch, saved.router);
     saved.has_choice = true;
   }
-  saved.row_weights = arenas.saved.allocate({saved.plan.received}, x.dtype, "row weights");
-  model.exchange->dispatch_weights(model.ctx, saved.plan, saved.router.weights, saved.row_weights);
+  for (Chunk& chunk : saved.chunks) {
+    chunk.slot_weights = arenas.saved.allocate({chunk.plan.slots}, x.dtype, "routing weights");
+    model.exchange->dispatch_weights(model.ctx, chunk.plan, chunk.of(saved.router.weights),
+                                     chunk.slot_weights);
+  }
+}
+
+void MoeLayer::plan(const ModelContext& model, Saved& saved) const {
+  const std::int64_t tokens = saved.router.indices.rows();
+  const auto chunks = static_cast<std::int64_t>(model.exchange_chunks);
+  saved.chunks.resize(static_cast<std::size_t>(chunks));
+  for (std::int64_t i = 0; i < chunks; ++i) {
+    Chunk& chunk = saved.chunks[static_cast<std::size_t>(i)];
+    chunk.begin = tokens * i / chunks;
+    const std::int64_t count = tokens * (i + 1) / chunks - chunk.begin;
+    model.exchange->plan(model.ctx, saved.router.indices.slice_rows(chunk.begin, count), experts_,
+                         model.arenas->choice, chunk.plan);
+  }
 }
 
 void MoeLayer::count(const Batch& batch, const RouterSaved& saved) {
@@ -83,43 +108,64 @@ void MoeLayer::count(const Batch& batch, const RouterSaved& saved) {
   });
 }
 
-void MoeLayer::begin_dispatch(const ModelContext& model, const TensorView& x, Arena& arena,
-                              Saved& saved) const {
-  const std::int64_t received = saved.plan.received;
-  saved.rows = arena.allocate({received, x.cols()}, x.dtype, "dispatched rows");
-  model.exchange->dispatch_begin(model.ctx, saved.plan, x, saved.rows);
+void MoeLayer::activate(const ModelContext& model, Arena& arena, Chunk& chunk) const {
+  const TensorView& up = chunk.experts.up;
+  chunk.experts.h = arena.allocate({chunk.plan.slots, bank_.ff()}, up.dtype, "experts");
+  bank_.forward_activation(model.ctx, up, chunk.slot_weights, chunk.experts.h);
 }
 
-void MoeLayer::activate(const ModelContext& model, Arena& arena, Saved& saved) const {
-  saved.experts.h = arena.allocate({saved.plan.received, bank_.ff()}, saved.rows.dtype, "experts");
-  bank_.forward_activation(model.ctx, saved.experts.up, saved.row_weights, saved.experts.h);
+void MoeLayer::forward_up(const ModelContext& model, Arena& arena, Chunk& chunk) const {
+  Arena& scratch = model.arenas->scratch;
+  const ExchangePlan& plan = chunk.plan;
+  const DType dtype = chunk.rows.dtype;
+  chunk.experts.up = arena.allocate({plan.slots, bank_.up_width()}, dtype, "experts");
+  ArenaScope scope(scratch);
+  const TensorView x = rows_of_slots(model, chunk.rows, plan);
+  bank_.forward_up(model.ctx, x, plan.expert_offsets, chunk.experts.up);
+}
+
+void MoeLayer::forward_experts(const ModelContext& model, Chunk& chunk,
+                               const TensorView& out) const {
+  Arena& scratch = model.arenas->scratch;
+  const ExchangePlan& plan = chunk.plan;
+  const bool keep_up = model.recompute != Recompute::kMoeLayer;
+  const bool keep_h = keep_up && model.recompute != Recompute::kMoeActivation;
+  ArenaScope scope(scratch);
+  forward_up(model, keep_up ? model.arenas->saved : scratch, chunk);
+  activate(model, keep_h ? model.arenas->saved : scratch, chunk);
+  const TensorView y = scratch.allocate(out.shape.with_rows(plan.slots), out.dtype, "experts");
+  bank_.forward_down(model.ctx, chunk.experts.h, plan.expert_offsets, y);
+  ops::unpermute_sum(model.ctx, y, plan.slots_of_row_begin, plan.slots_of_row, out);
 }
 
 void MoeLayer::forward(const ModelContext& model, const Batch& batch, const TensorView& x,
                        const TensorView& y, Saved& saved) {
   const Context& ctx = model.ctx;
+  TokenExchange& exchange = *model.exchange;
   Arena& scratch = model.arenas->scratch;
-  const bool keep_rows = model.recompute != Recompute::kMoeLayer;
-  const bool keep_h = keep_rows && model.recompute != Recompute::kMoeActivation;
+  Arena& arena = model.recompute == Recompute::kMoeLayer ? scratch : model.arenas->saved;
   route(model, batch, x, saved);
 
   ArenaScope scope(scratch);
-  Arena& rows_arena = keep_rows ? model.arenas->saved : scratch;
-  begin_dispatch(model, x, rows_arena, saved);
+  std::vector<Chunk>& chunks = saved.chunks;
+  exchange.dispatch_begin(ctx, chunks[0].plan, chunks[0].of(x), arena);
   TensorView shared_y;
   if (shared_) {  // while the rows travel
     shared_y = scratch.allocate(y.shape, y.dtype, "shared expert");
     shared_->forward(ctx, x, shared_y, model.arenas->saved, saved.shared);
   }
-  model.exchange->dispatch_end(ctx);
-
-  saved.experts.up =
-      rows_arena.allocate({saved.plan.received, bank_.up_width()}, x.dtype, "experts");
-  bank_.forward_up(ctx, saved.rows, saved.plan.expert_offsets, saved.experts.up);
-  activate(model, keep_h ? model.arenas->saved : scratch, saved);
-  const TensorView out = scratch.allocate(saved.rows.shape, x.dtype, "experts");
-  bank_.forward_down(ctx, saved.experts.h, saved.plan.expert_offsets, out);
-  model.exchange->combine(ctx, saved.plan, out, y);
+  for (std::size_t i = 0; i < chunks.size(); ++i) {
+    Chunk& chunk = chunks[i];
+    chunk.rows = exchange.dispatch_end(ctx);
+    if (i + 1 < chunks.size()) {
+      exchange.dispatch_begin(ctx, chunks[i + 1].plan, chunks[i + 1].of(x), arena);
+    }
+    const TensorView out = exchange.combine_input(chunk.plan, chunk.of(y), scratch);
+    forward_experts(model, chunk, out);
+    if (i > 0) exchange.combine_end(ctx);
+    exchange.combine_begin(ctx, chunk.plan, out, chunk.of(y));
+  }
+  exchange.combine_end(ctx);
   if (shared_) ops::add(ctx, y, shared_y, y);
 }
 
@@ -140,43 +186,62 @@ BalanceGradient MoeLayer::balance(const ModelContext& model, const Batch& batch,
   return gradient;
 }
 
+void MoeLayer::backward_experts(const ModelContext& model, const TensorView& dout, Chunk& chunk,
+                                const TensorView& drows) const {
+  Arena& scratch = model.arenas->scratch;
+  const ExchangePlan& plan = chunk.plan;
+  ArenaScope scope(scratch);
+  const TensorView x = rows_of_slots(model, chunk.rows, plan);
+  const TensorView dy = rows_of_slots(model, dout, plan);
+  const TensorView& dx = dy;  // in place
+  bank_.backward(model.ctx, dy, x, plan.expert_offsets, chunk.slot_weights, chunk.experts, dx,
+                 chunk.dslot_weights, scratch);
+  ops::unpermute_sum(model.ctx, dx, plan.slots_of_row_begin, plan.slots_of_row, drows);
+}
+
 void MoeLayer::backward(const ModelContext& model, const Batch& batch, const TensorView& dy,
                         const TensorView& x, Saved& saved, const TensorView& dx,
                         double gradient_scale) {
   const Context& ctx = model.ctx;
+  TokenExchange& exchange = *model.exchange;
   Arena& scratch = model.arenas->scratch;
   ArenaScope scope(scratch);
-  const std::int64_t received = saved.plan.received;
+  std::vector<Chunk>& chunks = saved.chunks;
 
   if (model.recompute == Recompute::kMoeLayer) {
-    begin_dispatch(model, x, scratch, saved);
-    model.exchange->dispatch_end(ctx);
-    saved.experts.up = scratch.allocate({received, bank_.up_width()}, x.dtype, "experts");
-    bank_.forward_up(ctx, saved.rows, saved.plan.expert_offsets, saved.experts.up);
+    for (Chunk& chunk : chunks) {
+      chunk.rows = exchange.dispatch(ctx, chunk.plan, chunk.of(x), scratch);
+      forward_up(model, scratch, chunk);
+    }
   }
-  const TensorView dout = scratch.allocate({received, x.cols()}, x.dtype, "experts backward");
-  model.exchange->dispatch_begin(ctx, saved.plan, dy, dout);
+  exchange.dispatch_begin(ctx, chunks[0].plan, chunks[0].of(dy), scratch);
   TensorView shared_dx;
   if (shared_) {  // while the rows travel
     shared_dx = scratch.allocate(dx.shape, dx.dtype, "shared expert backward");
     shared_->backward(ctx, dy, x, saved.shared, shared_dx, scratch);
   }
-  if (model.recompute == Recompute::kMoeLayer || model.recompute == Recompute::kMoeActivation) {
-    activate(model, scratch, saved);
-  }
-  model.exchange->dispatch_end(ctx);
-
-  const TensorView drow_weights = scratch.allocate({received}, x.dtype, "experts backward");
-  const TensorView& drows = dout;  // in place
-  bank_.backward(ctx, dout, saved.rows, saved.plan.expert_offsets, saved.row_weights, saved.experts,
-                 drows, drow_weights, scratch);
-  model.exchange->combine_begin(ctx, saved.plan, drows, dx);
-
-  const BalanceGradient gradient = balance(model, batch, saved, gradient_scale);
   const TensorView dweights =
       scratch.allocate(saved.router.weights.shape, x.dtype, "router backward");
-  model.exchange->combine_end(ctx);
-  model.exchange->return_weights(ctx, saved.plan, drow_weights, dweights);
+  for (std::size_t i = 0; i < chunks.size(); ++i) {
+    Chunk& chunk = chunks[i];
+    if (model.recompute == Recompute::kMoeLayer || model.recompute == Recompute::kMoeActivation) {
+      activate(model, scratch, chunk);
+    }
+    const TensorView dout = exchange.dispatch_end(ctx);
+    if (i + 1 < chunks.size()) {
+      exchange.dispatch_begin(ctx, chunks[i + 1].plan, chunks[i + 1].of(dy), scratch);
+    }
+    chunk.dslot_weights = scratch.allocate({chunk.plan.slots}, x.dtype, "experts backward");
+    const TensorView drows = exchange.combine_input(chunk.plan, chunk.of(dx), scratch);
+    backward_experts(model, dout, chunk, drows);
+    if (i > 0) exchange.combine_end(ctx);
+    exchange.combine_begin(ctx, chunk.plan, drows, chunk.of(dx));
+  }
+  const BalanceGradient gradient = balance(model, batch, saved, gradient_scale);
+  exchange.combine_end(ctx);
+  for (const Chunk& chunk : chunks) {
+    exchange.return_weights(ctx, chunk.plan, chunk.dslot_weights, chunk.of(dweights));
+  }
   router_->backward(ctx, router_params_, x, saved.router, dweights, gradient.ds,
                     gradient.z_loss_scale, dx, scratch);
   if (shared_) ops::add(ctx, dx, shared_dx, dx);

@@ -25,15 +25,24 @@ class MoeLayer {
   MoeLayer(const configs::ModelConfig& model, const ParamStore& params, int layer,
            std::int64_t tags);
 
+  // The part of a micro-batch that travels together: tokens [begin, begin + plan.tokens).
+  struct Chunk {
+    std::int64_t begin = 0;
+    ExchangePlan plan;
+    TensorView slot_weights;  // [slots]
+    TensorView rows;          // [rows, d] as received
+    ExpertBank::Saved experts;
+    TensorView dslot_weights;  // [slots], in the backward only
+
+    // Its rows of a tensor of the micro-batch.
+    TensorView of(const TensorView& x) const { return x.slice_rows(begin, plan.tokens); }
+  };
   struct Saved {
     RouterSaved router;
-    ExchangePlan plan;
-    TensorView row_weights;  // [received]
-    TensorView rows;         // [received, d] tokens in expert order
-    ExpertBank::Saved experts;
+    std::vector<Chunk> chunks;
     Ffn::Saved shared;
-    bool has_choice =
-        false;  // indices and plan are those of an earlier forward of this micro-batch
+    // The indices and the plans are those of an earlier forward of this micro-batch.
+    bool has_choice = false;
   };
 
   // x, y [tokens, d]; y must not alias x. With saved.has_choice the routing is re-used. Collective
@@ -56,9 +65,14 @@ class MoeLayer {
 
  private:
   void route(const ModelContext& model, const Batch& batch, const TensorView& x, Saved& saved);
-  void begin_dispatch(const ModelContext& model, const TensorView& x, Arena& arena,
-                      Saved& saved) const;
-  void activate(const ModelContext& model, Arena& arena, Saved& saved) const;
+  void plan(const ModelContext& model, Saved& saved) const;
+  void forward_up(const ModelContext& model, Arena& arena, Chunk& chunk) const;
+  void activate(const ModelContext& model, Arena& arena, Chunk& chunk) const;
+  // out [rows, d]: what this rank's experts add up to for each row of the chunk.
+  void forward_experts(const ModelContext& model, Chunk& chunk, const TensorView& out) const;
+  // dout, drows [rows, d].
+  void backward_experts(const ModelContext& model, const TensorView& dout, Chunk& chunk,
+                        const TensorView& drows) const;
   void count(const Batch& batch, const RouterSaved& saved);
   BalanceGradient balance(const ModelContext& model, const Batch& batch, const Saved& saved,
                           double gradient_scale);

@@ -2,11 +2,12 @@
 // (several ranks) and by LocalTokenExchange (one rank), so that the model does not know about
 // communication.
 //
-// Dispatch makes a plan; everything else reads it. The backward of a dispatch is a combine and the
-// reverse:
-//   forward   rows = dispatch(x), w = dispatch_weights(weights); out = experts(rows, w); y =
-//   combine(out) backward  dout = dispatch(dy); drows, dw = experts' backward; dx = combine(drows),
-//   dweights = return_weights(dw)
+// Dispatch makes a plan; everything else reads it. A token's row travels to each rank that holds
+// one of its experts; that rank knows which of its experts want the row, adds up what they make of
+// it, and sends one row back. The backward of a dispatch is a combine and the reverse:
+//   forward   rows = dispatch(x), w = dispatch_weights(weights); y = combine(experts(rows, w))
+//   backward  dout = dispatch(dy); drows, dw = experts' backward; dx = combine(drows),
+//             dweights = return_weights(dw)
 // The routing weight is applied by the expert (its output is linear in it), so a combine is a plain
 // sum.
 //
@@ -15,7 +16,6 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <vector>
 
 #include "core/base/context.h"
@@ -25,26 +25,32 @@
 namespace witan {
 
 // Who sends which rows where, for one micro-batch in one layer. Host vectors keep their capacity
-// from step to step.
+// from step to step. A slot is a pair of (row, local expert): what an expert works on.
 struct ExchangePlan {
   std::int64_t tokens = 0;  // of this rank
   std::int64_t top_k = 0;
-  std::int64_t received = 0;  // rows this rank's experts work on
 
-  // Sender. Slots are the rows of the send buffer: by destination rank, then global expert id, then
-  // token, then choice.
-  std::vector<std::int64_t> send_counts;  // [ranks] rows for each rank
-  std::vector<std::int64_t> recv_counts;  // [ranks] rows from each rank
-  TensorView token_of_slot;   // [tokens top_k] int32: the token each slot copies (permute)
-  TensorView choice_of_slot;  // [tokens top_k] int32: token * top_k + choice of each slot
-  TensorView slot_of_choice;  // [tokens, top_k] int32: inverse of choice_of_slot (unpermute_sum)
+  // Receiver. Rows lie by source rank, then token: one for each (token, this rank), or in the
+  // per-choice mode one for each (token, choice); with one rank, row t is token t.
+  std::int64_t rows = 0;
+  std::int64_t slots = 0;
+  std::vector<std::int64_t> expert_offsets;  // [local experts + 1] where each expert's slots begin
+  TensorView row_of_slot;                    // [slots] int32, by expert, then row
+  // The slots of each row, choices ascending: the order of every sum over them.
+  TensorView slots_of_row_begin;  // [rows + 1] int32
+  TensorView slots_of_row;        // [slots] int32
 
-  // Receiver. Rows arrive by source rank, then expert; experts want them by expert, then source
-  // rank, then token.
-  TensorView
-      arrival_of_row;  // [received] int32: expert-ordered row -> position on arrival (permute)
-  std::vector<std::int64_t>
-      expert_offsets;  // [local experts + 1] rows of each local expert, in expert order
+  // Sender: nothing of it is filled with one rank. Rows to send lie by destination rank, then
+  // token (then choice, in the per-choice mode).
+  std::vector<std::int64_t> rows_to, rows_from;    // [ranks] rows for, from each rank
+  std::vector<std::int64_t> slots_to, slots_from;  // [ranks] slots for, from each rank
+  TensorView token_of_sent_row;                    // [sent rows] int32
+  TensorView choice_of_sent_slot;  // [tokens top_k] int32: token * top_k + choice, by destination
+                                   // rank, then token, then choice
+  // The sent rows of each token, destination ranks (choices, in the per-choice mode) ascending: the
+  // order of the sum of a combine.
+  TensorView sent_rows_of_token_begin;  // [tokens + 1] int32
+  TensorView sent_rows_of_token;        // [sent rows] int32
 };
 
 class TokenExchange {
@@ -58,36 +64,40 @@ class TokenExchange {
   std::int64_t local_experts(std::int64_t experts) const { return experts / ranks(); }
   std::int64_t first_expert(std::int64_t experts) const { return local_experts(experts) * rank(); }
 
-  // indices [tokens, top_k] int32: global expert ids. Exchanges the counts; index tensors come from
-  // `arena`.
+  // indices [tokens, top_k] int32: global expert ids. Tells every rank what it will get; index
+  // tensors come from `arena`.
   virtual void plan(const Context& ctx, const TensorView& indices, std::int64_t experts,
                     Arena& arena, ExchangePlan& plan) = 0;
 
-  // Begin starts a transfer, end waits for it and leaves the result in place; between the two the
-  // caller may compute. At most one transfer of each direction is in flight. x, rows and y stay
-  // untouched by the caller until the end. x [tokens, d] -> rows [received, d], in expert order:
-  // every token's row once per choice.
+  // Begin starts a transfer, end waits for it; between the two the caller may compute. At most one
+  // transfer of each direction is in flight.
+  // x [tokens, d] -> rows [plan.rows, d], each row once whatever the number of its slots. With one
+  // rank that is x itself; with several it lies in memory from `arena`. x must stay as it is until
+  // the next combine that this rank has finished.
   virtual void dispatch_begin(const Context& ctx, const ExchangePlan& plan, const TensorView& x,
-                              const TensorView& rows) = 0;
-  virtual void dispatch_end(const Context& ctx) = 0;
+                              Arena& arena) = 0;
+  virtual TensorView dispatch_end(const Context& ctx) = 0;
 
-  // rows [received, d], in expert order -> y [tokens, d]: y_t = sum over the choices j of t,
-  // ascending, of their rows.
+  // Memory [plan.rows, d] for what a combine will send: with one rank y itself, else from `arena`
+  // or where the other ranks read it. Rows that are written anywhere else cost a copy.
+  virtual TensorView combine_input(const ExchangePlan& plan, const TensorView& y, Arena& arena) = 0;
+  // rows [plan.rows, d] -> y [tokens, d]: y_t = sum of its rows, by ascending rank that made them
+  // (by ascending choice in the per-choice mode). Both belong to the transfer until its end.
   virtual void combine_begin(const Context& ctx, const ExchangePlan& plan, const TensorView& rows,
                              const TensorView& y) = 0;
   virtual void combine_end(const Context& ctx) = 0;
 
-  // weights [tokens, top_k] -> row_weights [received], and back: drow_weights [received] ->
+  // weights [tokens, top_k] -> slot_weights [plan.slots], and back: dslot_weights [plan.slots] ->
   // dweights [tokens, top_k].
   virtual void dispatch_weights(const Context& ctx, const ExchangePlan& plan,
-                                const TensorView& weights, const TensorView& row_weights) = 0;
+                                const TensorView& weights, const TensorView& slot_weights) = 0;
   virtual void return_weights(const Context& ctx, const ExchangePlan& plan,
-                              const TensorView& drow_weights, const TensorView& dweights) = 0;
+                              const TensorView& dslot_weights, const TensorView& dweights) = 0;
 
-  void dispatch(const Context& ctx, const ExchangePlan& plan, const TensorView& x,
-                const TensorView& rows) {
-    dispatch_begin(ctx, plan, x, rows);
-    dispatch_end(ctx);
+  TensorView dispatch(const Context& ctx, const ExchangePlan& plan, const TensorView& x,
+                      Arena& arena) {
+    dispatch_begin(ctx, plan, x, arena);
+    return dispatch_end(ctx);
   }
   void combine(const Context& ctx, const ExchangePlan& plan, const TensorView& rows,
                const TensorView& y) {

@@ -1,5 +1,7 @@
 #include "core/ops/permute.h"
 
+#include <algorithm>
+
 #include "core/ops/cpu/row_kernels.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/index_check.h"
@@ -10,6 +12,15 @@ namespace witan::ops {
 namespace {
 
 constexpr std::int64_t kGrain = 16384;  // elements per thread below which threads do not pay
+
+// Lists that follow each other: begin ascends from 0 to the number of their entries.
+void check_lists(const char* op, const TensorView& begin, std::int64_t entries) {
+  const auto* first = begin.as<std::int32_t>();
+  const std::int64_t lists = begin.size() - 1;
+  const bool ends_fit = first[0] == 0 && first[lists] == entries;
+  WITAN_CHECK(ends_fit && std::is_sorted(first, first + lists + 1), op,
+              ": begin: expected to ascend from 0 to ", entries);
+}
 
 }  // namespace
 
@@ -55,28 +66,29 @@ void permute_backward(const Context& ctx, const TensorView& dy, const TensorView
   });
 }
 
-void unpermute_sum(const Context& ctx, const TensorView& x, const TensorView& slots,
-                   const TensorView& y, bool accumulate) {
+void unpermute_sum(const Context& ctx, const TensorView& x, const TensorView& begin,
+                   const TensorView& index, const TensorView& y, bool accumulate) {
   const char* op = "unpermute_sum";
   check_float(op, "x", x, 2);
   check_float(op, "y", y, 2);
   check_operand(ctx, op, "x", x, x.dtype, x.shape);
   check_operand(ctx, op, "y", y, x.dtype, {y.rows(), x.cols()});
-  WITAN_CHECK(slots.shape.rank() == 2, op, ": slots: expected [tokens, k], found shape ",
-              slots.shape.to_string());
-  const std::int64_t k = slots.cols();
-  check_operand(ctx, op, "slots", slots, DType::kInt32, {y.rows(), k});
-  if (ctx.device.is_cuda()) return cuda::unpermute_sum(ctx, x, slots, y, accumulate);
-  check_indices(op, "slots", slots, 0, x.rows());
+  check_operand(ctx, op, "begin", begin, DType::kInt32, {y.rows() + 1});
+  check_operand(ctx, op, "index", index, DType::kInt32, {index.size()});
+  if (ctx.device.is_cuda()) return cuda::unpermute_sum(ctx, x, begin, index, y, accumulate);
+  check_lists(op, begin, index.size());
+  check_indices(op, "index", index, 0, x.rows());
   const std::int64_t d = x.cols();
+  const std::int64_t work = x.cols() * index.size() / std::max<std::int64_t>(1, y.rows());
   dispatch_float(x.dtype, op, [&](auto type) {
     using T = decltype(type);
     const T* from = x.as<T>();
-    const auto* slot = slots.as<std::int32_t>();
+    const auto* list = begin.as<std::int32_t>();
+    const auto* row = index.as<std::int32_t>();
     T* to = y.as<T>();
-    parallel_ranges(y.rows(), kGrain / (d * k + 1) + 1, [&](std::int64_t begin, std::int64_t end) {
-      WITAN_CALL_ISA(gather_sum_rows<T>, from, slot + begin * k, to + begin * d, accumulate,
-                     end - begin, k, d);
+    parallel_ranges(y.rows(), kGrain / (work + 1) + 1, [&](std::int64_t first, std::int64_t end) {
+      WITAN_CALL_ISA(gather_sum_rows<T>, from, list + first, row, to + first * d, accumulate,
+                     end - first, d);
     });
   });
 }

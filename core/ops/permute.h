@@ -13,9 +13,10 @@ void permute(const Context& ctx, const TensorView& x, const TensorView& index, c
 void permute_backward(const Context& ctx, const TensorView& dy, const TensorView& index,
                       const TensorView& dx);
 
-// y[t] (+)= sum over j of x[slots[t, j]], j ascending: x [n, d], slots [tokens, k], y [tokens, d].
-// The sum of a combine; also the backward of a permute that read each row k times.
-void unpermute_sum(const Context& ctx, const TensorView& x, const TensorView& slots,
-                   const TensorView& y, bool accumulate = false);
+// y[r] (+)= sum over j in [begin[r], begin[r + 1]) of x[index[j]], j ascending: x [n, d], begin
+// [rows + 1] from 0 to the size of index, index [entries], y [rows, d]. The sum of a combine; also
+// the backward of a permute that read each row any number of times.
+void unpermute_sum(const Context& ctx, const TensorView& x, const TensorView& begin,
+                   const TensorView& index, const TensorView& y, bool accumulate = false);
 
 }  // namespace witan::ops

@@ -39,16 +39,17 @@ __global__ void permute_backward_kernel(const Piece* from, const std::int32_t* i
   }
 }
 
-// y[t] (+)= sum over j of x[slots[t, j]], j ascending: slots [tokens, k], y [tokens, d]
+// y[r] (+)= sum over j in [begin[r], begin[r + 1]) of x[index[j]], j ascending: y [rows, d]
 template <class T>
-__global__ void unpermute_sum_kernel(const T* x, const std::int32_t* slots, std::int64_t tokens,
-                                     std::int64_t k, std::int64_t d, bool accumulate, T* y) {
+__global__ void unpermute_sum_kernel(const T* x, const std::int32_t* begin,
+                                     const std::int32_t* index, std::int64_t rows, std::int64_t d,
+                                     bool accumulate, T* y) {
   const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
   for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-       i < tokens * d; i += stride) {
-    const std::int32_t* token_slots = slots + i / d * k;
+       i < rows * d; i += stride) {
+    const std::int64_t row = i / d;
     T sum = 0;
-    for (std::int64_t j = 0; j < k; ++j) sum += x[token_slots[j] * d + i % d];
+    for (std::int32_t j = begin[row]; j < begin[row + 1]; ++j) sum += x[index[j] * d + i % d];
     y[i] = accumulate ? sum + y[i] : sum;  // the CPU's order: the same bits
   }
 }
@@ -108,16 +109,16 @@ void permute_backward(const Context& ctx, const TensorView& dy, const TensorView
   });
 }
 
-void unpermute_sum(const Context& ctx, const TensorView& x, const TensorView& slots,
-                   const TensorView& y, bool accumulate) {
-  const std::int64_t tokens = y.rows();
+void unpermute_sum(const Context& ctx, const TensorView& x, const TensorView& begin,
+                   const TensorView& index, const TensorView& y, bool accumulate) {
+  const std::int64_t rows = y.rows();
   const std::int64_t d = y.cols();
   if (y.size() == 0) return;
   dispatch_float(x.dtype, "unpermute_sum", [&](auto zero) {
     using T = decltype(zero);
-    launch(unpermute_sum_kernel<T>, grid_over(tokens * d), dim3(kThreads), 0, ctx.stream,
-           static_cast<const T*>(x.as<T>()), slots.as<std::int32_t>(), tokens, slots.cols(), d,
-           accumulate, y.as<T>());
+    launch(unpermute_sum_kernel<T>, grid_over(rows * d), dim3(kThreads), 0, ctx.stream,
+           static_cast<const T*>(x.as<T>()), begin.as<std::int32_t>(), index.as<std::int32_t>(),
+           rows, d, accumulate, y.as<T>());
   });
 }
 

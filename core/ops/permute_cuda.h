@@ -11,7 +11,7 @@ void permute(const Context& ctx, const TensorView& x, const TensorView& index, c
 void permute_backward(const Context& ctx, const TensorView& dy, const TensorView& index,
                       const TensorView& dx);
 
-void unpermute_sum(const Context& ctx, const TensorView& x, const TensorView& slots,
-                   const TensorView& y, bool accumulate);
+void unpermute_sum(const Context& ctx, const TensorView& x, const TensorView& begin,
+                   const TensorView& index, const TensorView& y, bool accumulate);
 
 }  // namespace witan::ops::cuda

@@ -13,7 +13,8 @@ void permute_backward(const Context&, const TensorView&, const TensorView&, cons
   throw_built_without_cuda("permute_backward");
 }
 
-void unpermute_sum(const Context&, const TensorView&, const TensorView&, const TensorView&, bool) {
+void unpermute_sum(const Context&, const TensorView&, const TensorView&, const TensorView&,
+                   const TensorView&, bool) {
   throw_built_without_cuda("unpermute_sum");
 }
 

@@ -49,13 +49,13 @@ TEST(CudaAbsent, OpsAreRefused) {
   const TensorView w = claimed({3});
   const TensorView rows = claimed({2});
   const TensorView index = claimed({2}, DType::kInt32);
-  const TensorView slots = claimed({2, 1}, DType::kInt32);
+  const TensorView lists = claimed({3}, DType::kInt32);
   expect_built_without_cuda([&] { ops::rmsnorm(ctx, x, w, 1e-5, x, rows); });
   expect_built_without_cuda(
       [&] { ops::rmsnorm_backward(ctx, x, x, w, rows, x, ops::Accumulate::kNo, w); });
   expect_built_without_cuda([&] { ops::permute(ctx, x, index, x); });
   expect_built_without_cuda([&] { ops::permute_backward(ctx, x, index, x); });
-  expect_built_without_cuda([&] { ops::unpermute_sum(ctx, x, slots, x); });
+  expect_built_without_cuda([&] { ops::unpermute_sum(ctx, x, lists, index, x); });
 }
 
 }  // namespace

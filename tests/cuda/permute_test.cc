@@ -87,14 +87,18 @@ TYPED_TEST(PermuteCuda, UnpermuteSumEqualsTheCpuTwin) {
       const auto x = normal_values<T>(from.size(), "x");
       const auto slots = permutation(from[0]);
       const auto before = normal_values<T>(to.size(), "y");
+      std::vector<std::int32_t> lists;  // of k entries each
+      for (std::int64_t t = 0; t <= c.tokens; ++t)
+        lists.push_back(static_cast<std::int32_t>(t * c.k));
+      const std::int64_t begins = c.tokens + 1;
       std::vector<T> y = before;
-      ops::unpermute_sum(Context{}, view_of(x.data(), from), view_of(slots.data(), {c.tokens, c.k}),
-                         view_of(y.data(), to), accumulate);
+      ops::unpermute_sum(Context{}, view_of(x.data(), from), view_of(lists.data(), {begins}),
+                         view_of(slots.data(), {from[0]}), view_of(y.data(), to), accumulate);
       for (int order = 0; order < kOrders; ++order) {
         this->choose_order(order);
         const Tensor y_cuda = on_cuda(ctx, before, to);
-        ops::unpermute_sum(ctx, on_cuda(ctx, x, from), on_cuda(ctx, slots, {c.tokens, c.k}), y_cuda,
-                           accumulate);
+        ops::unpermute_sum(ctx, on_cuda(ctx, x, from), on_cuda(ctx, lists, {begins}),
+                           on_cuda(ctx, slots, {from[0]}), y_cuda, accumulate);
         EXPECT_EQ(to_host<T>(ctx, y_cuda), y);
       }
     }

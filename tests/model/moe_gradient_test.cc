@@ -43,7 +43,8 @@ struct MoeCase {
 // One layer, its input and a projection of its output; what a backward gave.
 class MoeRun {
  public:
-  explicit MoeRun(const MoeCase& moe_case, Recompute recompute = Recompute::kNone)
+  explicit MoeRun(const MoeCase& moe_case, Recompute recompute = Recompute::kNone,
+                  int exchange_chunks = 1)
       : model_(moe_case.config(), recompute),
         layer_(model_.config, model_.params, 0, 1),
         batch_(kSequences, kSeqLen, 5),
@@ -51,6 +52,7 @@ class MoeRun {
         projection_(normal_values(kTokens * kWidth, 2)),
         y_(x_.size()),
         dx_(x_.size()) {
+    model_.context.exchange_chunks = exchange_chunks;
     // Any shares will do, as long as they are not even.
     std::vector<double>& fractions = layer_.global_fractions();
     for (std::size_t i = 0; i < fractions.size(); ++i) {
@@ -190,6 +192,32 @@ TEST(MoeLayer, RecomputeGivesTheSameBits) {
     EXPECT_EQ(again.stats().counts, keep.stats().counts) << "counted once, also if recomputed";
     EXPECT_LT(again.model().arenas.saved.bytes_high_water(),
               keep.model().arenas.saved.bytes_high_water());
+  }
+}
+
+// Only sums over the tokens of an expert are taken in another order. More chunks than tokens leave
+// some of them empty.
+TEST(MoeLayer, ChunksGiveTheSameNumbers) {
+  constexpr double kTolerance = 1e-12;
+  MoeCase moe_case;
+  moe_case.moe = "expert_kind: SWIGLU shared_d_ff: 4";
+  for (const Recompute recompute :
+       {Recompute::kNone, Recompute::kMoeActivation, Recompute::kMoeLayer}) {
+    MoeRun whole(moe_case, recompute);
+    const double loss = whole.run();
+    const std::vector<std::vector<double>> gradients = whole.model().gradients();
+    for (const int chunks : {2, 4, 17}) {
+      MoeRun parts(moe_case, recompute, chunks);
+      EXPECT_EQ(parts.run(), loss);
+      EXPECT_EQ(parts.y(), whole.y());
+      EXPECT_EQ(parts.dx(), whole.dx());
+      const std::vector<std::vector<double>> found = parts.model().gradients();
+      for (std::size_t i = 0; i < found.size(); ++i) {
+        for (std::size_t j = 0; j < found[i].size(); ++j) {
+          EXPECT_NEAR(found[i][j], gradients[i][j], kTolerance * (1.0 + std::abs(gradients[i][j])));
+        }
+      }
+    }
   }
 }
 

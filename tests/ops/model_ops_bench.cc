@@ -96,10 +96,12 @@ void bench_rows(std::int64_t tokens, std::int64_t d) {
     ops::activation_backward({}, ops::Activation::kSwiglu, gate_up, rstd, x, dgate_up, mean);
   });
   const Tensor index = test::tensor_of(test::random_indices(tokens, tokens, 1), {tokens});
-  const Tensor pairs = test::tensor_of(test::random_indices(tokens, tokens, 1), {tokens / 2, 2});
+  std::vector<std::int32_t> pairs;
+  for (std::int64_t t = 0; t <= tokens / 2; ++t) pairs.push_back(static_cast<std::int32_t>(2 * t));
+  const Tensor begin = test::tensor_of(pairs, {tokens / 2 + 1});
   bench("permute", 2 * matrix, [&] { ops::permute({}, x, index, y); });
   bench("unpermute_sum (k = 2)", 1.5 * matrix,
-        [&] { ops::unpermute_sum({}, x, pairs, y.view().slice_rows(0, tokens / 2)); });
+        [&] { ops::unpermute_sum({}, x, begin, index, y.view().slice_rows(0, tokens / 2)); });
   bench("embedding_backward", 3 * matrix, [&] { ops::embedding_backward({}, index, x, y); });
   const Tensor positions = test::tensor_of(test::random_indices(tokens, 512, 1), {tokens});
   const ops::RopeShape shape = {d / 128, d / 128, 64, 10000.0, 1e-6};

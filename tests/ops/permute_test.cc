@@ -47,9 +47,14 @@ struct PermuteCase {
     const Tensor y = test::unwritten({tokens, d}, dtype);
     const Tensor added = test::tensor_of(y_before, {tokens, d}, dtype);
     const Tensor from = test::tensor_of(rows, {slots, d}, dtype);
-    const Tensor of_choice = test::tensor_of(slot_of_choice, {tokens, top_k});
-    ops::unpermute_sum({}, from, of_choice, y);
-    ops::unpermute_sum({}, from, of_choice, added, true);
+    std::vector<std::int32_t> lists;
+    for (std::int64_t token = 0; token <= tokens; ++token) {
+      lists.push_back(static_cast<std::int32_t>(token * top_k));
+    }
+    const Tensor begin = test::tensor_of(lists, {tokens + 1});
+    const Tensor of_choice = test::tensor_of(slot_of_choice, {slots});
+    ops::unpermute_sum({}, from, begin, of_choice, y);
+    ops::unpermute_sum({}, from, begin, of_choice, added, true);
     return {{"sent", test::values_of(sent)},
             {"scattered", test::values_of(scattered)},
             {"y", test::values_of(y)},
@@ -90,9 +95,27 @@ TEST(Permute, EveryLevelMatchesFloat64) {
 TEST(Permute, SumsChoicesInOrder) {
   const Tensor x = test::tensor_of(Values{1e8, 1.0, -1e8}, {3, 1}, DType::kFloat32);
   const Tensor y = test::unwritten({2, 1}, DType::kFloat32);
-  ops::unpermute_sum({}, x, test::tensor_of(std::vector<std::int32_t>{0, 1, 2, 0, 2, 1}, {2, 3}),
-                     y);
+  ops::unpermute_sum({}, x, test::tensor_of(std::vector<std::int32_t>{0, 3, 6}, {3}),
+                     test::tensor_of(std::vector<std::int32_t>{0, 1, 2, 0, 2, 1}, {6}), y);
   EXPECT_EQ(test::values_of(y), (Values{0.0, 1.0}));
+}
+
+TEST(Permute, SumsListsOfAnyLength) {
+  const Tensor x = test::tensor_of(Values{1.0, 2.0, 4.0}, {3, 1}, DType::kFloat64);
+  const Tensor y = test::unwritten({4, 1}, DType::kFloat64);
+  ops::unpermute_sum({}, x, test::tensor_of(std::vector<std::int32_t>{0, 0, 3, 4, 4}, {5}),
+                     test::tensor_of(std::vector<std::int32_t>{2, 0, 1, 1}, {4}), y);
+  EXPECT_EQ(test::values_of(y), (Values{0.0, 7.0, 2.0, 0.0}));
+}
+
+TEST(Permute, RefusesListsThatDoNotFit) {
+  const Tensor x({3, 2}, DType::kFloat32);
+  const Tensor y({2, 2}, DType::kFloat32);
+  const Tensor index = test::tensor_of(std::vector<std::int32_t>{0, 1, 2}, {3});
+  for (const std::vector<std::int32_t>& begin :
+       {std::vector<std::int32_t>{0, 1, 2}, {0, 4, 3}, {1, 2, 3}, {0, 2, 4}}) {
+    EXPECT_THROW(ops::unpermute_sum({}, x, test::tensor_of(begin, {3}), index, y), Error);
+  }
 }
 
 TEST(Permute, RefusesAnIndexOutOfRange) {
@@ -102,7 +125,8 @@ TEST(Permute, RefusesAnIndexOutOfRange) {
     const Tensor index = test::tensor_of(std::vector<std::int32_t>{0, wrong}, {2});
     EXPECT_THROW(ops::permute({}, x, index, y), Error);
     EXPECT_THROW(ops::permute_backward({}, y, index, y), Error);
-    EXPECT_THROW(ops::unpermute_sum({}, x, index.view().reshape({2, 1}), y), Error);
+    const Tensor begin = test::tensor_of(std::vector<std::int32_t>{0, 1, 2}, {3});
+    EXPECT_THROW(ops::unpermute_sum({}, x, begin, index, y), Error);
   }
 }
 

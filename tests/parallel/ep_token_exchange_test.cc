@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -65,18 +66,60 @@ std::vector<Scenario> scenarios(int ranks) {
   };
 }
 
-// What the experts of the test do: a row times its weight and a factor of the expert, in the
-// forward; the same backward. Then dw is the row's product with the gradient.
+// What a layer gives for one rank's tokens.
 template <class T>
 struct Layer {
   std::vector<T> y, dx, dweights;
 };
 
+// Small whole numbers: every sum is exact, whatever its order.
 template <class T>
 T value(const char* what, std::int64_t token, std::int64_t index) {
   const Random random(11, what);
-  return static_cast<T>(random.normal(static_cast<std::uint64_t>(token * 1000 + index)));
+  const auto at = static_cast<std::uint64_t>(token * 1000 + index);
+  return static_cast<T>(random.below(at, 9)) - T{4};
 }
+
+// The experts of the test: a row times its weight and a factor of the expert, summed over the slots
+// of the row; the same backward. Then dw is the row's product with the gradient.
+template <class T>
+class Experts {
+ public:
+  Experts(const TokenExchange& exchange, const ExchangePlan& plan) : plan_(plan) {
+    for (std::int64_t e = 0; e < exchange.local_experts(kExperts); ++e) {
+      const auto expert = static_cast<std::size_t>(e);
+      const std::int64_t slots = plan.expert_offsets[expert + 1] - plan.expert_offsets[expert];
+      factors_.insert(factors_.end(), static_cast<std::size_t>(slots),
+                      static_cast<T>(1 + exchange.first_expert(kExperts) + e));
+    }
+  }
+  // out [rows, d] = sum over slots of factor * weight * row.
+  void scale(const TensorView& rows, const std::vector<T>& weights, const TensorView& out) const {
+    std::fill_n(out.as<T>(), out.size(), T{0});
+    for_each_slot([&](std::size_t slot, std::int64_t row) {
+      const T factor = factors_[slot] * weights[slot];
+      for (std::int64_t i = row * rows.cols(); i < (row + 1) * rows.cols(); ++i)
+        out.as<T>()[i] += factor * rows.as<T>()[i];
+    });
+  }
+  std::vector<T> products(const TensorView& rows, const TensorView& dout) const {
+    std::vector<T> dweights(factors_.size(), T{0});
+    for_each_slot([&](std::size_t slot, std::int64_t row) {
+      for (std::int64_t i = row * rows.cols(); i < (row + 1) * rows.cols(); ++i)
+        dweights[slot] += factors_[slot] * rows.as<T>()[i] * dout.as<T>()[i];
+    });
+    return dweights;
+  }
+
+ private:
+  template <class Visit>
+  void for_each_slot(Visit&& visit) const {
+    for (std::size_t slot = 0; slot < factors_.size(); ++slot)
+      visit(slot, plan_.row_of_slot.as<std::int32_t>()[slot]);
+  }
+  const ExchangePlan& plan_;
+  std::vector<T> factors_;  // [slots]
+};
 
 // The MoE layer's communication, forward and backward, for tokens [first, first + tokens) of the
 // group.
@@ -101,51 +144,33 @@ Layer<T> run_layer(TokenExchange& exchange, const Scenario& scenario, std::int64
   result.y.resize(x.size());
   result.dx.resize(x.size());
   result.dweights.resize(weights.size());
+  const Shape shape = {tokens, d};
+  const TensorView y = view_of(result.y.data(), shape);
+  const TensorView dx = view_of(result.dx.data(), shape);
 
   ExchangePlan plan;
   exchange.plan(ctx, view_of(indices.data(), {tokens, top_k}), kExperts, arena, plan);
-  const auto received = static_cast<std::size_t>(plan.received);
-  const auto row = static_cast<std::size_t>(d);
-  std::vector<T> rows(received * row), out(rows.size()), drows(rows.size());
-  std::vector<T> row_weights(received), drow_weights(received, T{0});
-  const Shape rows_shape = {plan.received, d};
-  const Shape tokens_shape = {tokens, d};
+  const Experts<T> experts(exchange, plan);
+  const TensorView slots = arena.allocate({plan.slots}, dtype_of<T>::value);
 
-  exchange.dispatch_begin(ctx, plan, view_of(x.data(), tokens_shape),
-                          view_of(rows.data(), rows_shape));
-  exchange.dispatch_weights(ctx, plan, view_of(weights.data(), {tokens, top_k}),
-                            view_of(row_weights.data(), {plan.received}));
-  exchange.dispatch_end(ctx);
-  const auto for_each_row = [&](auto&& visit) {
-    for (std::int64_t e = 0; e < exchange.local_experts(kExperts); ++e) {
-      const T factor = static_cast<T>(1 + exchange.first_expert(kExperts) + e);
-      const auto expert = static_cast<std::size_t>(e);
-      for (auto r = static_cast<std::size_t>(plan.expert_offsets[expert]);
-           r < static_cast<std::size_t>(plan.expert_offsets[expert + 1]); ++r)
-        visit(r, factor);
-    }
-  };
-  for_each_row([&](std::size_t r, T factor) {
-    for (std::size_t i = r * row; i < (r + 1) * row; ++i)
-      out[i] = factor * row_weights[r] * rows[i];
-  });
+  exchange.dispatch_begin(ctx, plan, view_of(x.data(), shape), arena);
+  exchange.dispatch_weights(ctx, plan, view_of(weights.data(), {tokens, top_k}), slots);
+  const std::vector<T> slot_weights(slots.as<T>(), slots.as<T>() + plan.slots);
+  const TensorView rows = exchange.dispatch_end(ctx);
+  EXPECT_EQ(rows.shape, (Shape{plan.rows, d}));
+  const TensorView out = exchange.combine_input(plan, y, arena);
+  experts.scale(rows, slot_weights, out);
   // The backward's dispatch while the forward's combine is on its way.
-  std::vector<T> dout(rows.size());
-  exchange.combine_begin(ctx, plan, view_of(out.data(), rows_shape),
-                         view_of(result.y.data(), tokens_shape));
-  exchange.dispatch_begin(ctx, plan, view_of(dy.data(), tokens_shape),
-                          view_of(dout.data(), rows_shape));
+  exchange.combine_begin(ctx, plan, out, y);
+  exchange.dispatch_begin(ctx, plan, view_of(dy.data(), shape), arena);
   exchange.combine_end(ctx);
-  exchange.dispatch_end(ctx);
-  for_each_row([&](std::size_t r, T factor) {
-    for (std::size_t i = r * row; i < (r + 1) * row; ++i) {
-      drows[i] = factor * row_weights[r] * dout[i];
-      drow_weights[r] += factor * rows[i] * dout[i];
-    }
-  });
-  exchange.combine_begin(ctx, plan, view_of(drows.data(), rows_shape),
-                         view_of(result.dx.data(), tokens_shape));
-  exchange.return_weights(ctx, plan, view_of(drow_weights.data(), {plan.received}),
+  const TensorView dout = exchange.dispatch_end(ctx);
+  // Not where the exchange would have it.
+  const TensorView drows = arena.allocate(dout.shape, dout.dtype);
+  experts.scale(dout, slot_weights, drows);
+  const std::vector<T> dslot_weights = experts.products(rows, dout);
+  exchange.combine_begin(ctx, plan, drows, dx);
+  exchange.return_weights(ctx, plan, view_of(dslot_weights.data(), {plan.slots}),
                           view_of(result.dweights.data(), {tokens, top_k}));
   exchange.combine_end(ctx);
   return result;
@@ -158,8 +183,8 @@ std::vector<T> part(const std::vector<T>& whole, std::int64_t begin, std::int64_
 
 // Every rank's tokens through `group`, against all tokens of the group through one rank.
 template <class T>
-void compare_with_one_rank(Communicator& group) {
-  const auto exchange = make_token_exchange(group);
+void compare_with_one_rank(Communicator& group, const ExchangeOptions& options) {
+  const auto exchange = make_token_exchange(group, options);
   ASSERT_EQ(exchange->ranks(), group.size());
   ASSERT_EQ(exchange->rank(), group.rank());
   for (const Scenario& scenario : scenarios(group.size())) {
@@ -184,14 +209,20 @@ void compare_with_one_rank(Communicator& group) {
   }
 }
 
+constexpr ExchangeOptions kEveryOption[] = {{RowsPer::kRank}, {RowsPer::kChoice}};
+
 TEST(EpTokenExchangeTest, EqualsOneRankFloat32) {
   const Mesh mesh(mpi(), mpi().size(), kWatchdogSeconds);
-  compare_with_one_rank<float>(mesh.expert());
+  for (const ExchangeOptions& options : kEveryOption) {
+    compare_with_one_rank<float>(mesh.expert(), options);
+  }
 }
 
 TEST(EpTokenExchangeTest, EqualsOneRankFloat64) {
   const Mesh mesh(mpi(), mpi().size(), kWatchdogSeconds);
-  compare_with_one_rank<double>(mesh.expert());
+  for (const ExchangeOptions& options : kEveryOption) {
+    compare_with_one_rank<double>(mesh.expert(), options);
+  }
 }
 
 TEST(EpTokenExchangeTest, EqualsOneRankOnTwoPretendedNodes) {
@@ -200,38 +231,48 @@ TEST(EpTokenExchangeTest, EqualsOneRankOnTwoPretendedNodes) {
   const Mesh inside(mpi(), 2, kWatchdogSeconds, node_of_rank);
   EXPECT_EQ(inside.nodes(), 2);
   EXPECT_FALSE(inside.experts_cross_nodes());
-  compare_with_one_rank<double>(inside.expert());
   const Mesh across(mpi(), 4, kWatchdogSeconds, node_of_rank);
   EXPECT_TRUE(across.experts_cross_nodes());
-  compare_with_one_rank<double>(across.expert());
+  for (const ExchangeOptions& options : kEveryOption) {
+    compare_with_one_rank<double>(inside.expert(), options);
+    compare_with_one_rank<double>(across.expert(), options);
+  }
 }
 
-// Rows of a local expert come by source rank, then token, then choice.
-TEST(EpTokenExchangeTest, OrderOfRowsInsideAnExpert) {
+// Rows come by source rank, then token, once each; slots by expert, then row.
+TEST(EpTokenExchangeTest, OrderOfRowsAndSlots) {
   const Mesh mesh(mpi(), mpi().size(), kWatchdogSeconds);
   const auto exchange = make_token_exchange(mesh.expert());
   const int ranks = exchange->ranks();
   const Context ctx;
   Arena arena;
   ExchangePlan plan;
-  // Token t of rank r chooses every rank's first expert, and its second one if t is odd.
+  // Every token chooses the first expert of every rank, odd tokens also the second one.
   const std::int64_t tokens = 3;
+  const std::int64_t top_k = 2 * ranks;
   std::vector<std::int32_t> indices;
   for (std::int64_t t = 0; t < tokens; ++t)
-    for (int peer = ranks - 1; peer >= 0; --peer)
-      indices.push_back(static_cast<std::int32_t>(peer * kExperts / ranks + t % 2));
-  exchange->plan(ctx, view_of(indices.data(), {tokens, ranks}), kExperts, arena, plan);
-  std::vector<float> x, expected;
+    for (std::int64_t j = 0; j < top_k; ++j)
+      indices.push_back(
+          static_cast<std::int32_t>((ranks - 1 - j / 2) * kExperts / ranks + (t % 2) * (j % 2)));
+  exchange->plan(ctx, view_of(indices.data(), {tokens, top_k}), kExperts, arena, plan);
+  EXPECT_EQ(plan.rows, tokens * ranks);
+  EXPECT_EQ(plan.slots, tokens * 2 * ranks);
+  std::vector<float> x;
+  std::vector<float> expected;
   for (std::int64_t t = 0; t < tokens; ++t)
     x.push_back(static_cast<float>(10 * exchange->rank() + static_cast<int>(t)));
-  for (const std::int64_t odd : {0, 1})
-    for (int rank = 0; rank < ranks; ++rank)
-      for (std::int64_t t = odd; t < tokens; t += 2)
-        expected.push_back(static_cast<float>(10 * rank + static_cast<int>(t)));
-  std::vector<float> rows(static_cast<std::size_t>(plan.received));
-  exchange->dispatch(ctx, plan, view_of(x.data(), {tokens, 1}),
-                     view_of(rows.data(), {plan.received, 1}));
-  EXPECT_EQ(rows, expected);
+  for (int rank = 0; rank < ranks; ++rank)
+    for (std::int64_t t = 0; t < tokens; ++t)
+      expected.push_back(static_cast<float>(10 * rank + static_cast<int>(t)));
+  const TensorView rows = exchange->dispatch(ctx, plan, view_of(x.data(), {tokens, 1}), arena);
+  EXPECT_EQ(std::vector<float>(rows.as<float>(), rows.as<float>() + rows.size()), expected);
+
+  const auto* row = plan.row_of_slot.as<std::int32_t>();
+  for (std::size_t e = 0; e + 1 < plan.expert_offsets.size(); ++e) {
+    EXPECT_TRUE(std::is_sorted(row + plan.expert_offsets[e], row + plan.expert_offsets[e + 1]));
+  }
+  EXPECT_EQ(plan.expert_offsets[1], ranks * (2 * tokens - 1));  // all but the odd token's second
 }
 
 TEST(EpTokenExchangeTest, NoAllocationOnceTheLargestStepWasSeen) {

@@ -25,9 +25,19 @@ const AllToAllCase kMaxTextAllToAll = {
 void check_permute_case(const PermuteCase& example) {
   Arena arena;
   ExchangePlan plan;
-  plan_receive(example.rank_major_counts, example.ranks, arena, plan);
-  const auto* arrival = plan.arrival_of_row.as<std::int32_t>();
-  EXPECT_EQ(std::vector<std::int32_t>(arrival, arrival + plan.received), example.permuted_indices);
+  // Rows of one slot each, which every rank sends in the order of the experts.
+  std::vector<SlotCode> codes;
+  plan.rows_from.assign(static_cast<std::size_t>(example.ranks), 0);
+  const auto experts = example.rank_major_counts.size() / plan.rows_from.size();
+  for (std::size_t i = 0; i < example.rank_major_counts.size(); ++i) {
+    codes.insert(codes.end(), static_cast<std::size_t>(example.rank_major_counts[i]),
+                 SlotCode::of(static_cast<std::int64_t>(i % experts), true));
+    plan.rows_from[i / experts] += example.rank_major_counts[i];
+  }
+  plan.slots_from = plan.rows_from;
+  plan_receive(codes, static_cast<std::int64_t>(experts), arena, plan);
+  const auto* row = plan.row_of_slot.as<std::int32_t>();
+  EXPECT_EQ(std::vector<std::int32_t>(row, row + plan.slots), example.permuted_indices);
   ASSERT_EQ(plan.expert_offsets.size(), example.tokens_per_expert.size() + 1);
   for (std::size_t expert = 0; expert < example.tokens_per_expert.size(); ++expert) {
     EXPECT_EQ(plan.expert_offsets[expert + 1] - plan.expert_offsets[expert],
@@ -46,16 +56,22 @@ void check_all_to_all_case(const AllToAllCase& example) {
     }
     Arena arena;
     ExchangePlan plan;
-    begin_plan(view_of(indices.data(), {static_cast<std::int64_t>(indices.size()), 1}), arena,
-               plan);
-    std::vector<std::int64_t> counts(ranks);
-    plan_send(indices, static_cast<std::int64_t>(ranks), static_cast<int>(ranks), counts, plan);
-    EXPECT_EQ(plan.send_counts, example.send_sizes[rank]);
+    begin_plan(view_of(indices.data(), {static_cast<std::int64_t>(indices.size()), 1}), plan);
+    SlotCodes sent;
+    plan_send(indices, static_cast<std::int64_t>(ranks), static_cast<int>(ranks), RowsPer::kRank,
+              arena, sent, plan);
+    EXPECT_EQ(plan.rows_to, example.send_sizes[rank]);
 
-    std::vector<std::int64_t> column;
-    for (const auto& row : example.sizes_src_by_dst) column.push_back(row[rank]);
-    plan_receive(column, static_cast<int>(ranks), arena, plan);
-    EXPECT_EQ(plan.recv_counts, example.recv_sizes[rank]);
+    std::vector<SlotCode> codes;
+    plan.rows_from.clear();
+    for (const auto& row : example.sizes_src_by_dst) {
+      plan.rows_from.push_back(row[rank]);
+      codes.insert(codes.end(), static_cast<std::size_t>(row[rank]), SlotCode::of(0, true));
+    }
+    plan.slots_from = plan.rows_from;
+    EXPECT_EQ(plan.rows_from, example.recv_sizes[rank]);
+    plan_receive(codes, 1, arena, plan);
+    EXPECT_EQ(plan.rows, static_cast<std::int64_t>(codes.size()));
 
     // Rows lie by peer on both sides.
     std::int64_t send_begin = 0;
@@ -63,8 +79,8 @@ void check_all_to_all_case(const AllToAllCase& example) {
     for (std::size_t peer = 0; peer < ranks; ++peer) {
       EXPECT_EQ(send_begin, example.input_offsets[rank][peer]);
       EXPECT_EQ(recv_begin, example.output_offsets[peer][rank]);
-      send_begin += plan.send_counts[peer];
-      recv_begin += plan.recv_counts[peer];
+      send_begin += plan.rows_to[peer];
+      recv_begin += plan.rows_from[peer];
     }
   }
 }

@@ -29,14 +29,15 @@ void scatter_add_rows(const T* x, const std::int32_t* index, T* y, std::int64_t 
 }
 
 template <class T>
-void gather_sum_rows(const T* x, const std::int32_t* slots, T* y, bool accumulate,
-                     std::int64_t tokens, std::int64_t k, std::int64_t d) {
-  for (std::int64_t t = 0; t < tokens; ++t) {
-    const std::int32_t* slot = slots + t * k;
-    T* to = y + t * d;
+void gather_sum_rows(const T* x, const std::int32_t* begin, const std::int32_t* index, T* y,
+                     bool accumulate, std::int64_t rows, std::int64_t d) {
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const std::int32_t* list = index + begin[r];
+    const std::int64_t k = begin[r + 1] - begin[r];
+    T* to = y + r * d;
     for_each_vec<T>(d, [&](std::int64_t i, auto part) WITAN_LAMBDA {
       Vec<T> sum = {};
-      for (std::int64_t j = 0; j < k; ++j) sum += load(x + slot[j] * d + i, part);
+      for (std::int64_t j = 0; j < k; ++j) sum += load(x + list[j] * d + i, part);
       if (accumulate) sum += load(to + i, part);
       store(to + i, sum, part);
     });
@@ -48,7 +49,7 @@ void gather_sum_rows(const T* x, const std::int32_t* slots, T* y, bool accumulat
   template void scatter_rows(const T*, const std::int32_t*, T*, std::int64_t, std::int64_t);    \
   template void scatter_add_rows(const T*, const std::int32_t*, T*, std::int64_t, std::int64_t, \
                                  std::int64_t);                                                 \
-  template void gather_sum_rows(const T*, const std::int32_t*, T*, bool, std::int64_t,          \
+  template void gather_sum_rows(const T*, const std::int32_t*, const std::int32_t*, T*, bool,   \
                                 std::int64_t, std::int64_t);
 WITAN_INSTANTIATE(float)
 WITAN_INSTANTIATE(double)

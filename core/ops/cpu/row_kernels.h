@@ -5,22 +5,22 @@
 
 #include "core/ops/cpu/isa.h"
 
-#define WITAN_ROW_KERNELS                                                               \
-  /* y[r] = x[index[r]] */                                                              \
-  template <class T>                                                                    \
-  void gather_rows(const T* x, const std::int32_t* index, T* y, std::int64_t rows,      \
-                   std::int64_t d);                                                     \
-  /* y[index[r]] = x[r] */                                                              \
-  template <class T>                                                                    \
-  void scatter_rows(const T* x, const std::int32_t* index, T* y, std::int64_t rows,     \
-                    std::int64_t d);                                                    \
-  /* y[index[r]] += x[r], r ascending, of the first `columns` of rows of d elements. */ \
-  template <class T>                                                                    \
-  void scatter_add_rows(const T* x, const std::int32_t* index, T* y, std::int64_t rows, \
-                        std::int64_t d, std::int64_t columns);                          \
-  /* y[t] (+)= x[slots[t, 0]] + x[slots[t, 1]] + ..., in this order. */                 \
-  template <class T>                                                                    \
-  void gather_sum_rows(const T* x, const std::int32_t* slots, T* y, bool accumulate,    \
-                       std::int64_t tokens, std::int64_t k, std::int64_t d);
+#define WITAN_ROW_KERNELS                                                                      \
+  /* y[r] = x[index[r]] */                                                                     \
+  template <class T>                                                                           \
+  void gather_rows(const T* x, const std::int32_t* index, T* y, std::int64_t rows,             \
+                   std::int64_t d);                                                            \
+  /* y[index[r]] = x[r] */                                                                     \
+  template <class T>                                                                           \
+  void scatter_rows(const T* x, const std::int32_t* index, T* y, std::int64_t rows,            \
+                    std::int64_t d);                                                           \
+  /* y[index[r]] += x[r], r ascending, of the first `columns` of rows of d elements. */        \
+  template <class T>                                                                           \
+  void scatter_add_rows(const T* x, const std::int32_t* index, T* y, std::int64_t rows,        \
+                        std::int64_t d, std::int64_t columns);                                 \
+  /* y[r] (+)= x[index[begin[r]]] + x[index[begin[r] + 1]] + ..., in this order. */            \
+  template <class T>                                                                           \
+  void gather_sum_rows(const T* x, const std::int32_t* begin, const std::int32_t* index, T* y, \
+                       bool accumulate, std::int64_t rows, std::int64_t d);
 
 WITAN_DECLARE_ISA(WITAN_ROW_KERNELS)
