@@ -11,6 +11,7 @@
 #include <optional>
 
 #include "core/base/error.h"
+#include "core/base/profile.h"
 #include "launch/checkpoint/checkpoint.h"
 #include "launch/data/sample_stream.h"
 #include "launch/data/tokenizer.h"
@@ -19,6 +20,7 @@
 #include "launch/metrics/load_figures.h"
 #include "launch/metrics/run_log.h"
 #include "launch/process_clock.h"
+#include "launch/profile/step_profiler.h"
 #include "launch/run_config.h"
 #include "launch/run_summary.h"
 #include "launch/stop_signal.h"
@@ -74,6 +76,7 @@ class Run {
     prepare_folder();
     start_weights();
     clock_.lap("weights");
+    prepare_profile();
     describe();
     make_log();
     install_stop_signals();
@@ -153,6 +156,13 @@ class Run {
     first_step_ = trainer_->steps_done();
   }
 
+  void prepare_profile() {
+    if (options_.profile.empty()) return;
+    const StepRange range =
+        resolve(parse_step_range(options_.profile), first_step_, run_.train().steps());
+    profiler_.emplace(range, folder_, mesh_);
+  }
+
   void describe() {
     if (!leader()) return;
     for (const std::string& warning : run_config_warnings(run_)) spdlog::warn("{}", warning);
@@ -196,6 +206,7 @@ class Run {
     const std::int64_t steps = run_.train().steps();
     std::int64_t skipped_in_a_row = 0;
     while (trainer_->steps_done() < steps && stopped_.empty()) {
+      if (profiler_) profiler_->begin(trainer_->steps_done() + 1);
       const StepMetrics metrics = trainer_->step(wants_stop());
       log_->step(metrics);
       watch_balance(metrics);
@@ -207,6 +218,19 @@ class Run {
         log_->evaluation(done, run_evaluation(run_.train().eval_sequences()));
       }
       if (due(run_.checkpoint().interval(), done) && done < steps && stopped_.empty()) save();
+      if (profiler_ && profiler_->end(done)) tell_profile();
+    }
+    if (profiler_ && profiler_->finish()) tell_profile();
+  }
+
+  void tell_profile() const {
+    if (!leader()) return;
+    const RankTrace& trace = profiler_->trace();
+    spdlog::info(
+        "profile of steps {} to {}: {}; tables and one trace of all ranks: witan profile {}",
+        trace.first_step, trace.last_step, profile_folder(folder_), folder_);
+    if (trace.lost_events > 0) {
+      spdlog::warn("the profile had no room for {} events of rank 0", trace.lost_events);
     }
   }
 
@@ -248,6 +272,7 @@ class Run {
   }
 
   std::vector<EvalResult> run_evaluation(std::int64_t max_windows) {
+    const ProfileScope profile("evaluation");
     const std::int64_t per_rank = run_.train().global_batch() / mesh_.world_size();
     const std::int64_t micro_batch =
         run_.train().has_micro_batch() ? run_.train().micro_batch() : per_rank;
@@ -256,6 +281,7 @@ class Run {
   }
 
   void save() {
+    const ProfileScope profile("checkpoint");
     char name[32];
     std::snprintf(name, sizeof name, "step-%08lld", static_cast<long long>(trainer_->steps_done()));
     const std::string folder = folder_ + "/checkpoints/" + name;
@@ -328,6 +354,7 @@ class Run {
   std::optional<Trainer> trainer_;
   std::optional<RunLog> log_;
   std::optional<RoutingProbe> probe_;
+  std::optional<StepProfiler> profiler_;
 
   std::optional<std::string> checkpoint_;  // resumed from
   std::string last_checkpoint_;            // written by this process

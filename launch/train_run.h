@@ -11,6 +11,7 @@ namespace witan {
 struct TrainOptions {
   std::string resume;  // "", "auto" (newest complete checkpoint of the run folder, else fresh) or a
                        // checkpoint folder
+  std::string profile;    // steps to profile (launch/profile/step_range.h); empty: none
   std::string json_file;  // where the summary goes besides RUN/summary.json; empty: nowhere
 };
 

@@ -83,8 +83,10 @@ class MpiCommunicator::Pending final : public Request::Impl {
   explicit Pending(MpiCommunicator& owner) : owner_(owner) {}
 
   void wait() override {
-    const ProfileScope waiting(operation, owner_.name_.c_str());
-    owner_.poll(*this);
+    {
+      const ProfileScope waiting(operation, owner_.name_.c_str());
+      owner_.poll(*this);
+    }
     transfer.finish(operation, owner_.name_.c_str());
     if (scratch == nullptr) return;
     sum_parts(own_part, arrived, owner_.rank_, owner_.size_, sum);

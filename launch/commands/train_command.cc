@@ -54,6 +54,11 @@ void register_train(CLI::App& app, RunCommand& run) {
       "--resume", arguments->options.resume,
       "auto: the newest complete checkpoint of the run folder, else a fresh start; or "
       "a checkpoint folder");
+  command
+      ->add_option("--profile", arguments->options.profile,
+                   "Record a profile of these steps: FIRST:LAST, both included and numbered as in "
+                   "metrics.jsonl, or a number of steps, behind a warm-up of 3; see witan profile")
+      ->type_name("STEPS");
   command->add_option("--json", arguments->options.json_file,
                       "Write the closing summary to this file (keys: docs/metrics.md)");
   command->footer(
@@ -63,6 +68,7 @@ void register_train(CLI::App& app, RunCommand& run) {
       "--set "
       "parallel.expert=4\n"
       "  mpirun -n 4 witan train run.textproto --resume auto\n"
+      "  mpirun -n 4 witan train run.textproto --profile 10:20, then witan profile runs/NAME\n"
       "SIGUSR1 to mpirun or srun stops gracefully: the step is finished, a checkpoint written, "
       "exit code "
       "0.\n"
