@@ -33,6 +33,18 @@ void set_kernels(const RuntimeConfig& config) {
   }
 }
 
+void set_bf16_kernel(const RuntimeConfig& config) {
+  constexpr ops::GemmKernel kKernels[] = {ops::GemmKernel::kOwn, ops::GemmKernel::kBf16Emulated,
+                                          ops::GemmKernel::kBf16Dot, ops::GemmKernel::kBf16Amx};
+  constexpr CpuBf16 kNeeded[] = {CpuBf16::kNone, CpuBf16::kNone, CpuBf16::kDot, CpuBf16::kAmx};
+  const auto choice = static_cast<std::size_t>(config.bf16());
+  if (kNeeded[choice] > best_cpu_bf16()) {
+    throw_user_error("runtime.bf16: ", name_of(kKernels[choice]),
+                     " was asked for; this CPU does not execute it");
+  }
+  ops::force_bf16_gemm_kernel(kKernels[choice]);
+}
+
 #ifdef _OPENMP
 int cores_in_mask() {
   cpu_set_t mask;
@@ -46,8 +58,19 @@ int cores_in_mask() {
 Runtime start_runtime(const RuntimeConfig& config, const MpiEnvironment& mpi) {
   Runtime runtime;
   set_kernels(config);
+  set_bf16_kernel(config);
   runtime.kernels = ops::describe_kernels();
   runtime.dtype = config.precision() == RuntimeConfig::FLOAT64 ? DType::kFloat64 : DType::kFloat32;
+  if (config.precision() == RuntimeConfig::BF16) {
+    runtime.ctx.products = Products::kBfloat16;
+    runtime.kernels += ", products in bf16";
+    if (ops::bf16_gemm_kernel() == ops::GemmKernel::kBf16Emulated) {
+      runtime.warnings.emplace_back(
+          "runtime.precision: BF16 is emulated on this CPU: the numerics of bfloat16 at no more "
+          "than "
+          "the speed of float32");
+    }
+  }
 #ifdef _OPENMP
   const int cores = cores_in_mask();
   if (config.threads() > 0) {

@@ -61,6 +61,7 @@ void AttentionLayer::project(const ModelContext& model, const Batch& batch, cons
   if (!bqkv_.empty()) ops::add_bias(model.ctx, saved.projected, bqkv_);
   ops::rope(model.ctx, rope_, saved.projected, batch.positions, q_norm_, k_norm_, saved.qkv,
             saved.qk_rstd);
+  ops::round_operand(model.ctx, saved.qkv);
 }
 
 void AttentionLayer::project_out(const ModelContext& model, const TensorView& out,
@@ -93,6 +94,7 @@ void AttentionLayer::backward(const ModelContext& model, const Batch& batch, con
   if (!bout_.empty()) ops::bias_backward(ctx, dy, dbout_);
   ops::gemm_tn(ctx, dy, saved.out, dwout_);
   ops::gemm_nn(ctx, dy, wout_, dout);
+  ops::round_operand(ctx, dout);
   ops::attention_backward(ctx, shape(batch), dout, saved.qkv, batch.first_key, saved.out, saved.lse,
                           delta, dqkv);
   ops::rope_backward(ctx, rope_, dqkv, batch.positions, saved.projected, q_norm_, k_norm_,

@@ -112,6 +112,19 @@ void scale(const Context& ctx, const TensorView& x, double factor) {
   });
 }
 
+void round_operand(const Context& ctx, const TensorView& x) {
+  check_operand(ctx, "round_operand", "x", x, x.dtype, x.shape);
+  require_cpu(ctx, "round_operand");
+  if (ctx.products == Products::kFull || x.dtype != DType::kFloat32) return;
+  float* data = x.as<float>();
+  parallel_ranges(
+      x.size(), kGrain,
+      [&](std::int64_t begin, std::int64_t end) {
+        WITAN_CALL_ISA(round_to_bfloat16, data + begin, end - begin);
+      },
+      kLine);
+}
+
 void add_bias(const Context& ctx, const TensorView& y, const TensorView& bias) {
   check_float("add_bias", "y", y, 2);
   check_operand(ctx, "add_bias", "y", y, y.dtype, y.shape);

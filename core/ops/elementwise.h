@@ -14,6 +14,9 @@ void add(const Context& ctx, const TensorView& a, const TensorView& b,
          const TensorView& y);                                       // y may alias a or b
 void scale(const Context& ctx, const TensorView& x, double factor);  // in place
 
+// x as attention reads it: rounded to bfloat16 in place if ctx.products says so, else untouched.
+void round_operand(const Context& ctx, const TensorView& x);
+
 // y[r, :] += bias: y [rows, n], bias [n].
 void add_bias(const Context& ctx, const TensorView& y, const TensorView& bias);
 // dbias += column sums of dy [rows, n].

@@ -158,6 +158,9 @@ class Session {
     Runtime runtime;
     runtime.dtype = run.runtime().precision() == configs::RuntimeConfig::FLOAT64 ? DType::kFloat64
                                                                                  : DType::kFloat32;
+    if (run.runtime().precision() == configs::RuntimeConfig::BF16) {
+      runtime.ctx.products = Products::kBfloat16;
+    }
     return runtime;
   }
   static Engine::Options options_of(const configs::RunConfig& run, const SampleStream& stream) {

@@ -20,8 +20,10 @@ struct Precision {
   const char* name;
   double tolerance;
 };
-constexpr Precision kPrecisions[] = {{"FLOAT32", kFloat32Tolerance},
-                                     {"FLOAT64", kFloat64Tolerance}};
+// An activation that differs in its last bit may be rounded to the next bfloat16.
+constexpr double kBf16Tolerance = 5e-3;
+constexpr Precision kPrecisions[] = {
+    {"FLOAT32", kFloat32Tolerance}, {"FLOAT64", kFloat64Tolerance}, {"BF16", kBf16Tolerance}};
 
 std::string precision(const Precision& p) {
   return std::string("runtime { precision: ") + p.name + " } ";
@@ -63,6 +65,26 @@ TEST(TrainerParity, EveryMeshAndAccumulationGivesTheStepOfOneRank) {
       }
     }
   }
+}
+
+// Eight bits of mantissa, 2^-9 of rounding error in every operand: near float32, and not equal to
+// it.
+TEST(TrainerParity, Bf16IsNearFloat32) {
+  const Corpus corpus;
+  const Mesh alone = Mesh::self();
+  const std::string path = corpus.folder / "bf16.routing";
+  const auto run = [&](const char* type, const char* mode) {
+    return run_config(corpus, invariant_balance(true),
+                      std::string("runtime { precision: ") + type + " } train { routing { " + mode +
+                          ": '" + path + std::to_string(world().rank()) + "' } } ");
+  };
+  Session full(run("FLOAT32", "record"), alone);
+  const StepMetrics expected = full.trainer().gradients(false);
+  Session rounded(run("BF16", "replay"), alone);
+  const StepMetrics metrics = rounded.trainer().gradients(false);
+  EXPECT_NE(metrics.loss, expected.loss);
+  expect_near("loss", metrics.loss, expected.loss, 5e-3);
+  expect_gradients_near(rounded, full, 5e-2);
 }
 
 // What the gradients are of: the loss and the balancing losses that the step reports, each divided

@@ -1,5 +1,7 @@
 #include "core/ops/cpu/elementwise_kernels.h"
 
+#include "core/ops/cpu/bfloat16.h"
+
 namespace witan::cpu::WITAN_ISA {
 
 template <class T>
@@ -20,6 +22,12 @@ void add(const T* a, const T* b, T* y, std::int64_t count) {
 template <class T>
 void scale(T* x, std::int64_t count, T factor) {
   for (std::int64_t i = 0; i < count; ++i) x[i] *= factor;
+}
+
+void round_to_bfloat16(float* x, std::int64_t count) {
+  for_each_vec<float>(count, [&](std::int64_t i, auto part) WITAN_LAMBDA {
+    store(x + i, round_to_bfloat16(load(x + i, part)), part);
+  });
 }
 
 template <class T>

@@ -14,6 +14,8 @@
   void add(const T* a, const T* b, T* y, std::int64_t count);                         \
   template <class T>                                                                  \
   void scale(T* x, std::int64_t count, T factor);                                     \
+  /* x = the nearest bfloat16, ties to even. */                                       \
+  void round_to_bfloat16(float* x, std::int64_t count);                               \
   template <class T>                                                                  \
   void add_bias(T* y, const T* bias, std::int64_t rows, std::int64_t n);              \
   /* dbias[j] += sum over rows of dy[row * stride + j], rows ascending, in double. */ \

@@ -3,6 +3,7 @@
 // two registers of packed elements are multiplied and added. For kernel files only.
 #pragma once
 
+#include "core/ops/cpu/bfloat16.h"
 #include "core/ops/cpu/vec.h"
 #if defined(__AVX512BF16__)
 #include <immintrin.h>
@@ -32,14 +33,8 @@ struct Plain {
   static WITAN_INLINE Vec<T> multiply_add(Vec<T> sum, T a, Vec<T> b) { return sum + a * b; }
 };
 
-// Float rounded to bfloat16 (nearest, ties to even) and multiplied as float: the numerics of a
-// bfloat16 unit on a CPU without one.
-WITAN_INLINE VecFloat round_to_bfloat16(VecFloat x) {
-  VecBits bits = (VecBits)x;
-  bits = (bits + 0x7FFFU + ((bits >> 16) & 1U)) & 0xFFFF0000U;
-  return x == x ? (VecFloat)bits : x;  // adding would turn some NaNs into zero
-}
-
+// Float rounded to bfloat16 and multiplied as float: the numerics of a bfloat16 unit on a CPU
+// without one.
 struct RoundedToBfloat16 {
   using Value = float;
   using Packed = float;
