@@ -53,13 +53,15 @@ std::string RoutingTrace::header() const {
   return text;
 }
 
+// Opens the file without touching what it holds: a resumed run goes on in it.
 void RoutingTrace::create(Communicator& world) {
+  world_ = &world;
   if (world.rank() == 0) {
-    file_ = open(path_.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    const std::string text = header();
-    if (file_ < 0 || pwrite(file_, text.data(), text.size(), 0) != kHeaderBytes) {
+    file_ = open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (file_ < 0) {
       throw_user_error("train.routing.record: cannot write ", path_, ": ", std::strerror(errno));
     }
+    check_own_file();
   }
   world.barrier();
   if (world.rank() != 0) {
@@ -68,6 +70,46 @@ void RoutingTrace::create(Communicator& world) {
       throw_user_error("train.routing.record: cannot open ", path_, ": ", std::strerror(errno));
     }
   }
+}
+
+// A file that is not empty must be a trace, or it is somebody's data.
+void RoutingTrace::check_own_file() const {
+  std::string found(kHeaderBytes, '\0');
+  const ssize_t bytes = pread(file_, found.data(), found.size(), 0);
+  if (bytes == 0) return;
+  if (bytes != kHeaderBytes || found.find("witan routing trace") == std::string::npos) {
+    throw_user_error("train.routing.record: ", path_,
+                     " holds something else; remove it or name another file");
+  }
+}
+
+// Keeps the steps before the first one of this process, if the file has their shape, and drops the
+// rest.
+void RoutingTrace::start_recording() {
+  if (world_->rank() == 0) {
+    const std::string text = header();
+    std::string found(kHeaderBytes, '\0');
+    const bool same = pread(file_, found.data(), found.size(), 0) == kHeaderBytes && found == text;
+    if (step_ > 0 && !same) {
+      throw_user_error("train.routing.record: ", path_, " does not hold the ", step_,
+                       " steps before this one, or has another shape; name another file");
+    }
+    if (ftruncate(file_, step_ > 0 ? step_offset(step_) : 0) != 0 ||
+        pwrite(file_, text.data(), text.size(), 0) != kHeaderBytes) {
+      throw_user_error("train.routing.record: cannot write ", path_, ": ", std::strerror(errno));
+    }
+  }
+  world_->barrier();
+  world_ = nullptr;
+}
+
+void RoutingTrace::begin_step(std::int64_t step) {
+  step_ = step;
+  if (world_ != nullptr) start_recording();
+}
+
+std::int64_t RoutingTrace::step_offset(std::int64_t step) const {
+  return kHeaderBytes + step * moe_layers_ * shape_.tokens_per_step * shape_.top_k * 4;
 }
 
 void RoutingTrace::open_for_replay() {
@@ -89,9 +131,9 @@ void RoutingTrace::on_route(int layer, const Batch& batch, const TensorView& ind
                             std::int64_t experts) {
   (void)experts;
   if (indices.size() == 0) return;
-  const std::int64_t row = step_ * moe_layers_ + position_[static_cast<std::size_t>(layer)];
-  const std::int64_t token = row * shape_.tokens_per_step + batch.first_token;
-  const std::int64_t offset = kHeaderBytes + token * shape_.top_k * 4;
+  const std::int64_t token =
+      position_[static_cast<std::size_t>(layer)] * shape_.tokens_per_step + batch.first_token;
+  const std::int64_t offset = step_offset(step_) + token * shape_.top_k * 4;
   const auto bytes = static_cast<ssize_t>(indices.bytes());
   const ssize_t done = mode_ == Mode::kRecord ? pwrite(file_, indices.data, indices.bytes(), offset)
                                               : pread(file_, indices.data, indices.bytes(), offset);

@@ -37,13 +37,18 @@ class RoutingTrace final : public RoutingHook {
   RoutingTrace(const RoutingTrace&) = delete;
   RoutingTrace& operator=(const RoutingTrace&) = delete;
 
-  void begin_step(std::int64_t step) { step_ = step; }
+  // Collective at its first call, where a recording drops what the file holds from `step` on: a
+  // resumed run goes on in the file of the run it continues.
+  void begin_step(std::int64_t step);
   void on_route(int layer, const Batch& batch, const TensorView& indices,
                 std::int64_t experts) override;
 
  private:
   std::string header() const;
   void create(Communicator& world);
+  void check_own_file() const;
+  void start_recording();
+  std::int64_t step_offset(std::int64_t step) const;
   void open_for_replay();
 
   Mode mode_;
@@ -53,6 +58,7 @@ class RoutingTrace final : public RoutingHook {
   std::int64_t moe_layers_ = 0;
   std::int64_t step_ = 0;
   int file_ = -1;
+  Communicator* world_ = nullptr;  // until a recording has started
 };
 
 }  // namespace witan

@@ -103,6 +103,43 @@ TEST(TrainerReplay, AFileOfAnotherShapeIsRefused) {
   }
 }
 
+TEST(TrainerReplay, AResumedRunGoesOnInItsRecording) {
+  const Corpus corpus;
+  const std::string path = corpus.folder / "resumed.routing";
+  const Mesh mesh = mesh_of(1);
+  const auto record = run_config(corpus, "", routing("record", path));
+  const auto run_from = [&](std::int64_t first, int steps) {
+    Session session(record, mesh);
+    TrainState state;
+    state.step = first;
+    session.trainer().restore(state);
+    for (int step = 0; step < steps; ++step) session.trainer().step(false);
+    world().barrier();
+  };
+  run_from(0, 3);
+  const std::string three = content_of(path);
+  const std::size_t bytes_per_step = (three.size() - 4096) / 3;
+  world().barrier();
+  run_from(2, 2);
+  const std::string four = content_of(path);
+  EXPECT_EQ(four.size(), three.size() + bytes_per_step);
+  const std::size_t kept = 4096 + 2 * bytes_per_step;
+  EXPECT_EQ(four.substr(0, kept) == three.substr(0, kept), true);
+  world().barrier();
+  run_from(0, 1);
+  EXPECT_EQ(content_of(path).size(), 4096 + bytes_per_step) << "a new run begins anew";
+}
+
+TEST(TrainerReplay, ARecordingDoesNotOverwriteAnotherFile) {
+  const Corpus corpus;
+  const std::string path = corpus.folder / "notes.txt";
+  if (world().rank() == 0) std::ofstream(path) << "mine";
+  world().barrier();
+  const Mesh alone = Mesh::self();
+  EXPECT_THROW(Session(run_config(corpus, "", routing("record", path)), alone), UserError);
+  EXPECT_EQ(content_of(path), "mine");
+}
+
 TEST(ForcedBalance, EveryExpertGetsTheSame) {
   const Corpus corpus;
   for (const int ep : expert_parallel_sizes(run_config(corpus, ""))) {
