@@ -9,7 +9,9 @@
 
 namespace witan {
 
-// Balanced routing; expert parallelism over all ranks that divide the experts. Collective.
+// Balanced routing; expert parallelism over as many ranks as divide the experts. With several ranks
+// on one node the same layer also runs on rank 0 alone, with the threads of all. Phases are those
+// of rank 0, in runs of their own. Collective; complete at rank 0.
 std::vector<BenchResult> bench_layer(const BenchSession& session, const LayerShape& shape);
 
 }  // namespace witan

@@ -47,6 +47,7 @@ LayerRun::LayerRun(const LayerShape& shape, const Mesh& mesh, const Runtime& run
       layer_(shape_.model, params_, shape_.layer, 1),
       arenas_(runtime.ctx.device),
       batch_(batch_of(shape_, mesh)),
+      asked_(load),
       load_(load, batch_.rows(), static_cast<std::uint64_t>(mesh.world_rank())),
       context_{runtime.ctx, exchange_.get(), &arenas_, &load_} {
   params_.initialize(1);

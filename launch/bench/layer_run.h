@@ -18,12 +18,12 @@ class LayerRun {
   // Each rank takes an even share of the shape's tokens. Outlived by the mesh.
   LayerRun(const LayerShape& shape, const Mesh& mesh, const Runtime& runtime,
            const ForcedLoad::Load& load);
+  const ForcedLoad::Load& load() const { return asked_; }
 
   // Collective; backward follows forward.
   void forward();
   void backward();
 
-  std::int64_t local_tokens() const { return batch_.rows(); }
   // Of this rank's tokens. 18 T k d ff for SwiGLU, a third of it forward; the router not counted.
   double forward_flop() const;
   double backward_flop() const { return 2.0 * forward_flop(); }
@@ -43,6 +43,7 @@ class LayerRun {
   MoeLayer layer_;
   ModelArenas arenas_;
   Batch batch_;
+  ForcedLoad::Load asked_;
   ForcedLoad load_;
   ModelContext context_;
   Tensor x_, y_, dx_, dy_;  // [tokens, d]

@@ -48,7 +48,7 @@ std::vector<BenchResult> bench_limits(const BenchSession& session) {
   for (const Level& level : levels) read(level);
 
   PeakProbe peak(session);
-  Stopwatch stopwatch(session.world);
+  Stopwatch stopwatch = session.stopwatch();
   for (int i = 0; i < session.repeat; ++i) {
     peak.sample(stopwatch);
     for (const Level& level : levels) stopwatch.time(level.what, [&] { read(level); });

@@ -13,7 +13,7 @@ namespace witan {
 namespace {
 
 constexpr std::int64_t kRounds = 1'000'000;  // of multiply-adds: some milliseconds
-constexpr const char* kFma = "peak: multiply-adds";
+constexpr const char* kFma = "multiply-adds";
 
 // A size at which matrix products are fast on every CPU seen.
 constexpr std::int64_t kRows = 512;
@@ -26,10 +26,10 @@ struct Gemm {
   bool nt;
 };
 constexpr std::array kGemms = {
-    Gemm{"peak: own kernel, NT", ops::GemmChoice::kOwn, true},
-    Gemm{"peak: own kernel, NN", ops::GemmChoice::kOwn, false},
-    Gemm{"peak: oneDNN, NT", ops::GemmChoice::kOneDnn, true},
-    Gemm{"peak: oneDNN, NN", ops::GemmChoice::kOneDnn, false},
+    Gemm{"own kernel, NT", ops::GemmChoice::kOwn, true},
+    Gemm{"own kernel, NN", ops::GemmChoice::kOwn, false},
+    Gemm{"oneDNN, NT", ops::GemmChoice::kOneDnn, true},
+    Gemm{"oneDNN, NN", ops::GemmChoice::kOneDnn, false},
 };
 
 }  // namespace
@@ -40,7 +40,7 @@ PeakProbe::PeakProbe(const BenchSession& session) : world_(session.world) {
   x_ = Tensor::zeros({threads * kRows, kK}, DType::kFloat32);
   w_ = Tensor::zeros({threads, kN, kK}, DType::kFloat32);
   y_ = Tensor::zeros({threads * kRows, kN}, DType::kFloat32);
-  Stopwatch warm_up(world_);
+  Stopwatch warm_up = session.stopwatch();
   sample(warm_up);
   fma_flop_ = sum_over_ranks(world_, ops::run_multiply_adds(kRounds));
   gemm_flop_ = sum_over_ranks(world_, 2.0 * static_cast<double>(threads * kRows * kN * kK));
@@ -72,12 +72,14 @@ std::vector<BenchResult> PeakProbe::results(const Stopwatch& stopwatch, const st
   return results;
 }
 
-double PeakProbe::gflops(const Stopwatch& stopwatch) const {
-  double peak = 0.0;
-  for (const BenchResult& result : results(stopwatch, "", "")) {
-    peak = std::max(peak, result.gflops());
-  }
-  return peak;
+BenchResult PeakProbe::peak(const Stopwatch& stopwatch, const std::string& section,
+                            const std::string& subject) const {
+  const std::vector<BenchResult> probes = results(stopwatch, section, subject);
+  BenchResult best = *std::max_element(
+      probes.begin(), probes.end(),
+      [](const BenchResult& a, const BenchResult& b) { return a.gflops() < b.gflops(); });
+  best.what = "peak";
+  return best;
 }
 
 }  // namespace witan

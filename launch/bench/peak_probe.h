@@ -18,10 +18,11 @@ class PeakProbe {
 
   // One turn. Collective.
   void sample(Stopwatch& stopwatch);
-  // What was sampled, one result a probe, and the peak in GFLOP/s. Collective.
+  // What was sampled, one result a probe; and the fastest one, whose rate is the peak. Collective.
   std::vector<BenchResult> results(const Stopwatch& stopwatch, const std::string& section,
                                    const std::string& subject) const;
-  double gflops(const Stopwatch& stopwatch) const;
+  BenchResult peak(const Stopwatch& stopwatch, const std::string& section,
+                   const std::string& subject) const;
 
  private:
   Communicator& world_;

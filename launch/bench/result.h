@@ -25,13 +25,15 @@ struct BenchResult {
   Spread seconds;       // of the slowest rank
   double flop = 0.0;    // of all ranks; 0: not what it is about
   double bytes = 0.0;   // moved by all ranks; 0: not counted
+  double tokens = 0.0;  // that the time is for; 0: not counted
   std::vector<Ratio> ratios = {};
 
   double gflops() const { return flop / seconds.median * 1e-9; }
+  double tokens_per_second() const { return tokens / seconds.median; }
   double gigabytes_per_second() const { return bytes / seconds.median * 1e-9; }
 };
 
-// One section as a table; an empty text if it has no results.
-std::string text_table(const std::vector<BenchResult>& results, const std::string& section);
+// A line for each, below its subject.
+std::string text_table(const std::vector<BenchResult>& results);
 
 }  // namespace witan

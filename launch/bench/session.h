@@ -1,24 +1,36 @@
-// What every part of `witan bench` is given: the ranks, their threads, and how long to measure.
+// What every part of `witan bench` is given: the ranks, their threads, and how to measure.
 #pragma once
 
-#include <cstdint>
-#include <vector>
+#include <string>
 
 #include "launch/bench/result.h"
+#include "launch/bench/stopwatch.h"
 #include "launch/runtime.h"
 #include "parallel/mesh.h"
 #include "parallel/mpi_environment.h"
+#include "parallel/raw_mpi.h"
 
 namespace witan {
 
 struct BenchSession {
   const MpiEnvironment& mpi;
   Communicator& world;
+  const RawMpi& raw_mpi;
   Runtime runtime;
   int repeat = 0;  // measurements of each thing, behind a warm-up
+  BenchClock clock = BenchClock::kWall;
 
+  std::string precision() const;  // "float32", "float64" or "bf16"
+  bool in_bf16() const { return runtime.ctx.products == Products::kBfloat16; }
   bool leader() const { return world.rank() == 0; }
+  int all_threads() const { return world.size() * runtime.threads; }
+  // Whether rank 0 may use the threads of all ranks: one node, and cores to run them on.
+  bool leader_may_take_all() const;
+  Stopwatch stopwatch() const { return {world, clock}; }
 };
+
+// The same without rounding operands to bfloat16.
+Runtime full_precision(Runtime runtime);
 
 // The sum of `value` over all ranks. Collective.
 double sum_over_ranks(Communicator& world, double value);

@@ -4,6 +4,7 @@
 
 #include "core/base/error.h"
 #include "core/model/param_table.h"
+#include "parallel/mesh.h"
 
 namespace witan {
 
@@ -27,9 +28,49 @@ std::string LayerShape::name() const {
 }
 
 std::vector<LayerShape> standard_layers() {
-  return {{moe_model(512, 1024, 8, 2, 1), 0, 4096, 0.75},
+  return {{moe_model(512, 1024, 8, 2, 1), 0, 4096, 0.75, 1.5, 2.5},
           {moe_model(512, 256, 64, 8, 1), 0, 4096, 0.60},
           {moe_model(256, 512, 64, 2, 1), 0, 1024, 0.40}};
+}
+
+namespace {
+
+StepShape standard_step(const char* name, const configs::ModelConfig& model, std::int64_t batch,
+                        std::int64_t seq_len) {
+  configs::RunConfig run;
+  run.set_name(name);
+  *run.mutable_model() = model;
+  run.mutable_model()->mutable_moe()->add_balance()->mutable_switch_aux();
+  run.mutable_train()->set_global_batch(batch);
+  run.mutable_data()->set_seq_len(seq_len);
+  return step_of(run);
+}
+
+}  // namespace
+
+std::vector<StepShape> standard_steps() {
+  return {standard_step("coarse", moe_model(512, 1024, 8, 2, 4), 8, 512),
+          standard_step("fine", moe_model(512, 256, 64, 8, 4), 8, 512),
+          standard_step("quick", moe_model(256, 512, 16, 2, 4), 16, 256),
+          standard_step("many", moe_model(256, 512, 64, 2, 4), 4, 256)};
+}
+
+StepShape step_of(const configs::RunConfig& run) {
+  const configs::ModelConfig& model = run.model();
+  const std::string experts =
+      model.has_moe() ? detail::concat(", ff ", model.moe().d_ff(), ", ", model.moe().experts(),
+                                       " experts top-", model.moe().router().top_k().k())
+                      : "";
+  return {detail::concat(run.name(), ": d ", model.d_model(), experts, ", ", model.layers(),
+                         " layers, ", run.train().global_batch(), " x ", run.data().seq_len(),
+                         " tokens"),
+          run};
+}
+
+int expert_parallel_of(const LayerShape& shape, int ranks) {
+  configs::RunConfig run;
+  *run.mutable_model() = shape.model;
+  return resolve_expert_parallel(run, ranks);
 }
 
 LayerShape layer_of(const configs::RunConfig& run, int ranks) {

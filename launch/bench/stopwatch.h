@@ -2,27 +2,45 @@
 // them.
 #pragma once
 
-#include <chrono>
 #include <map>
 #include <string>
 #include <vector>
 
 #include "launch/bench/spread.h"
 #include "parallel/communicator.h"
+#include "parallel/raw_mpi.h"
 
 namespace witan {
 
+// kCpu: the processor time that the threads of OpenMP were given, divided by their number. It
+// leaves out what other programs take from the cores, and does not see threads that wait asleep.
+enum class BenchClock { kWall, kCpu };
+
 class Stopwatch {
  public:
-  explicit Stopwatch(Communicator& world) : world_(world) {}
+  Stopwatch(Communicator& world, BenchClock clock) : world_(&world), clock_(clock) {}
 
   // Collective: all ranks start together, each times its own part.
   template <class F>
   void time(const std::string& what, const F& f) {
-    world_.barrier();
-    const auto start = Clock::now();
+    world_->barrier();
+    const double start = now();
     f();
-    add(what, std::chrono::duration<double>(Clock::now() - start).count());
+    add(what, now() - start);
+  }
+  // Collective: f runs on rank 0 only, on `threads` threads, while the others sleep.
+  template <class F>
+  void time_alone(const std::string& what, int threads, const RawMpi& mpi, const F& f) {
+    double seconds = 0.0;
+    world_->barrier();
+    if (world_->rank() == 0) {
+      const Threads use(threads);
+      const double start = now();
+      f();
+      seconds = now() - start;
+    }
+    mpi.quiet_barrier();
+    add(what, seconds);
   }
   // A time that was measured elsewhere.
   void add(const std::string& what, double seconds) { samples_[what].push_back(seconds); }
@@ -34,10 +52,22 @@ class Stopwatch {
   Spread seconds_of_sum(const std::vector<std::string>& parts) const;
 
  private:
-  using Clock = std::chrono::steady_clock;
+  // The number of threads, for a while.
+  class Threads {
+   public:
+    explicit Threads(int threads);
+    ~Threads();
+    Threads(const Threads&) = delete;
+    Threads& operator=(const Threads&) = delete;
+
+   private:
+    int before_;
+  };
+  double now() const;
   std::vector<double> slowest(const std::string& what) const;
 
-  Communicator& world_;
+  Communicator* world_;
+  BenchClock clock_;
   std::map<std::string, std::vector<double>> samples_;
 };
 

@@ -33,17 +33,17 @@ std::string ratios_of(const BenchResult& result) {
 
 }  // namespace
 
-std::string text_table(const std::vector<BenchResult>& results, const std::string& section) {
+std::string text_table(const std::vector<BenchResult>& results) {
   std::string text, subject;
   for (const BenchResult& result : results) {
-    if (result.section != section) continue;
-    if (result.subject != subject) text += result.subject + "\n";
+    if (result.subject != subject) text += result.section + ": " + result.subject + "\n";
     subject = result.subject;
     text += format("  %-30s %10.3f ms  %5.1f%% %16s %10s  ", result.what.c_str(),
                    result.seconds.median * 1e3,
                    (result.seconds.high - result.seconds.low) / result.seconds.median * 100.0,
                    rate_of(result).c_str(),
                    result.bytes > 0.0 ? format("%.1f MB", result.bytes * 1e-6).c_str() : "");
+    if (result.tokens > 0.0) text += format("%.0f tokens/s, ", result.tokens_per_second());
     text += ratios_of(result) + "\n";
   }
   return text;

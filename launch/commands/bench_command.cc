@@ -1,80 +1,220 @@
 // witan bench: how fast this machine is, and how near to that the program comes.
+#include <algorithm>
 #include <cstdio>
 #include <functional>
+#include <map>
 #include <memory>
-#include <set>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "launch/bench/decode_bench.h"
+#include "launch/bench/gemm_bench.h"
 #include "launch/bench/layer_bench.h"
 #include "launch/bench/limits_bench.h"
+#include "launch/bench/report.h"
+#include "launch/bench/step_bench.h"
+#include "launch/checkpoint/output_file.h"
 #include "launch/commands/commands.h"
 #include "launch/mpi_session.h"
 #include "launch/run_config.h"
+#include "launch/version.h"
 
 namespace witan {
 namespace {
 
+constexpr const char* kFooter = R"(
+Sections:
+  limits     multiply-adds, matrix products, reading memory by level
+  gemm       the matrix products of the experts, by layout, rows and kernel
+  layer      the MoE layer, forward and backward, balanced routing
+  step       whole training steps on random tokens
+  decode     one token at a time, against the speed of reading the weights
+
+Every figure is a median; behind it stands the distance of the quartiles in percent. What is
+compared is measured in turns. With several ranks, the time is that of the slowest one, work that
+of all. "peak" is the faster of multiply-adds on registers and the best matrix product of that run.
+
+Examples:
+  witan bench
+  witan bench layer --repeat 21 --json now.json --compare before.json
+  mpirun -n 2 witan bench layer step
+  witan bench layer step --config configs/presets/quickstart.textproto --set runtime.threads=1
+
+Keys of --json: format, machine {version, cpu, kernels, ranks, threads (of each), nodes, precision,
+  repeat, clock}, results [section, subject, what, seconds (median), seconds_quartiles [low, high],
+  samples, flop, gflops, bytes (moved), gigabytes_per_second, tokens, tokens_per_second, ratios [of,
+  value, at_least or at_most (what it should reach), holds]]
+
+Exit codes: 0 done, 1 failed, or slower than --compare by more than the threshold, 2 a mistake in
+the command line or config.)";
+
 struct Arguments {
   std::vector<std::string> sections = {"all"};
-  std::string config;
+  std::string config, json_file, compare_file, precision, clock = "wall";
   std::vector<std::string> overrides;
   int repeat = 11;
+  double threshold = 1.1;
 };
 
-struct Section {
-  const char* name;
-  std::function<void()> run;
+// The standard sizes, or those of a config.
+struct Sizes {
+  std::vector<LayerShape> layers;
+  std::vector<StepShape> steps;
 };
 
 class Bench {
  public:
-  Bench(const Arguments& arguments, const BenchSession& session, std::vector<LayerShape> layers)
-      : arguments_(arguments), session_(session), layers_(std::move(layers)) {}
+  Bench(const BenchSession& session, Sizes sizes) : session_(session), sizes_(std::move(sizes)) {}
 
-  void run() {
-    const Section sections[] = {{"limits", [&] { report(bench_limits(session_)); }},
-                                {"layer", [&] { layer(); }}};
-    std::set<std::string> wanted(arguments_.sections.begin(), arguments_.sections.end());
-    for (const Section& section : sections) {
-      if (wanted.count("all") + wanted.count(section.name) > 0) section.run();
-    }
-  }
+  void limits() { add(bench_limits(session_)); }
+  void gemm() { for_each(sizes_.layers, bench_gemm); }
+  void layer() { for_each(sizes_.layers, bench_layer); }
+  void step() { for_each(sizes_.steps, bench_step); }
+  void decode() { for_each(sizes_.steps, bench_decode); }
+
+  const std::vector<BenchResult>& results() const { return results_; }
 
  private:
-  void layer() {
-    for (const LayerShape& shape : layers_) report(bench_layer(session_, shape));
+  template <class Shape>
+  void for_each(const std::vector<Shape>& shapes,
+                std::vector<BenchResult> (*measure)(const BenchSession&, const Shape&)) {
+    for (const Shape& shape : shapes) add(measure(session_, shape));
   }
 
-  void report(const std::vector<BenchResult>& results) {
-    if (!session_.leader() || results.empty()) return;
-    std::fputs(text_table(results, results.front().section).c_str(), stdout);
+  // Printed at once: the next section may take a while.
+  void add(const std::vector<BenchResult>& results) {
+    if (session_.leader()) std::fputs(text_table(results).c_str(), stdout);
     std::fflush(stdout);
+    results_.insert(results_.end(), results.begin(), results.end());
   }
 
-  const Arguments& arguments_;
   const BenchSession& session_;
-  std::vector<LayerShape> layers_;
+  Sizes sizes_;
+  std::vector<BenchResult> results_;
 };
+
+struct Section {
+  const char* name;
+  void (Bench::*run)();
+};
+constexpr Section kSections[] = {{"limits", &Bench::limits},
+                                 {"gemm", &Bench::gemm},
+                                 {"layer", &Bench::layer},
+                                 {"step", &Bench::step},
+                                 {"decode", &Bench::decode}};
+
+std::map<std::string, std::string> machine_of(const BenchSession& session,
+                                              const Arguments& arguments) {
+  return {{"version", version_text().substr(0, version_text().find('\n'))},
+          {"cpu", cpu_name()},
+          {"kernels", session.runtime.kernels},
+          {"ranks", std::to_string(session.world.size())},
+          {"threads", std::to_string(session.runtime.threads)},
+          {"nodes", std::to_string(session.mpi.nodes())},
+          {"precision", session.precision()},
+          {"repeat", std::to_string(session.repeat)},
+          {"clock", arguments.clock}};
+}
+
+// Rank 0 alone; its exit code.
+int finish(const Arguments& arguments, const BenchReport& report,
+           const std::optional<BenchReport>& before) {
+  if (!arguments.json_file.empty()) write_text_file(arguments.json_file, to_json(report));
+  if (!before) return 0;
+  const BenchComparison comparison = compare(*before, report, arguments.threshold);
+  std::printf("against %s:\n%s", arguments.compare_file.c_str(), comparison.text.c_str());
+  return comparison.slower.empty() ? 0 : 1;
+}
+
+bool wanted(const Arguments& arguments, const char* section) {
+  return std::any_of(arguments.sections.begin(), arguments.sections.end(),
+                     [&](const std::string& name) { return name == "all" || name == section; });
+}
+
+void set_precision(const std::string& name, configs::RuntimeConfig& runtime) {
+  if (name == "f32") runtime.set_precision(configs::RuntimeConfig::FLOAT32);
+  if (name == "f64") runtime.set_precision(configs::RuntimeConfig::FLOAT64);
+}
 
 int run_bench(const Arguments& arguments) {
   const MpiEnvironment& mpi = mpi_session();
   const auto world = mpi.world(0.0);
+  // A file that cannot be read is said before the time is spent.
+  std::optional<BenchReport> before;
+  if (!arguments.compare_file.empty() && world->rank() == 0) {
+    before = read_report(arguments.compare_file);
+  }
   configs::RunConfig run;
-  std::vector<LayerShape> layers = standard_layers();
+  Sizes sizes{standard_layers(), standard_steps()};
   if (!arguments.config.empty()) {
     const RunConfigResult result = read_run_config(arguments.config, arguments.overrides, *world);
     if (!result.ok) return 2;
     run = result.config.run;
-    layers = {layer_of(run, world->size())};
+    sizes = {{layer_of(run, world->size())}, {step_of(run)}};
   }
-  const BenchSession session{mpi, *world, start_runtime(run.runtime(), mpi), arguments.repeat};
+  set_precision(arguments.precision, *run.mutable_runtime());
+  const RawMpi raw_mpi(mpi);
+  const BenchSession session{mpi,
+                             *world,
+                             raw_mpi,
+                             start_runtime(run.runtime(), mpi),
+                             arguments.repeat,
+                             arguments.clock == "cpu" ? BenchClock::kCpu : BenchClock::kWall};
+  const BenchReport header{machine_of(session, arguments), {}};
   if (session.leader()) {
-    std::printf("%s, %d ranks with %d threads\n", session.runtime.kernels.c_str(), world->size(),
-                session.runtime.threads);
+    for (const auto& [name, value] : header.machine) {
+      std::printf("%s: %s\n", name.c_str(), value.c_str());
+    }
   }
-  Bench(arguments, session, std::move(layers)).run();
-  return 0;
+  Bench bench(session, std::move(sizes));
+  for (const Section& section : kSections) {
+    if (wanted(arguments, section.name)) (bench.*section.run)();
+  }
+  if (!session.leader()) return 0;
+  return finish(arguments, {header.machine, bench.results()}, before);
+}
+
+void add_options(CLI::App& command, Arguments& arguments) {
+  std::vector<std::string> names = {"all"};
+  for (const Section& section : kSections) names.emplace_back(section.name);
+  command.add_option("sections", arguments.sections, "What to measure; nothing: all")
+      ->check(CLI::IsMember(names));
+  auto* config =
+      command
+          .add_option("--config", arguments.config,
+                      "Measure the model and batch of this config, not the standard ones")
+          ->type_name("FILE");
+  command.add_option("--set", arguments.overrides, "Override a field of --config: path=value")
+      ->needs(config)
+      ->allow_extra_args(false);
+  command
+      .add_option(
+          "--precision", arguments.precision,
+          "f32, bf16 (beside f32, where both are measured) or f64; default: what --config says")
+      ->check(CLI::IsMember({"f32", "bf16", "f64"}));
+  command.add_option("--repeat", arguments.repeat, "Measurements of each thing")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 100000));
+  command
+      .add_option("--clock", arguments.clock,
+                  "wall; cpu: the time that the threads were given, for a machine that others use, "
+                  "blind to threads that wait asleep")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"wall", "cpu"}));
+  command.add_option("--json", arguments.json_file, "Write the figures to this file")
+      ->type_name("FILE");
+  auto* compared = command
+                       .add_option("--compare", arguments.compare_file,
+                                   "Compare with an earlier --json file; exit code 1 if slower")
+                       ->type_name("FILE");
+  command
+      .add_option("--threshold", arguments.threshold,
+                  "Factor above which --compare calls it slower")
+      ->needs(compared)
+      ->capture_default_str()
+      ->check(CLI::Range(1.0, 1000.0));
 }
 
 }  // namespace
@@ -83,17 +223,8 @@ void register_bench(CLI::App& app, RunCommand& run) {
   CLI::App* command = app.add_subcommand(
       "bench", "Measure this machine's limits, and how near to them Witan comes");
   auto arguments = std::make_shared<Arguments>();
-  command->add_option("sections", arguments->sections, "What to measure")
-      ->check(CLI::IsMember({"limits", "layer", "all"}));
-  command
-      ->add_option("--config", arguments->config,
-                   "Measure the model of this config instead of the standard shapes")
-      ->type_name("FILE");
-  command->add_option("--set", arguments->overrides, "Override a field of --config: path=value")
-      ->allow_extra_args(false);
-  command->add_option("--repeat", arguments->repeat, "Measurements of each thing")
-      ->capture_default_str()
-      ->check(CLI::Range(1, 100000));
+  add_options(*command, *arguments);
+  command->footer(kFooter);
   command->callback([arguments, &run] { run = [arguments] { return run_bench(*arguments); }; });
 }
 

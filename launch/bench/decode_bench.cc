@@ -1,0 +1,118 @@
+#include "launch/bench/decode_bench.h"
+
+#include <algorithm>
+#include <array>
+
+#include "core/base/rng.h"
+#include "core/ops/limits.h"
+#include "launch/engine.h"
+
+namespace witan {
+namespace {
+
+constexpr const char* kSection = "decode";
+constexpr const char* kToken = "one token";
+constexpr const char* kRead = "read as much memory as the weights";
+constexpr std::int64_t kTokensPerTurn = 16;
+
+// Elements of the weights that one token needs: of the experts the chosen ones, of the embedding
+// one row.
+double active_weights(const configs::ModelConfig& model, const ParamTable& table) {
+  const ModelDims dims(model);
+  double active = 0.0;
+  for (const ParamInfo& info : table.params()) {
+    const auto size = static_cast<double>(info.shape.size());
+    if (info.role == ParamRole::kExpert) {
+      active += size * static_cast<double>(dims.top_k) / static_cast<double>(dims.experts);
+    } else if (info.name == "embedding" && !model.tied_head()) {
+      active += static_cast<double>(dims.d_model);
+    } else {
+      active += size;
+    }
+  }
+  return active;
+}
+
+class Decoding {
+ public:
+  Decoding(const configs::ModelConfig& config, const Runtime& runtime)
+      : mesh_(Mesh::self()),
+        engine_(config, mesh_, runtime, {}),
+        capacity_(std::min<std::int64_t>(config.max_seq_len(), 256)),
+        cache_(engine_.model().make_cache(1, capacity_)),
+        logits_({1, config.vocab_size()}, runtime.dtype),
+        random_(1, "bench", "decode") {
+    engine_.params().initialize(1);
+    weights_ = bytes_of(ParamGroup::kDense) + bytes_of(ParamGroup::kExpert);
+    active_ = active_weights(config, engine_.table()) * static_cast<double>(size_of(runtime.dtype));
+  }
+
+  // One token after the other behind a context that starts anew when it is full.
+  void tokens(std::int64_t count) {
+    Transformer& model = engine_.model();
+    for (std::int64_t i = 0; i < count; ++i) {
+      if (cache_.lengths.front() == capacity_) cache_.lengths.front() = 0;
+      token_ = static_cast<std::int32_t>(
+          random_.below(drawn_++, static_cast<std::uint64_t>(logits_.view().cols())));
+      position_ = cache_.lengths.front();
+      Batch batch;
+      batch.sequences = 1;
+      batch.seq_len = 1;
+      batch.tokens = view_of(&token_, {1});
+      batch.positions = view_of(&position_, {1});
+      model.forward_cached(batch, cache_);
+      model.logits(0, 1, logits_);
+    }
+  }
+
+  double weight_bytes() const { return weights_; }
+  double active_bytes() const { return active_; }
+
+ private:
+  double bytes_of(ParamGroup group) {
+    return static_cast<double>(engine_.params().flat_values(group).bytes());
+  }
+
+  Mesh mesh_;
+  Engine engine_;
+  std::int64_t capacity_;
+  KvCache cache_;
+  Tensor logits_;  // [1, vocab]
+  Random random_;
+  std::uint64_t drawn_ = 0;
+  std::int32_t token_ = 0, position_ = 0;
+  double weights_ = 0.0, active_ = 0.0;
+};
+
+}  // namespace
+
+std::vector<BenchResult> bench_decode(const BenchSession& session, const StepShape& shape) {
+  Decoding decoding(shape.run.model(), session.runtime);
+  const auto floats = static_cast<std::int64_t>(decoding.weight_bytes() / sizeof(float));
+  const Tensor memory = Tensor::zeros({floats}, DType::kFloat32);
+  const auto read = [&] {
+    ops::read_memory({memory.as<float>(), static_cast<std::size_t>(floats)}, 1);
+  };
+  read();
+  decoding.tokens(kTokensPerTurn);
+  Stopwatch stopwatch = session.stopwatch();
+  for (int turn = 0; turn < session.repeat; ++turn) {
+    stopwatch.time(kRead, read);
+    stopwatch.time(kToken, [&] { decoding.tokens(kTokensPerTurn); });
+  }
+
+  const std::string subject =
+      detail::concat(shape.name, ", ", session.precision(), ", each rank by itself");
+  BenchResult limit{kSection, subject, kRead, stopwatch.seconds(kRead)};
+  limit.bytes = sum_over_ranks(session.world, static_cast<double>(floats) * sizeof(float));
+  Spread seconds = stopwatch.seconds(kToken);
+  for (double* value : {&seconds.median, &seconds.low, &seconds.high}) *value /= kTokensPerTurn;
+  BenchResult token{kSection, subject, kToken, seconds};
+  token.bytes = sum_over_ranks(session.world, decoding.active_bytes());
+  token.tokens = session.world.size();
+  token.ratios.push_back(
+      {"of read bandwidth", token.gigabytes_per_second() / limit.gigabytes_per_second(), 0.7});
+  return {limit, token};
+}
+
+}  // namespace witan

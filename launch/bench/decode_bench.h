@@ -1,0 +1,15 @@
+// Decoding one token at a time: every active weight is read once, so reading memory is the limit.
+#pragma once
+
+#include <vector>
+
+#include "launch/bench/result.h"
+#include "launch/bench/session.h"
+#include "launch/bench/shapes.h"
+
+namespace witan {
+
+// Every rank by itself, one sequence each. Collective.
+std::vector<BenchResult> bench_decode(const BenchSession& session, const StepShape& shape);
+
+}  // namespace witan
