@@ -22,7 +22,7 @@ Engine::Engine(const configs::ModelConfig& model, const Mesh& mesh, const Runtim
       runtime_(runtime),
       table_(model),
       params_(table_, layout_of(model, mesh), runtime.dtype, runtime.ctx.device, options.gradients),
-      exchange_(make_token_exchange(mesh.expert())),
+      exchange_(make_token_exchange(mesh.expert(), {.node = mesh.node()})),
       model_(model, params_, *exchange_, runtime.ctx, {options.recompute, options.tags}) {}
 
 std::vector<MemoryPart> Engine::memory_parts() const {

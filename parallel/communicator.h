@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -74,6 +75,13 @@ class Communicator {
                                std::span<const std::int64_t> counts) = 0;
   virtual Request broadcast(const TensorView& data, int root) = 0;
   virtual void barrier() = 0;
+
+  // Waits for something that other ranks of this group do without the communicator, in memory that
+  // they share: looks at `ready` again and again, moves other operations on meanwhile, and counts,
+  // reports and ends like the wait for a collective. `number` of this operation: what ranks
+  // compare.
+  virtual void wait_until(const char* operation, std::int64_t number,
+                          const std::function<bool()>& ready) = 0;
 
   // Bytes of any kind from root to all, resized by the receivers (config, file lists).
   virtual void broadcast_bytes(std::string& bytes, int root) = 0;

@@ -1,50 +1,40 @@
 #include "parallel/ep_token_exchange.h"
 
+#include <cstring>
+#include <utility>
 #include <vector>
 
-#include "core/model/exchange_plan.h"
 #include "core/model/local_token_exchange.h"
 #include "core/ops/permute.h"
+#include "parallel/node_windows.h"
+#include "parallel/part_transfer.h"
 
 namespace witan {
 namespace {
 
-// One direction: its buffers, and what is on the way. The buffers grow to the largest transfer.
-struct Transfer {
-  explicit Transfer(const char* name) : buffers(Device{}, name) {}
+enum Direction { kPlan, kWeights, kDispatch, kCombine };
 
-  void begin(const ExchangePlan& of) {
-    WITAN_CHECK(plan == nullptr, "a transfer of this direction is already on its way");
-    plan = &of;
-  }
-  void wait() {
-    request.wait();
-    WITAN_CHECK(plan != nullptr, "the end of a transfer that has not begun");
-  }
-  void end() {
-    plan = nullptr;
-    buffers.reset();
-  }
-
-  Arena buffers;
-  Request request;
-  const ExchangePlan* plan = nullptr;
-  TensorView arrived;
-  TensorView result;
-};
+std::size_t at(int rank) { return static_cast<std::size_t>(rank); }
 
 TensorView column(const TensorView& x) { return x.reshape({x.size(), 1}); }
 
 class EpTokenExchange final : public TokenExchange {
  public:
-  EpTokenExchange(Communicator& group, const ExchangeOptions& options)
-      : group_(group), options_(options) {}
+  EpTokenExchange(Communicator& group, const ExchangeOptions& options,
+                  std::unique_ptr<NodeWindows> windows)
+      : group_(group),
+        options_(options),
+        windows_(std::move(windows)),
+        plan_(group, windows_.get(), kPlan, "exchange of the plan"),
+        weights_(group, windows_.get(), kWeights, "exchange of weights"),
+        dispatch_(group, windows_.get(), kDispatch, "dispatch"),
+        combine_(group, windows_.get(), kCombine, "combine") {}
 
   int ranks() const override { return group_.size(); }
   int rank() const override { return group_.rank(); }
   std::size_t buffer_bytes() const override {
-    return dispatch_.buffers.bytes_reserved() + combine_.buffers.bytes_reserved() +
-           weights_.buffers.bytes_reserved();
+    return plan_.buffer_bytes() + weights_.buffer_bytes() + dispatch_.buffer_bytes() +
+           combine_.buffer_bytes() + (windows_ ? windows_->bytes() : 0);
   }
 
   void plan(const Context& ctx, const TensorView& indices, std::int64_t experts, Arena& arena,
@@ -54,9 +44,7 @@ class EpTokenExchange final : public TokenExchange {
                       Arena& arena) override;
   TensorView dispatch_end(const Context& ctx) override;
 
-  TensorView combine_input(const ExchangePlan& plan, const TensorView& y, Arena& arena) override {
-    return arena.allocate(y.shape.with_rows(plan.rows), y.dtype, "rows to combine");
-  }
+  TensorView combine_input(const ExchangePlan& plan, const TensorView& y, Arena& arena) override;
   void combine_begin(const Context& ctx, const ExchangePlan& plan, const TensorView& rows,
                      const TensorView& y) override;
   void combine_end(const Context& ctx) override;
@@ -67,106 +55,231 @@ class EpTokenExchange final : public TokenExchange {
                       const TensorView& dweights) override;
 
  private:
+  // visit(peer) for the other ranks, the next one first: so not everybody reads from one rank.
+  template <class Visit>
+  void for_each_peer(Visit&& visit) const {
+    for (int step = 1; step < ranks(); ++step) visit((rank() + step) % ranks());
+  }
+  // Sends units of memory `from`, laid out by rank, and brings those of the others into `to`.
+  void move_units(PartTransfer& transfer, const void* from, std::span<const std::int64_t> send,
+                  void* to, std::span<const std::int64_t> recv, std::size_t unit_bytes);
+  void exchange_sizes(ExchangePlan& plan);
+
   Communicator& group_;
   ExchangeOptions options_;
-  SlotCodes codes_;                       // of this rank's choices
-  std::vector<SlotCode> received_;        // of the slots of this rank's experts
-  std::vector<std::int64_t> sizes_to_;    // [ranks, 2] rows and slots for each rank
-  std::vector<std::int64_t> sizes_from_;  // [ranks, 2]
-  Transfer dispatch_{"dispatch buffers"};
-  Transfer combine_{"combine buffers"};
-  Transfer weights_{"routing weight buffers"};
+  std::unique_ptr<NodeWindows> windows_;
+  PartTransfer plan_, weights_, dispatch_, combine_;
+
+  SlotCodes codes_;                     // of this rank's choices
+  std::vector<SlotCode> received_;      // of the slots of this rank's experts
+  std::vector<std::int64_t> sizes_;     // [2, ranks, 2] rows and slots for, then from each rank
+  std::vector<std::int64_t> one_each_;  // [ranks]
+  Arena weight_buffers_{Device{}, "routing weight buffers"};
+
+  // What is on its way.
+  const ExchangePlan* dispatch_plan_ = nullptr;
+  const ExchangePlan* combine_plan_ = nullptr;
+  TensorView dispatched_;
+  TensorView to_combine_, combined_;
+  std::vector<const void*> combine_rows_;  // [sent rows] where each row lies that comes back
 };
+
+// Where the part of a rank begins, and how long it is.
+struct Range {
+  std::int64_t begin, count;
+};
+Range part_of(std::span<const std::int64_t> counts, int rank) {
+  std::int64_t begin = 0;
+  for (int before = 0; before < rank; ++before) begin += counts[at(before)];
+  return {begin, counts[at(rank)]};
+}
+
+std::int64_t total(std::span<const std::int64_t> counts) {
+  const Range last = part_of(counts, static_cast<int>(counts.size()) - 1);
+  return last.begin + last.count;
+}
+
+void EpTokenExchange::move_units(PartTransfer& transfer, const void* from,
+                                 std::span<const std::int64_t> send, void* to,
+                                 std::span<const std::int64_t> recv, std::size_t unit_bytes) {
+  const auto bytes = [&](std::int64_t units) {
+    return static_cast<std::size_t>(units) * unit_bytes;
+  };
+  const auto* source = static_cast<const std::byte*>(from);
+  auto* target = static_cast<std::byte*>(to);
+  transfer.open(static_cast<std::int64_t>(unit_bytes), send);
+  for_each_peer([&](int peer) {
+    const Range part = part_of(send, peer);
+    if (part.count > 0)
+      std::memcpy(transfer.part_for(peer), source + bytes(part.begin), bytes(part.count));
+  });
+  transfer.send(recv);
+  const Range own = part_of(send, rank());
+  const Range kept = part_of(recv, rank());
+  if (own.count > 0)
+    std::memcpy(target + bytes(kept.begin), source + bytes(own.begin), bytes(own.count));
+  for_each_peer([&](int peer) {
+    const Range part = part_of(recv, peer);
+    if (part.count > 0)
+      std::memcpy(target + bytes(part.begin), transfer.part_from(peer), bytes(part.count));
+  });
+  transfer.close();
+}
+
+void EpTokenExchange::exchange_sizes(ExchangePlan& plan) {
+  const std::size_t size = at(ranks());
+  one_each_.assign(size, 1);
+  sizes_.resize(4 * size);
+  for (std::size_t peer = 0; peer < size; ++peer) {
+    sizes_[2 * peer] = plan.rows_to[peer];
+    sizes_[2 * peer + 1] = plan.slots_to[peer];
+  }
+  std::int64_t* const from = sizes_.data() + 2 * size;
+  move_units(plan_, sizes_.data(), one_each_, from, one_each_, 2 * sizeof(std::int64_t));
+  plan.rows_from.clear();
+  plan.slots_from.clear();
+  for (std::size_t peer = 0; peer < size; ++peer) {
+    plan.rows_from.push_back(from[2 * peer]);
+    plan.slots_from.push_back(from[2 * peer + 1]);
+    WITAN_CHECK(from[2 * peer] >= 0 && from[2 * peer] <= from[2 * peer + 1], "exchange plan: rank ",
+                peer, " announced ", from[2 * peer], " rows and ", from[2 * peer + 1], " slots");
+  }
+}
 
 void EpTokenExchange::plan(const Context&, const TensorView& indices, std::int64_t experts,
                            Arena& arena, ExchangePlan& plan) {
   begin_plan(indices, plan);
   plan_send({indices.as<std::int32_t>(), static_cast<std::size_t>(indices.size())}, experts,
             ranks(), options_.rows_per, arena, codes_, plan);
-  const auto size = static_cast<std::size_t>(ranks());
-  sizes_to_.clear();
-  for (std::size_t peer = 0; peer < size; ++peer) {
-    sizes_to_.push_back(plan.rows_to[peer]);
-    sizes_to_.push_back(plan.slots_to[peer]);
-  }
-  sizes_from_.resize(2 * size);
-  group_
-      .all_to_all(view_of(sizes_to_.data(), {ranks(), 2}),
-                  view_of(sizes_from_.data(), {ranks(), 2}))
-      .wait();
-  plan.rows_from.clear();
-  plan.slots_from.clear();
-  std::int64_t slots = 0;
-  for (std::size_t peer = 0; peer < size; ++peer) {
-    plan.rows_from.push_back(sizes_from_[2 * peer]);
-    plan.slots_from.push_back(sizes_from_[2 * peer + 1]);
-    slots += plan.slots_from.back();
-  }
-  received_.resize(static_cast<std::size_t>(slots));
-  static_assert(sizeof(SlotCode) == sizeof(std::int32_t));
-  group_
-      .all_to_all_v({codes_.codes.data(), {indices.size()}, DType::kInt32, {}}, plan.slots_to,
-                    {received_.data(), {slots}, DType::kInt32, {}}, plan.slots_from)
-      .wait();
+  exchange_sizes(plan);
+  received_.resize(static_cast<std::size_t>(total(plan.slots_from)));
+  move_units(plan_, codes_.codes.data(), plan.slots_to, received_.data(), plan.slots_from,
+             sizeof(SlotCode));
   plan_receive(received_, local_experts(experts), arena, plan);
 }
 
 void EpTokenExchange::dispatch_begin(const Context& ctx, const ExchangePlan& plan,
                                      const TensorView& x, Arena& arena) {
-  dispatch_.begin(plan);
-  const TensorView send = dispatch_.buffers.allocate(
-      x.shape.with_rows(plan.token_of_sent_row.size()), x.dtype, "rows to send");
-  dispatch_.result = arena.allocate(x.shape.with_rows(plan.rows), x.dtype, "dispatched rows");
-  ops::permute(ctx, x, plan.token_of_sent_row, send);
-  dispatch_.request = group_.all_to_all_v(send, plan.rows_to, dispatch_.result, plan.rows_from);
+  dispatch_.open(ops::wire_row_bytes(options_.format, x.dtype, x.cols()), plan.rows_to);
+  dispatch_plan_ = &plan;
+  dispatched_ = arena.allocate(x.shape.with_rows(plan.rows), x.dtype, "dispatched rows");
+  const auto tokens_for = [&](int peer) {
+    const Range part = part_of(plan.rows_to, peer);
+    return plan.token_of_sent_row.slice_rows(part.begin, part.count);
+  };
+  for_each_peer([&](int peer) {
+    ops::pack_rows(ctx, x, tokens_for(peer), options_.format, dispatch_.part_for(peer));
+  });
+  dispatch_.send(plan.rows_from);
+  const Range own = part_of(plan.rows_from, rank());
+  ops::permute(ctx, x, tokens_for(rank()), dispatched_.slice_rows(own.begin, own.count));
 }
 
-TensorView EpTokenExchange::dispatch_end(const Context&) {
-  dispatch_.wait();
-  dispatch_.end();
-  return dispatch_.result;
+TensorView EpTokenExchange::dispatch_end(const Context& ctx) {
+  WITAN_CHECK(dispatch_.is_open(), "the end of a dispatch that has not begun");
+  for_each_peer([&](int peer) {
+    const Range part = part_of(dispatch_plan_->rows_from, peer);
+    if (part.count == 0) return;
+    ops::unpack_rows(ctx, dispatch_.part_from(peer), options_.format,
+                     dispatched_.slice_rows(part.begin, part.count));
+  });
+  dispatch_.close();
+  return dispatched_;
 }
 
-void EpTokenExchange::combine_begin(const Context&, const ExchangePlan& plan,
+TensorView EpTokenExchange::combine_input(const ExchangePlan& plan, const TensorView& y,
+                                          Arena& arena) {
+  const Shape shape = y.shape.with_rows(plan.rows);
+  if (windows_ != nullptr && options_.format == ops::WireFormat::kAsIs) {
+    combine_.open(ops::wire_row_bytes(options_.format, y.dtype, y.cols()), plan.rows_from);
+    return {combine_.all_parts(), shape, y.dtype, Device{}};
+  }
+  return arena.allocate(shape, y.dtype, "rows to combine");
+}
+
+void EpTokenExchange::combine_begin(const Context& ctx, const ExchangePlan& plan,
                                     const TensorView& rows, const TensorView& y) {
-  combine_.begin(plan);
-  combine_.arrived = combine_.buffers.allocate(y.shape.with_rows(plan.token_of_sent_row.size()),
-                                               y.dtype, "rows received");
-  combine_.result = y;
-  combine_.request = group_.all_to_all_v(rows, plan.rows_from, combine_.arrived, plan.rows_to);
+  if (!combine_.is_open()) {
+    combine_.open(ops::wire_row_bytes(options_.format, y.dtype, y.cols()), plan.rows_from);
+  }
+  combine_plan_ = &plan;
+  to_combine_ = rows;
+  combined_ = y;
+  for_each_peer([&](int peer) {
+    const Range part = part_of(plan.rows_from, peer);
+    const TensorView source = rows.slice_rows(part.begin, part.count);
+    std::byte* const target = combine_.part_for(peer);
+    if (source.data != target) ops::pack_all_rows(ctx, source, options_.format, target);
+  });
+  combine_.send(plan.rows_to);
 }
 
 void EpTokenExchange::combine_end(const Context& ctx) {
-  combine_.wait();
-  ops::unpermute_sum(ctx, combine_.arrived, combine_.plan->sent_rows_of_token_begin,
-                     combine_.plan->sent_rows_of_token, combine_.result);
-  combine_.end();
+  WITAN_CHECK(combine_.is_open(), "the end of a combine that has not begun");
+  const ExchangePlan& plan = *combine_plan_;
+  combine_rows_.resize(static_cast<std::size_t>(plan.token_of_sent_row.size()));
+  const auto place = [&](int from, const void* first, std::int64_t row_bytes) {
+    const Range part = part_of(plan.rows_to, from);
+    const auto* row = static_cast<const std::byte*>(first);
+    for (std::int64_t r = part.begin; r < part.begin + part.count; ++r, row += row_bytes) {
+      combine_rows_[static_cast<std::size_t>(r)] = row;
+    }
+  };
+  const Range own = part_of(plan.rows_from, rank());
+  const std::int64_t d = combined_.cols();
+  place(rank(), to_combine_.slice_rows(own.begin, own.count).data,
+        ops::wire_row_bytes(ops::WireFormat::kAsIs, combined_.dtype, d));
+  for_each_peer([&](int peer) {
+    if (plan.rows_to[at(peer)] == 0) return;
+    place(peer, combine_.part_from(peer), ops::wire_row_bytes(options_.format, combined_.dtype, d));
+  });
+  const Range kept = part_of(plan.rows_to, rank());
+  ops::sum_wire_rows(ctx, combine_rows_, kept.begin, kept.begin + kept.count,
+                     plan.sent_rows_of_token_begin, plan.sent_rows_of_token, options_.format,
+                     combined_);
+  combine_.close();
 }
 
 void EpTokenExchange::dispatch_weights(const Context& ctx, const ExchangePlan& plan,
                                        const TensorView& weights, const TensorView& slot_weights) {
-  weights_.begin(plan);
+  ArenaScope scope(weight_buffers_);
   const TensorView send =
-      weights_.buffers.allocate({weights.size(), 1}, weights.dtype, "weights to send");
+      weight_buffers_.allocate({weights.size(), 1}, weights.dtype, "weights to send");
   const TensorView arrived =
-      weights_.buffers.allocate({plan.slots, 1}, weights.dtype, "weights received");
+      weight_buffers_.allocate({plan.slots, 1}, weights.dtype, "weights received");
   ops::permute(ctx, column(weights), plan.choice_of_sent_slot, send);
-  group_.all_to_all_v(send, plan.slots_to, arrived, plan.slots_from).wait();
+  move_units(weights_, send.data, plan.slots_to, arrived.data, plan.slots_from,
+             size_of(weights.dtype));
   ops::permute_backward(ctx, arrived, plan.slots_of_row, column(slot_weights));
-  weights_.end();
 }
 
 void EpTokenExchange::return_weights(const Context& ctx, const ExchangePlan& plan,
                                      const TensorView& dslot_weights, const TensorView& dweights) {
-  weights_.begin(plan);
+  ArenaScope scope(weight_buffers_);
   const TensorView send =
-      weights_.buffers.allocate({plan.slots, 1}, dweights.dtype, "weights to send");
+      weight_buffers_.allocate({plan.slots, 1}, dweights.dtype, "weights to send");
   const TensorView arrived =
-      weights_.buffers.allocate({dweights.size(), 1}, dweights.dtype, "weights received");
+      weight_buffers_.allocate({dweights.size(), 1}, dweights.dtype, "weights received");
   ops::permute(ctx, column(dslot_weights), plan.slots_of_row, send);
-  group_.all_to_all_v(send, plan.slots_from, arrived, plan.slots_to).wait();
+  move_units(weights_, send.data, plan.slots_from, arrived.data, plan.slots_to,
+             size_of(dweights.dtype));
   ops::permute_backward(ctx, arrived, plan.choice_of_sent_slot, column(dweights));
-  weights_.end();
+}
+
+std::unique_ptr<NodeWindows> make_windows(Communicator& group, const ExchangeOptions& options) {
+  if (options.transport == ExchangeTransport::kAllToAll) return nullptr;
+  std::int64_t node = options.node;
+  std::vector<std::int64_t> nodes(at(group.size()));
+  group.all_gather(view_of(&node, {1}), view_of(nodes.data(), {group.size()})).wait();
+  std::string why_not;
+  std::unique_ptr<NodeWindows> windows = NodeWindows::make(group, nodes, why_not);
+  if (windows == nullptr && options.transport == ExchangeTransport::kSharedWindows) {
+    throw_user_error(
+        "parallel.exchange.transport: SHARED_WINDOWS, but the ranks of a node cannot "
+        "read each other's memory",
+        why_not.empty() ? "" : ": ", why_not, "; use AUTO or ALL_TO_ALL");
+  }
+  return windows;
 }
 
 }  // namespace
@@ -174,7 +287,8 @@ void EpTokenExchange::return_weights(const Context& ctx, const ExchangePlan& pla
 std::unique_ptr<TokenExchange> make_token_exchange(Communicator& expert_group,
                                                    const ExchangeOptions& options) {
   if (expert_group.size() == 1) return std::make_unique<LocalTokenExchange>();
-  return std::make_unique<EpTokenExchange>(expert_group, options);
+  return std::make_unique<EpTokenExchange>(expert_group, options,
+                                           make_windows(expert_group, options));
 }
 
 }  // namespace witan

@@ -1,21 +1,36 @@
-// The token exchange over an expert-parallel group: rows travel by all-to-all, each to the rank
-// that holds its expert, and back.
+// The token exchange over an expert-parallel group: rows travel to the ranks that hold their
+// experts and back, through shared memory between the ranks of a node and by all-to-all between
+// nodes.
 #pragma once
 
+#include <cstdint>
 #include <memory>
+#include <string>
 
 #include "core/model/exchange_plan.h"
 #include "core/model/token_exchange.h"
+#include "core/ops/wire_rows.h"
 #include "parallel/communicator.h"
 
 namespace witan {
 
-struct ExchangeOptions {
-  RowsPer rows_per = RowsPer::kRank;
+enum class ExchangeTransport {
+  kAuto,           // shared windows where the ranks of a node can see each other's memory
+  kSharedWindows,  // an error where they cannot
+  kAllToAll,
 };
 
-// LocalTokenExchange for a group of one rank. The group must outlive the exchange.
+// The same on every rank of the group, but for `node`.
+struct ExchangeOptions {
+  RowsPer rows_per = RowsPer::kRank;
+  ExchangeTransport transport = ExchangeTransport::kAuto;
+  ops::WireFormat format = ops::WireFormat::kAsIs;
+  std::int64_t node = 0;  // ranks with the same number share memory
+};
+
+// LocalTokenExchange for a group of one rank. Collective; so is its end, with windows. The group
+// must outlive the exchange.
 std::unique_ptr<TokenExchange> make_token_exchange(Communicator& expert_group,
-                                                   const ExchangeOptions& options = {});
+                                                   const ExchangeOptions& options);
 
 }  // namespace witan

@@ -160,27 +160,51 @@ MpiCommunicator::Pending& MpiCommunicator::begin(const char* operation, std::int
   return pending;
 }
 
-void MpiCommunicator::poll(Pending& pending) {
+template <class Done>
+void MpiCommunicator::poll_until(const Done& done, const CollectiveCall& call) {
   const auto start = Clock::now();
-  double waited = 0.0;
-  for (int looks = 0;; ++looks) {
-    int done = 0;
-    check_mpi(MPI_Test(&pending.request, &done, MPI_STATUS_IGNORE), pending.operation);
-    if (done != 0) break;
-    waited = seconds_since(start);
-    if (watchdog_.expired(waited)) {
-      watchdog_.bark({.operation = pending.operation,
-                      .communicator = name_.c_str(),
-                      .rank = rank_,
-                      .size = size_,
-                      .sequence = pending.sequence,
-                      .send_counts = pending.send_counts,
-                      .recv_counts = pending.recv_counts},
-                     waited);
-    }
+  for (int looks = 0; !done(); ++looks) {
+    const double waited = seconds_since(start);
+    if (watchdog_.expired(waited)) watchdog_.bark(call, waited);
     pause(looks, waited, eager_seconds_);
   }
   wait_seconds_ += seconds_since(start);
+}
+
+void MpiCommunicator::poll(Pending& pending) {
+  const auto done = [&] {
+    int finished = 0;
+    check_mpi(MPI_Test(&pending.request, &finished, MPI_STATUS_IGNORE), pending.operation);
+    return finished != 0;
+  };
+  poll_until(done, {.operation = pending.operation,
+                    .communicator = name_.c_str(),
+                    .rank = rank_,
+                    .size = size_,
+                    .sequence = pending.sequence,
+                    .send_counts = pending.send_counts,
+                    .recv_counts = pending.recv_counts});
+}
+
+void MpiCommunicator::wait_until(const char* operation, std::int64_t number,
+                                 const std::function<bool()>& ready) {
+  if (ready()) return;
+  const ProfileScope waiting(operation, name_.c_str());
+  int looks = 0;
+  const auto done = [&] {
+    constexpr int kLooksWithoutMpi = 16;  // a look into MPI takes as long as many at a flag
+    if (++looks % kLooksWithoutMpi == 0) {
+      int arrived = 0;
+      check_mpi(MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, comm_, &arrived, MPI_STATUS_IGNORE),
+                "MPI_Iprobe");
+    }
+    return ready();
+  };
+  poll_until(done, {.operation = operation,
+                    .communicator = name_.c_str(),
+                    .rank = rank_,
+                    .size = size_,
+                    .sequence = number});
 }
 
 // A row as one MPI element keeps the counts small. Types are made once per row length.

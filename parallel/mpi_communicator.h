@@ -42,6 +42,8 @@ class MpiCommunicator final : public Communicator {
                        std::span<const std::int64_t> counts) override;
   Request broadcast(const TensorView& data, int root) override;
   void barrier() override;
+  void wait_until(const char* operation, std::int64_t number,
+                  const std::function<bool()>& ready) override;
   void broadcast_bytes(std::string& bytes, int root) override;
   std::string gather_bytes(const std::string& bytes, int root) override;
   double take_wait_seconds() override;
@@ -52,6 +54,9 @@ class MpiCommunicator final : public Communicator {
   // `bytes`: what this rank sends to others, for the profile.
   Pending& begin(const char* operation, std::int64_t bytes);
   void poll(Pending& pending);
+  // Until done(), which looks; `call` says what is waited for.
+  template <class Done>
+  void poll_until(const Done& done, const CollectiveCall& call);
   MPI_Datatype row_type(DType dtype, std::int64_t cols);
   void broadcast_range(char* data, std::int64_t bytes, int root);
 

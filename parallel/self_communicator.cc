@@ -59,6 +59,10 @@ class SelfCommunicator final : public Communicator {
     return {};
   }
   void barrier() override {}
+  void wait_until(const char* operation, std::int64_t,
+                  const std::function<bool()>& ready) override {
+    WITAN_CHECK(ready(), operation, " on communicator '", name_, "': nobody else could make it so");
+  }
   void broadcast_bytes(std::string&, int root) override {
     check_root(*this, "broadcast_bytes", root);
   }

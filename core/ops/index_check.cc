@@ -1,5 +1,7 @@
 #include "core/ops/index_check.h"
 
+#include <algorithm>
+
 namespace witan::ops {
 
 void check_indices(const char* op, const char* name, const TensorView& x, std::int64_t begin,
@@ -15,6 +17,14 @@ void check_indices(const char* op, const char* name, const TensorView& x, std::i
     WITAN_CHECK(values[i] >= begin && values[i] < end, op, ": ", name, "[", i, "] is ", values[i],
                 ", outside of [", begin, ", ", end, ")");
   }
+}
+
+void check_lists(const char* op, const TensorView& begin, std::int64_t entries) {
+  const auto* first = begin.as<std::int32_t>();
+  const std::int64_t lists = begin.size() - 1;
+  const bool ends_fit = first[0] == 0 && first[lists] == entries;
+  WITAN_CHECK(ends_fit && std::is_sorted(first, first + lists + 1), op,
+              ": begin: expected to ascend from 0 to ", entries);
 }
 
 }  // namespace witan::ops

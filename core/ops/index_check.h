@@ -12,4 +12,8 @@ namespace witan::ops {
 void check_indices(const char* op, const char* name, const TensorView& x, std::int64_t begin,
                    std::int64_t end);
 
+// Throws unless begin [lists + 1] (int32, CPU) ascends from 0 to `entries`: lists that follow each
+// other.
+void check_lists(const char* op, const TensorView& begin, std::int64_t entries);
+
 }  // namespace witan::ops

@@ -13,15 +13,6 @@ namespace {
 
 constexpr std::int64_t kGrain = 16384;  // elements per thread below which threads do not pay
 
-// Lists that follow each other: begin ascends from 0 to the number of their entries.
-void check_lists(const char* op, const TensorView& begin, std::int64_t entries) {
-  const auto* first = begin.as<std::int32_t>();
-  const std::int64_t lists = begin.size() - 1;
-  const bool ends_fit = first[0] == 0 && first[lists] == entries;
-  WITAN_CHECK(ends_fit && std::is_sorted(first, first + lists + 1), op,
-              ": begin: expected to ascend from 0 to ", entries);
-}
-
 }  // namespace
 
 void permute(const Context& ctx, const TensorView& x, const TensorView& index,

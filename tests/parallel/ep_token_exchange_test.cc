@@ -209,18 +209,28 @@ void compare_with_one_rank(Communicator& group, const ExchangeOptions& options) 
   }
 }
 
-constexpr ExchangeOptions kEveryOption[] = {{RowsPer::kRank}, {RowsPer::kChoice}};
+// Every way of sending, the same numbers.
+std::vector<ExchangeOptions> every_option(const Mesh& mesh) {
+  std::vector<ExchangeOptions> all;
+  for (const RowsPer rows_per : {RowsPer::kRank, RowsPer::kChoice}) {
+    for (const ExchangeTransport transport :
+         {ExchangeTransport::kSharedWindows, ExchangeTransport::kAllToAll}) {
+      all.push_back({rows_per, transport, ops::WireFormat::kAsIs, mesh.node()});
+    }
+  }
+  return all;
+}
 
 TEST(EpTokenExchangeTest, EqualsOneRankFloat32) {
   const Mesh mesh(mpi(), mpi().size(), kWatchdogSeconds);
-  for (const ExchangeOptions& options : kEveryOption) {
+  for (const ExchangeOptions& options : every_option(mesh)) {
     compare_with_one_rank<float>(mesh.expert(), options);
   }
 }
 
 TEST(EpTokenExchangeTest, EqualsOneRankFloat64) {
   const Mesh mesh(mpi(), mpi().size(), kWatchdogSeconds);
-  for (const ExchangeOptions& options : kEveryOption) {
+  for (const ExchangeOptions& options : every_option(mesh)) {
     compare_with_one_rank<double>(mesh.expert(), options);
   }
 }
@@ -233,8 +243,10 @@ TEST(EpTokenExchangeTest, EqualsOneRankOnTwoPretendedNodes) {
   EXPECT_FALSE(inside.experts_cross_nodes());
   const Mesh across(mpi(), 4, kWatchdogSeconds, node_of_rank);
   EXPECT_TRUE(across.experts_cross_nodes());
-  for (const ExchangeOptions& options : kEveryOption) {
+  for (const ExchangeOptions& options : every_option(inside)) {
     compare_with_one_rank<double>(inside.expert(), options);
+  }
+  for (const ExchangeOptions& options : every_option(across)) {
     compare_with_one_rank<double>(across.expert(), options);
   }
 }
@@ -242,7 +254,7 @@ TEST(EpTokenExchangeTest, EqualsOneRankOnTwoPretendedNodes) {
 // Rows come by source rank, then token, once each; slots by expert, then row.
 TEST(EpTokenExchangeTest, OrderOfRowsAndSlots) {
   const Mesh mesh(mpi(), mpi().size(), kWatchdogSeconds);
-  const auto exchange = make_token_exchange(mesh.expert());
+  const auto exchange = make_token_exchange(mesh.expert(), {.node = mesh.node()});
   const int ranks = exchange->ranks();
   const Context ctx;
   Arena arena;
@@ -277,7 +289,7 @@ TEST(EpTokenExchangeTest, OrderOfRowsAndSlots) {
 
 TEST(EpTokenExchangeTest, NoAllocationOnceTheLargestStepWasSeen) {
   const Mesh mesh(mpi(), mpi().size(), kWatchdogSeconds);
-  const auto exchange = make_token_exchange(mesh.expert());
+  const auto exchange = make_token_exchange(mesh.expert(), {.node = mesh.node()});
   const std::int64_t d = 512;
   const Scenario scenario = scenarios(exchange->ranks())[6];
   Arena arena;
@@ -294,7 +306,7 @@ TEST(EpTokenExchangeTest, NoAllocationOnceTheLargestStepWasSeen) {
 TEST(EpTokenExchangeTest, MisuseIsAnError) {
   const Mesh mesh(mpi(), mpi().size(), kWatchdogSeconds);
   if (mesh.expert().size() == 1) GTEST_SKIP() << "needs two ranks";
-  const auto exchange = make_token_exchange(mesh.expert());
+  const auto exchange = make_token_exchange(mesh.expert(), {.node = mesh.node()});
   EXPECT_THROW(exchange->dispatch_end({}), Error);
   EXPECT_THROW(exchange->combine_end({}), Error);
 }
