@@ -31,6 +31,6 @@ struct ExchangeOptions {
 // LocalTokenExchange for a group of one rank. Collective; so is its end, with windows. The group
 // must outlive the exchange.
 std::unique_ptr<TokenExchange> make_token_exchange(Communicator& expert_group,
-                                                   const ExchangeOptions& options);
+                                                   const ExchangeOptions& options = {});
 
 }  // namespace witan
