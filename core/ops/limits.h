@@ -5,11 +5,16 @@
 #include <cstdint>
 #include <span>
 
+#include "core/base/cpu_isa.h"
+
 namespace witan::ops {
 
 // `rounds` of independent multiply-adds on registers on every thread; returns the floating-point
 // operations of all threads (a multiply-add is two).
 double run_multiply_adds(std::int64_t rounds);
+
+// The same with the products of bfloat16 that this unit makes; only on a CPU that has it.
+double run_bf16_products(CpuBf16 unit, std::int64_t rounds);
 
 // Reads x from beginning to end, `times` times; each thread reads a part of its own. Returns the
 // sum of all that was read.

@@ -38,12 +38,16 @@ Tensor random_tensor(const Shape& shape, DType dtype, const char* name, int rank
 
 }  // namespace
 
+std::unique_ptr<TokenExchange> exchange_of(const Mesh& mesh) {
+  return make_token_exchange(mesh.expert(), {.node = mesh.node()});
+}
+
 LayerRun::LayerRun(const LayerShape& shape, const Mesh& mesh, const Runtime& runtime,
                    const ForcedLoad::Load& load)
     : shape_(shape),
       table_(shape_.model),
       params_(table_, layout_of(shape_, mesh), runtime.dtype, runtime.ctx.device, true),
-      exchange_(make_token_exchange(mesh.expert())),
+      exchange_(exchange_of(mesh)),
       layer_(shape_.model, params_, shape_.layer, 1),
       arenas_(runtime.ctx.device),
       batch_(batch_of(shape_, mesh)),

@@ -13,6 +13,9 @@
 
 namespace witan {
 
+// The exchange that training would use on this mesh. Collective over the expert-parallel group.
+std::unique_ptr<TokenExchange> exchange_of(const Mesh& mesh);
+
 class LayerRun {
  public:
   // Each rank takes an even share of the shape's tokens. Outlived by the mesh.

@@ -10,7 +10,9 @@
 #include <vector>
 
 #include "launch/bench/decode_bench.h"
+#include "launch/bench/exchange_bench.h"
 #include "launch/bench/gemm_bench.h"
+#include "launch/bench/imbalance_bench.h"
 #include "launch/bench/layer_bench.h"
 #include "launch/bench/limits_bench.h"
 #include "launch/bench/report.h"
@@ -26,11 +28,13 @@ namespace {
 
 constexpr const char* kFooter = R"(
 Sections:
-  limits     multiply-adds, matrix products, reading memory by level
+  limits     multiply-adds, matrix products, bfloat16 units, reading memory by level, MPI, shared memory
   gemm       the matrix products of the experts, by layout, rows and kernel
   layer      the MoE layer, forward and backward, balanced routing
   step       whole training steps on random tokens
+  exchange   rows to their experts and back, against MPI_Alltoallv (several ranks)
   decode     one token at a time, against the speed of reading the weights
+  imbalance  the layer with hot experts (MaxVio 0, 1, 4), against the busiest rank's bound
 
 Every figure is a median; behind it stands the distance of the quartiles in percent. What is
 compared is measured in turns. With several ranks, the time is that of the slowest one, work that
@@ -72,6 +76,8 @@ class Bench {
   void gemm() { for_each(sizes_.layers, bench_gemm); }
   void layer() { for_each(sizes_.layers, bench_layer); }
   void step() { for_each(sizes_.steps, bench_step); }
+  void exchange() { for_each(sizes_.layers, bench_exchange); }
+  void imbalance() { for_each(sizes_.layers, bench_imbalance); }
   void decode() { for_each(sizes_.steps, bench_decode); }
 
   const std::vector<BenchResult>& results() const { return results_; }
@@ -99,11 +105,10 @@ struct Section {
   const char* name;
   void (Bench::*run)();
 };
-constexpr Section kSections[] = {{"limits", &Bench::limits},
-                                 {"gemm", &Bench::gemm},
-                                 {"layer", &Bench::layer},
-                                 {"step", &Bench::step},
-                                 {"decode", &Bench::decode}};
+constexpr Section kSections[] = {{"limits", &Bench::limits},      {"gemm", &Bench::gemm},
+                                 {"layer", &Bench::layer},        {"step", &Bench::step},
+                                 {"exchange", &Bench::exchange},  {"decode", &Bench::decode},
+                                 {"imbalance", &Bench::imbalance}};
 
 std::map<std::string, std::string> machine_of(const BenchSession& session,
                                               const Arguments& arguments) {
@@ -135,6 +140,7 @@ bool wanted(const Arguments& arguments, const char* section) {
 
 void set_precision(const std::string& name, configs::RuntimeConfig& runtime) {
   if (name == "f32") runtime.set_precision(configs::RuntimeConfig::FLOAT32);
+  if (name == "bf16") runtime.set_precision(configs::RuntimeConfig::BF16);
   if (name == "f64") runtime.set_precision(configs::RuntimeConfig::FLOAT64);
 }
 

@@ -12,3 +12,12 @@
   void read_floats(const float* x, std::int64_t count, std::int64_t times, float* sum);
 
 WITAN_DECLARE_ISA(WITAN_LIMIT_KERNELS)
+
+// Products of bfloat16 with float32 sums, on registers, with vdpbf16ps and on the AMX tiles: only
+// on a CPU that has them (best_cpu_bf16()).
+namespace witan::cpu::avx512_bf16 {
+void bf16_products(std::int64_t rounds, double* flops);
+}
+namespace witan::cpu::amx {
+void bf16_products(std::int64_t rounds, double* flops);
+}
