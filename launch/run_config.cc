@@ -87,8 +87,18 @@ std::vector<configs::Check> inference_checks(int ranks) {
           check_data, check_device};
 }
 
+std::vector<configs::Check> model_checks() {
+  return {[](const RunConfig& run, const configs::Fail& fail) { check_model(run.model(), fail); },
+          check_data, check_device, check_routing};
+}
+
 RunConfigResult read_run_config(const std::string& file, const std::vector<std::string>& overrides,
                                 Communicator& world) {
+  return read_run_config(file, overrides, world, run_config_checks(world.size()));
+}
+
+RunConfigResult read_run_config(const std::string& file, const std::vector<std::string>& overrides,
+                                Communicator& world, const std::vector<configs::Check>& checks) {
   // "1" + text, or "0" where the file cannot be read; the loader then says why on rank 0.
   std::string message;
   if (world.rank() == 0) {
@@ -96,7 +106,6 @@ RunConfigResult read_run_config(const std::string& file, const std::vector<std::
   }
   world.broadcast_bytes(message, 0);
   RunConfigResult result;
-  const auto checks = run_config_checks(world.size());
   if (message.at(0) == '0') {
     if (world.rank() == 0) result.config = configs::load_file(file, overrides, checks);
   } else {
@@ -114,10 +123,11 @@ RunConfigResult read_run_config(const std::string& file, const std::vector<std::
 std::vector<std::string> run_config_warnings(const RunConfig& run) {
   std::vector<std::string> warnings;
   const configs::RouterConfig& router = run.model().moe().router();
-  if (run.model().has_moe() && router.top_k().k() == 1 &&
+  if (run.model().has_moe() && ModelDims(run.model()).choices == 1 &&
       router.weights() == configs::RouterConfig::RENORMALIZED) {
     warnings.emplace_back(
-        "model.moe.router: with top_k 1 a RENORMALIZED weight is always 1, so the router gets no "
+        "model.moe.router: with one expert per token a RENORMALIZED weight is always 1, so the "
+        "router gets no "
         "gradient from the loss; AS_IS is the sensible choice");
   }
   if (run.model().has_ffn() && ModelDims(run.model()).moe_layers() == run.model().layers()) {

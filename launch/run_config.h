@@ -17,6 +17,9 @@ struct RunConfigResult {
   configs::LoadedConfig config;
 };
 RunConfigResult read_run_config(const std::string& file, const std::vector<std::string>& overrides,
+                                Communicator& world, const std::vector<configs::Check>& checks);
+// With all the checks of a training run on these ranks.
+RunConfigResult read_run_config(const std::string& file, const std::vector<std::string>& overrides,
                                 Communicator& world);
 
 // All checks that combine fields, for `ranks` ranks. `train`: also those of data and training.
@@ -25,6 +28,9 @@ std::vector<configs::Check> run_config_checks(int ranks);
 // The same for commands that only compute with a model: everything but the batch of a training
 // step.
 std::vector<configs::Check> inference_checks(int ranks);
+
+// Those that do not depend on the number of ranks.
+std::vector<configs::Check> model_checks();
 
 // What is allowed but worth a word (an unused option, a router without gradient, ...), one line
 // each.

@@ -37,6 +37,7 @@ int run(int argc, char** argv) {
   witan::register_inspect(app, command);
   witan::register_convert(app, command);
   witan::register_profile(app, command);
+  witan::register_verify(app, command);
   witan::register_bench(app, command);
   try {
     app.parse(argc, argv);

@@ -18,6 +18,7 @@ void register_prepare(CLI::App& app, RunCommand& run);
 void register_inspect(CLI::App& app, RunCommand& run);
 void register_convert(CLI::App& app, RunCommand& run);
 void register_profile(CLI::App& app, RunCommand& run);
+void register_verify(CLI::App& app, RunCommand& run);
 void register_bench(CLI::App& app, RunCommand& run);
 
 }  // namespace witan

@@ -1,0 +1,114 @@
+// The same step at other layouts: expert-parallel sizes, micro-batches, ranks.
+#include <string>
+#include <vector>
+
+#include "launch/verify/checks.h"
+#include "launch/verify/compare.h"
+
+namespace witan {
+namespace {
+
+using configs::RunConfig;
+using configs::RuntimeConfig;
+
+// Relative, of a tensor's gradient: the order of sums differs, nothing else.
+double layout_tolerance(RuntimeConfig::Precision precision) {
+  return precision == RuntimeConfig::FLOAT64 ? 1e-10 : 5e-5;
+}
+
+std::vector<int> expert_parallel_sizes(const VerifyContext& context) {
+  std::vector<int> sizes;
+  const std::int64_t experts = context.run.model().moe().experts();
+  for (int ep = 1; ep <= context.ranks(); ++ep) {
+    const bool splits = ep == 1 || (context.run.model().has_moe() && experts % ep == 0);
+    if (context.ranks() % ep == 0 && splits) sizes.push_back(ep);
+  }
+  return sizes;
+}
+
+// A step of `found` on a mesh against a finished one of one rank alone.
+CheckResult compare_step(const VerifyContext& context, const std::string& check,
+                         const RunConfig& found, const Mesh& mesh, VerifySession& whole,
+                         const StepMetrics& expected) {
+  VerifySession session(found, mesh, context.runtime);
+  session.wake();
+  const StepMetrics metrics = compute_gradients(session);
+  if (context.hooks.after_gradients) context.hooks.after_gradients(check, session.params());
+  CheckResult result;
+  result.check = check;
+  result.tolerance = layout_tolerance(found.runtime().precision());
+  Errors errors(session.table());
+  compare_gradients(session.params(), whole.params(), errors);
+  compare_losses(metrics, expected, errors);
+  errors.agree(context.world);
+  errors.report(result);
+  return result;
+}
+
+// Its definition contains the partition of the batch. Whether there was one.
+bool remove_micro_batch_losses(RunConfig& run) {
+  if (!run.model().has_moe()) return false;
+  auto& balance = *run.mutable_model()->mutable_moe()->mutable_balance();
+  const int before = balance.size();
+  for (int i = balance.size(); i-- > 0;) {
+    const configs::BalancerConfig& b = balance[i];
+    if (b.has_switch_aux() && b.switch_aux().scope() == configs::SwitchAux::MICRO_BATCH) {
+      balance.DeleteSubrange(i, 1);
+    }
+  }
+  return balance.size() < before;
+}
+
+}  // namespace
+
+std::vector<CheckResult> check_expert_parallel(const VerifyContext& context) {
+  const std::string check = "expert_parallel";
+  if (context.ranks() == 1) {
+    CheckResult result;
+    result.check = check;
+    result.skipped = "one rank; start it with mpirun -n 2 or more";
+    return {result};
+  }
+  std::vector<CheckResult> results;
+  const Mesh alone = Mesh::self();
+  for (const auto precision : {RuntimeConfig::FLOAT64, RuntimeConfig::FLOAT32}) {
+    const std::string choices = context.own_file(check + "-" + name_of(precision));
+    RunConfig run = gradient_config(context.run, precision);
+    record_routing(run, choices);
+    VerifySession whole(run, alone, context.runtime);
+    whole.wake();
+    const StepMetrics expected = compute_gradients(whole);
+    // In float64 nothing is so close that rounding decides: there the choices are compared, too.
+    run = gradient_config(context.run, precision);
+    if (precision == RuntimeConfig::FLOAT32) replay_routing(run, choices);
+    for (const int ep : expert_parallel_sizes(context)) {
+      const Mesh mesh = context.mesh(ep);
+      results.push_back(compare_step(context, check, run, mesh, whole, expected));
+      results.back().variant = "EP " + std::to_string(ep) + " x DP " +
+                               std::to_string(mesh.replicas()) + " against one rank, " +
+                               name_of(precision);
+    }
+  }
+  return results;
+}
+
+std::vector<CheckResult> check_accumulation(const VerifyContext& context) {
+  RunConfig run = gradient_config(context.run, RuntimeConfig::FLOAT64);
+  const bool removed = remove_micro_batch_losses(run);
+  run.mutable_train()->set_micro_batch(run.train().global_batch());
+  const Mesh alone = Mesh::self();
+  VerifySession whole(run, alone, context.runtime);
+  whole.wake();
+  const StepMetrics expected = compute_gradients(whole);
+
+  run.mutable_train()->set_micro_batch(1);
+  const Mesh mesh = context.mesh(context.expert_parallel());
+  CheckResult result = compare_step(context, "accumulation", run, mesh, whole, expected);
+  result.variant = std::to_string(context.ranks()) + " x " +
+                   std::to_string(context.run.train().global_batch() / context.ranks()) +
+                   " micro-batches against one batch";
+  if (removed) result.note = "without switch_aux of scope MICRO_BATCH, which is a function of them";
+  return {result};
+}
+
+}  // namespace witan
