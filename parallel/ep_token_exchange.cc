@@ -1,6 +1,8 @@
 #include "parallel/ep_token_exchange.h"
 
+#include <algorithm>
 #include <cstring>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -18,6 +20,21 @@ std::size_t at(int rank) { return static_cast<std::size_t>(rank); }
 
 TensorView column(const TensorView& x) { return x.reshape({x.size(), 1}); }
 
+// Where the part of a rank begins, and how long it is.
+struct Range {
+  std::int64_t begin, count;
+};
+Range part_of(std::span<const std::int64_t> counts, int rank) {
+  std::int64_t begin = 0;
+  for (int before = 0; before < rank; ++before) begin += counts[at(before)];
+  return {begin, counts[at(rank)]};
+}
+
+std::int64_t total(std::span<const std::int64_t> counts) {
+  const Range last = part_of(counts, static_cast<int>(counts.size()) - 1);
+  return last.begin + last.count;
+}
+
 class EpTokenExchange final : public TokenExchange {
  public:
   EpTokenExchange(Communicator& group, const ExchangeOptions& options,
@@ -30,6 +47,7 @@ class EpTokenExchange final : public TokenExchange {
         dispatch_(group, windows_.get(), kDispatch, "dispatch"),
         combine_(group, windows_.get(), kCombine, "combine") {}
 
+  BlockSource* memory() override { return windows_ ? &windows_->blocks() : nullptr; }
   int ranks() const override { return group_.size(); }
   int rank() const override { return group_.rank(); }
   std::size_t buffer_bytes() const override {
@@ -64,16 +82,26 @@ class EpTokenExchange final : public TokenExchange {
   void move_units(PartTransfer& transfer, const void* from, std::span<const std::int64_t> send,
                   void* to, std::span<const std::int64_t> recv, std::size_t unit_bytes);
   void exchange_sizes(ExchangePlan& plan);
+  void exchange_rows(ExchangePlan& plan, Arena& arena);
+  PartTransfer::Unit row_unit(const TensorView& x) const {
+    return {ops::wire_row_bytes(ops::WireFormat::kAsIs, x.dtype, x.cols()),
+            ops::wire_row_bytes(options_.format, x.dtype, x.cols())};
+  }
+  ops::WireFormat format_for(const PartTransfer& transfer, int peer) const {
+    return transfer.far(peer) ? options_.format : ops::WireFormat::kAsIs;
+  }
 
   Communicator& group_;
   ExchangeOptions options_;
   std::unique_ptr<NodeWindows> windows_;
   PartTransfer plan_, weights_, dispatch_, combine_;
 
-  SlotCodes codes_;                     // of this rank's choices
-  std::vector<SlotCode> received_;      // of the slots of this rank's experts
-  std::vector<std::int64_t> sizes_;     // [2, ranks, 2] rows and slots for, then from each rank
-  std::vector<std::int64_t> one_each_;  // [ranks]
+  SlotCodes codes_;                  // of this rank's choices
+  std::vector<SlotCode> received_;   // of the slots of this rank's experts
+  std::vector<std::int64_t> sizes_;  // [2, ranks, 2] rows and slots for, then from each rank
+  std::vector<std::int32_t> message_, arrived_;      // of the plan
+  std::vector<std::int64_t> words_to_, words_from_;  // [ranks] their parts
+  std::vector<std::int64_t> one_each_;               // [ranks]
   Arena weight_buffers_{Device{}, "routing weight buffers"};
 
   // What is on its way.
@@ -81,23 +109,9 @@ class EpTokenExchange final : public TokenExchange {
   const ExchangePlan* combine_plan_ = nullptr;
   TensorView dispatched_;
   TensorView to_combine_, combined_;
-  std::vector<const void*> combine_rows_;  // [sent rows] where each row lies that comes back
+  std::vector<const void*> combine_rows_;     // [sent rows] where each row lies that comes back
+  std::vector<std::uint8_t> combine_narrow_;  // [sent rows] whether it is bfloat16; empty: none is
 };
-
-// Where the part of a rank begins, and how long it is.
-struct Range {
-  std::int64_t begin, count;
-};
-Range part_of(std::span<const std::int64_t> counts, int rank) {
-  std::int64_t begin = 0;
-  for (int before = 0; before < rank; ++before) begin += counts[at(before)];
-  return {begin, counts[at(rank)]};
-}
-
-std::int64_t total(std::span<const std::int64_t> counts) {
-  const Range last = part_of(counts, static_cast<int>(counts.size()) - 1);
-  return last.begin + last.count;
-}
 
 void EpTokenExchange::move_units(PartTransfer& transfer, const void* from,
                                  std::span<const std::int64_t> send, void* to,
@@ -107,7 +121,8 @@ void EpTokenExchange::move_units(PartTransfer& transfer, const void* from,
   };
   const auto* source = static_cast<const std::byte*>(from);
   auto* target = static_cast<std::byte*>(to);
-  transfer.open(static_cast<std::int64_t>(unit_bytes), send);
+  const auto unit = static_cast<std::int64_t>(unit_bytes);
+  transfer.open({unit, unit}, send);
   for_each_peer([&](int peer) {
     const Range part = part_of(send, peer);
     if (part.count > 0)
@@ -152,15 +167,49 @@ void EpTokenExchange::plan(const Context&, const TensorView& indices, std::int64
   plan_send({indices.as<std::int32_t>(), static_cast<std::size_t>(indices.size())}, experts,
             ranks(), options_.rows_per, arena, codes_, plan);
   exchange_sizes(plan);
-  received_.resize(static_cast<std::size_t>(total(plan.slots_from)));
-  move_units(plan_, codes_.codes.data(), plan.slots_to, received_.data(), plan.slots_from,
-             sizeof(SlotCode));
+  exchange_rows(plan, arena);
   plan_receive(received_, local_experts(experts), arena, plan);
+}
+
+// What each rank has to know about the slots and the rows that it gets: the slots' codes, then the
+// rows' tokens.
+void EpTokenExchange::exchange_rows(ExchangePlan& plan, Arena& arena) {
+  const auto* token = plan.token_of_sent_row.as<std::int32_t>();
+  const auto append = [](std::vector<std::int32_t>& to, const auto* from, Range range) {
+    const auto* first = reinterpret_cast<const std::int32_t*>(from + range.begin);
+    to.insert(to.end(), first, first + range.count);
+  };
+  static_assert(sizeof(SlotCode) == sizeof(std::int32_t));
+  std::vector<std::int64_t>& send = words_to_;
+  std::vector<std::int64_t>& recv = words_from_;
+  message_.clear();
+  send.clear();
+  recv.clear();
+  for (int peer = 0; peer < ranks(); ++peer) {
+    append(message_, codes_.codes.data(), part_of(plan.slots_to, peer));
+    append(message_, token, part_of(plan.rows_to, peer));
+    send.push_back(plan.slots_to[at(peer)] + plan.rows_to[at(peer)]);
+    recv.push_back(plan.slots_from[at(peer)] + plan.rows_from[at(peer)]);
+  }
+  arrived_.resize(static_cast<std::size_t>(total(recv)));
+  move_units(plan_, message_.data(), send, arrived_.data(), recv, sizeof(std::int32_t));
+
+  plan.token_of_row = arena.allocate({total(plan.rows_from)}, DType::kInt32, "exchange plan");
+  received_.clear();
+  const std::int32_t* word = arrived_.data();
+  auto* row = plan.token_of_row.as<std::int32_t>();
+  for (int peer = 0; peer < ranks(); ++peer) {
+    const auto* codes = reinterpret_cast<const SlotCode*>(word);
+    received_.insert(received_.end(), codes, codes + plan.slots_from[at(peer)]);
+    word += plan.slots_from[at(peer)];
+    row = std::copy_n(word, plan.rows_from[at(peer)], row);
+    word += plan.rows_from[at(peer)];
+  }
 }
 
 void EpTokenExchange::dispatch_begin(const Context& ctx, const ExchangePlan& plan,
                                      const TensorView& x, Arena& arena) {
-  dispatch_.open(ops::wire_row_bytes(options_.format, x.dtype, x.cols()), plan.rows_to);
+  dispatch_.open(row_unit(x), plan.rows_to, x);
   dispatch_plan_ = &plan;
   dispatched_ = arena.allocate(x.shape.with_rows(plan.rows), x.dtype, "dispatched rows");
   const auto tokens_for = [&](int peer) {
@@ -168,7 +217,8 @@ void EpTokenExchange::dispatch_begin(const Context& ctx, const ExchangePlan& pla
     return plan.token_of_sent_row.slice_rows(part.begin, part.count);
   };
   for_each_peer([&](int peer) {
-    ops::pack_rows(ctx, x, tokens_for(peer), options_.format, dispatch_.part_for(peer));
+    if (!dispatch_.needs_part(peer)) return;
+    ops::pack_rows(ctx, x, tokens_for(peer), format_for(dispatch_, peer), dispatch_.part_for(peer));
   });
   dispatch_.send(plan.rows_from);
   const Range own = part_of(plan.rows_from, rank());
@@ -180,8 +230,13 @@ TensorView EpTokenExchange::dispatch_end(const Context& ctx) {
   for_each_peer([&](int peer) {
     const Range part = part_of(dispatch_plan_->rows_from, peer);
     if (part.count == 0) return;
-    ops::unpack_rows(ctx, dispatch_.part_from(peer), options_.format,
-                     dispatched_.slice_rows(part.begin, part.count));
+    const TensorView rows = dispatched_.slice_rows(part.begin, part.count);
+    const TensorView x = dispatch_.rows_from(peer, rows);
+    if (x.empty()) {
+      ops::unpack_rows(ctx, dispatch_.part_from(peer), format_for(dispatch_, peer), rows);
+    } else {
+      ops::permute(ctx, x, dispatch_plan_->token_of_row.slice_rows(part.begin, part.count), rows);
+    }
   });
   dispatch_.close();
   return dispatched_;
@@ -190,8 +245,8 @@ TensorView EpTokenExchange::dispatch_end(const Context& ctx) {
 TensorView EpTokenExchange::combine_input(const ExchangePlan& plan, const TensorView& y,
                                           Arena& arena) {
   const Shape shape = y.shape.with_rows(plan.rows);
-  if (windows_ != nullptr && options_.format == ops::WireFormat::kAsIs) {
-    combine_.open(ops::wire_row_bytes(options_.format, y.dtype, y.cols()), plan.rows_from);
+  if (windows_ != nullptr) {
+    combine_.open(row_unit(y), plan.rows_from);
     return {combine_.all_parts(), shape, y.dtype, Device{}};
   }
   return arena.allocate(shape, y.dtype, "rows to combine");
@@ -199,9 +254,7 @@ TensorView EpTokenExchange::combine_input(const ExchangePlan& plan, const Tensor
 
 void EpTokenExchange::combine_begin(const Context& ctx, const ExchangePlan& plan,
                                     const TensorView& rows, const TensorView& y) {
-  if (!combine_.is_open()) {
-    combine_.open(ops::wire_row_bytes(options_.format, y.dtype, y.cols()), plan.rows_from);
-  }
+  if (!combine_.is_open()) combine_.open(row_unit(y), plan.rows_from);
   combine_plan_ = &plan;
   to_combine_ = rows;
   combined_ = y;
@@ -209,7 +262,8 @@ void EpTokenExchange::combine_begin(const Context& ctx, const ExchangePlan& plan
     const Range part = part_of(plan.rows_from, peer);
     const TensorView source = rows.slice_rows(part.begin, part.count);
     std::byte* const target = combine_.part_for(peer);
-    if (source.data != target) ops::pack_all_rows(ctx, source, options_.format, target);
+    if (source.data == target) return;
+    ops::pack_all_rows(ctx, source, format_for(combine_, peer), target);
   });
   combine_.send(plan.rows_to);
 }
@@ -217,34 +271,35 @@ void EpTokenExchange::combine_begin(const Context& ctx, const ExchangePlan& plan
 void EpTokenExchange::combine_end(const Context& ctx) {
   WITAN_CHECK(combine_.is_open(), "the end of a combine that has not begun");
   const ExchangePlan& plan = *combine_plan_;
-  combine_rows_.resize(static_cast<std::size_t>(plan.token_of_sent_row.size()));
-  const auto place = [&](int from, const void* first, std::int64_t row_bytes) {
+  const PartTransfer::Unit unit = row_unit(combined_);
+  const auto sent = static_cast<std::size_t>(plan.token_of_sent_row.size());
+  combine_rows_.resize(sent);
+  combine_narrow_.assign(options_.format == ops::WireFormat::kAsIs ? 0 : sent, 0);
+  const auto place = [&](int from, const void* first) {
     const Range part = part_of(plan.rows_to, from);
+    const bool far = combine_.far(from);
     const auto* row = static_cast<const std::byte*>(first);
-    for (std::int64_t r = part.begin; r < part.begin + part.count; ++r, row += row_bytes) {
+    for (std::int64_t r = part.begin; r < part.begin + part.count; ++r) {
       combine_rows_[static_cast<std::size_t>(r)] = row;
+      if (!combine_narrow_.empty()) combine_narrow_[static_cast<std::size_t>(r)] = far ? 1 : 0;
+      row += far ? unit.far_bytes : unit.near_bytes;
     }
   };
   const Range own = part_of(plan.rows_from, rank());
-  const std::int64_t d = combined_.cols();
-  place(rank(), to_combine_.slice_rows(own.begin, own.count).data,
-        ops::wire_row_bytes(ops::WireFormat::kAsIs, combined_.dtype, d));
+  place(rank(), to_combine_.slice_rows(own.begin, own.count).data);
   for_each_peer([&](int peer) {
-    if (plan.rows_to[at(peer)] == 0) return;
-    place(peer, combine_.part_from(peer), ops::wire_row_bytes(options_.format, combined_.dtype, d));
+    if (plan.rows_to[at(peer)] > 0) place(peer, combine_.part_from(peer));
   });
-  const Range kept = part_of(plan.rows_to, rank());
-  ops::sum_wire_rows(ctx, combine_rows_, kept.begin, kept.begin + kept.count,
-                     plan.sent_rows_of_token_begin, plan.sent_rows_of_token, options_.format,
-                     combined_);
+  ops::sum_wire_rows(ctx, combine_rows_, combine_narrow_, plan.sent_rows_of_token_begin,
+                     plan.sent_rows_of_token, combined_);
   combine_.close();
 }
 
 void EpTokenExchange::dispatch_weights(const Context& ctx, const ExchangePlan& plan,
                                        const TensorView& weights, const TensorView& slot_weights) {
   ArenaScope scope(weight_buffers_);
-  const TensorView send =
-      weight_buffers_.allocate({weights.size(), 1}, weights.dtype, "weights to send");
+  const TensorView send = weight_buffers_.allocate({plan.choice_of_sent_slot.size(), 1},
+                                                   weights.dtype, "weights to send");
   const TensorView arrived =
       weight_buffers_.allocate({plan.slots, 1}, weights.dtype, "weights received");
   ops::permute(ctx, column(weights), plan.choice_of_sent_slot, send);
@@ -258,12 +313,12 @@ void EpTokenExchange::return_weights(const Context& ctx, const ExchangePlan& pla
   ArenaScope scope(weight_buffers_);
   const TensorView send =
       weight_buffers_.allocate({plan.slots, 1}, dweights.dtype, "weights to send");
-  const TensorView arrived =
-      weight_buffers_.allocate({dweights.size(), 1}, dweights.dtype, "weights received");
+  const TensorView arrived = weight_buffers_.allocate({plan.choice_of_sent_slot.size(), 1},
+                                                      dweights.dtype, "weights received");
   ops::permute(ctx, column(dslot_weights), plan.slots_of_row, send);
   move_units(weights_, send.data, plan.slots_from, arrived.data, plan.slots_to,
              size_of(dweights.dtype));
-  ops::permute_backward(ctx, arrived, plan.choice_of_sent_slot, column(dweights));
+  ops::scatter(ctx, arrived, plan.choice_of_sent_slot, column(dweights));
 }
 
 std::unique_ptr<NodeWindows> make_windows(Communicator& group, const ExchangeOptions& options) {

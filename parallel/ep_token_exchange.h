@@ -24,6 +24,7 @@ enum class ExchangeTransport {
 struct ExchangeOptions {
   RowsPer rows_per = RowsPer::kRank;
   ExchangeTransport transport = ExchangeTransport::kAuto;
+  // Of rows between nodes. Inside a node they are read where they lie: rounding would save nothing.
   ops::WireFormat format = ops::WireFormat::kAsIs;
   std::int64_t node = 0;  // ranks with the same number share memory
 };

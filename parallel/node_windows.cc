@@ -32,6 +32,8 @@ struct NodeWindows::Control {
     std::int64_t descriptor = -1;
     std::int64_t bytes = 0;
     std::int64_t generation = 0;
+    SharedBlocks::Place place;  // of rows that the message refers to
+    std::int64_t rows = 0;
   };
   struct Direction {
     alignas(kLine) std::atomic<std::int64_t> posted{0};    // messages this rank has written
@@ -86,6 +88,7 @@ NodeWindows::NodeWindows(Communicator& group, std::span<const std::int64_t> node
     reaches_.push_back(rank != own && node_of_rank[rank] == node_of_rank[own]);
   }
   controls_.resize(size);
+  open_blocks_.resize(size);
   for (Direction& direction : directions_) direction.peers.resize(size);
 }
 
@@ -151,7 +154,9 @@ std::byte* NodeWindows::open(int direction, std::span<const std::int64_t> bytes)
     box = {};
     box = SharedSegment::create((needed + needed / 2 + kPage - 1) / kPage * kPage);
     Control::Box& entry = own.boxes[state.box()];
-    entry = {box.descriptor(), static_cast<std::int64_t>(box.size()), entry.generation + 1};
+    entry.descriptor = box.descriptor();
+    entry.bytes = static_cast<std::int64_t>(box.size());
+    ++entry.generation;
   }
   auto* begins = reinterpret_cast<std::int64_t*>(box.data());
   auto begin = static_cast<std::int64_t>(header);
@@ -162,20 +167,30 @@ std::byte* NodeWindows::open(int direction, std::span<const std::int64_t> bytes)
   return box.data() + header;
 }
 
-void NodeWindows::post(int direction) {
+void NodeWindows::post(int direction) { post_rows(direction, {}); }
+
+void NodeWindows::post_rows(int direction, const TensorView& rows) {
+  const Direction& state = directions_[static_cast<std::size_t>(direction)];
   auto& own = std::launder(reinterpret_cast<Control*>(own_control_.data()))->directions[direction];
-  own.posted.store(directions_[static_cast<std::size_t>(direction)].message,
-                   std::memory_order_release);
+  Control::Box& box = own.boxes[state.box()];
+  box.place = blocks_.find(rows.data);
+  box.rows = rows.empty() ? 0 : rows.rows();
+  own.posted.store(state.message, std::memory_order_release);
+}
+
+NodeWindows::Direction& NodeWindows::wait_for_message(int direction, int from) {
+  Direction& state = directions_[static_cast<std::size_t>(direction)];
+  const std::atomic<std::int64_t>& posted = control(from).directions[direction].posted;
+  const std::int64_t message = state.message;
+  group_.wait_until(kOperations[direction], message, [&posted, message] {
+    return posted.load(std::memory_order_acquire) >= message;
+  });
+  return state;
 }
 
 const std::byte* NodeWindows::receive(int direction, int from) {
-  Direction& state = directions_[static_cast<std::size_t>(direction)];
-  const Control::Direction& sender = control(from).directions[direction];
-  const std::int64_t message = state.message;
-  group_.wait_until(kOperations[direction], message, [&sender, message] {
-    return sender.posted.load(std::memory_order_acquire) >= message;
-  });
-  const Control::Box& box = sender.boxes[state.box()];
+  Direction& state = wait_for_message(direction, from);
+  const Control::Box& box = control(from).directions[direction].boxes[state.box()];
   Direction::Peer& peer = state.peers[static_cast<std::size_t>(from)];
   SharedSegment& mapped = peer.boxes[state.box()];
   if (peer.generations[state.box()] != box.generation) {
@@ -186,6 +201,31 @@ const std::byte* NodeWindows::receive(int direction, int from) {
   }
   const auto* begins = reinterpret_cast<const std::int64_t*>(mapped.data());
   return mapped.data() + begins[group_.rank()];
+}
+
+TensorView NodeWindows::receive_rows(int direction, int from, const TensorView& like) {
+  const Direction& state = wait_for_message(direction, from);
+  const Control::Box& box = control(from).directions[direction].boxes[state.box()];
+  if (box.place.descriptor < 0) return {};
+  TensorView rows = like;
+  rows.shape = like.shape.with_rows(box.rows);
+  WITAN_CHECK(box.place.offset + static_cast<std::int64_t>(rows.bytes()) <= box.place.bytes,
+              "rows of rank ", from, " do not fit into its shared memory");
+  rows.data = const_cast<std::byte*>(block_of(from, box.place)) + box.place.offset;
+  return rows;
+}
+
+const std::byte* NodeWindows::block_of(int rank, const SharedBlocks::Place& place) {
+  OpenBlocks& open = open_blocks_[static_cast<std::size_t>(rank)];
+  if (open.epoch != place.epoch) open = {place.epoch, {}, {}};
+  for (std::size_t i = 0; i < open.descriptors.size(); ++i) {
+    if (open.descriptors[i] == place.descriptor) return open.segments[i].data();
+  }
+  open.descriptors.push_back(place.descriptor);
+  open.segments.push_back(SharedSegment::open(processes_[static_cast<std::size_t>(rank)],
+                                              place.descriptor,
+                                              static_cast<std::size_t>(place.bytes)));
+  return open.segments.back().data();
 }
 
 void NodeWindows::finish(int direction) {

@@ -101,6 +101,11 @@ void RawMpi::write_windows(std::span<const float> from) const {
   }
 }
 
+std::span<const float> RawMpi::own_window() const {
+  return {impl_->segments.at(static_cast<std::size_t>(impl_->node_rank)),
+          static_cast<std::size_t>(impl_->floats * impl_->node_size)};
+}
+
 void RawMpi::quiet_barrier() const {
   MPI_Request request = MPI_REQUEST_NULL;
   check_mpi(MPI_Ibarrier(impl_->world, &request), "MPI_Ibarrier");

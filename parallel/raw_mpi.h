@@ -27,6 +27,8 @@ class RawMpi {
   // other rank will read. Does not wait for the others.
   void open_windows(std::int64_t floats);
   void write_windows(std::span<const float> from) const;
+  // What the others wrote for this rank [local ranks floats], by source rank; its own part is zero.
+  std::span<const float> own_window() const;
 
   // A barrier whose waiting ranks sleep, so that the others have all cores.
   void quiet_barrier() const;

@@ -3,8 +3,12 @@
 #include <algorithm>
 #include <limits>
 
+#include "core/ops/topk.h"
+
 namespace witan {
 namespace {
+
+using ops::kNoChoice;
 
 constexpr std::int64_t kMaxRows = std::numeric_limits<std::int32_t>::max();
 constexpr const char* kLabel = "exchange plan";
@@ -37,8 +41,16 @@ void ends_to_counts(std::span<std::int64_t> ends) {
   }
 }
 
-// Walks through the choices of all tokens: visit(token, choice, destination rank, local expert,
-// whether a new row begins).
+// Every cursor stands at the end of its expert, which is where the next one begins.
+void cursors_to_offsets(std::vector<std::int64_t>& offsets) {
+  for (std::size_t expert = offsets.size() - 1; expert > 0; --expert) {
+    offsets[expert] = offsets[expert - 1];
+  }
+  offsets[0] = 0;
+}
+
+// Walks through the choices of all tokens, past what is no choice: visit(token, choice, destination
+// rank, local expert, whether a new row begins).
 template <class Visit>
 void for_each_choice(std::span<const std::int32_t> indices, const ExchangePlan& plan,
                      std::int64_t local_experts, RowsPer rows_per,
@@ -48,6 +60,7 @@ void for_each_choice(std::span<const std::int32_t> indices, const ExchangePlan& 
   for (std::int64_t token = 0; token < plan.tokens; ++token) {
     for (std::int64_t j = 0; j < plan.top_k; ++j, ++choice) {
       const std::int64_t expert = indices[at(choice)];
+      if (expert == kNoChoice) continue;
       const std::int64_t rank = expert / local_experts;
       std::int64_t& last = last_token[at(rank)];
       const bool begins_row = rows_per == RowsPer::kChoice || last != token;
@@ -65,20 +78,24 @@ class RowLists {
       : sorted_(rows_per == RowsPer::kRank), begin_(begin), rows_(rows) {
     begin_[0] = 0;
   }
-  void begin_token(std::int64_t token) { first_ = begin_[at(token)]; }
-  void add(std::int64_t row) {
+  // Tokens ascend.
+  void add(std::int64_t token, std::int64_t row) {
+    end_tokens_before(token);
+    const std::int64_t first = begin_[at(token)];
     std::int64_t place = size_++;
-    for (; sorted_ && place > first_ && rows_[at(place - 1)] > row; --place) {
+    for (; sorted_ && place > first && rows_[at(place - 1)] > row; --place) {
       rows_[at(place)] = rows_[at(place - 1)];
     }
     rows_[at(place)] = static_cast<std::int32_t>(row);
   }
-  void end_token(std::int64_t token) { begin_[at(token + 1)] = static_cast<std::int32_t>(size_); }
+  void end_tokens_before(std::int64_t token) {
+    while (token_ < token) begin_[at(++token_)] = static_cast<std::int32_t>(size_);
+  }
 
  private:
   bool sorted_;
   std::span<std::int32_t> begin_, rows_;
-  std::int64_t first_ = 0, size_ = 0;
+  std::int64_t token_ = 0, size_ = 0;
 };
 
 }  // namespace
@@ -104,7 +121,8 @@ void plan_send(std::span<const std::int32_t> indices, std::int64_t experts, int 
   WITAN_CHECK(static_cast<std::int64_t>(indices.size()) == plan.tokens * plan.top_k,
               "expert indices: expected ", plan.tokens * plan.top_k, ", found ", indices.size());
   for (const std::int32_t expert : indices) {
-    WITAN_CHECK(expert >= 0 && expert < experts, "expert ", expert, " is not one of the ", experts);
+    WITAN_CHECK(expert >= kNoChoice && expert < experts, "expert ", expert, " is not one of the ",
+                experts);
   }
   const std::int64_t local_experts = experts / ranks;
   codes.last_token.resize(at(ranks));
@@ -116,29 +134,27 @@ void plan_send(std::span<const std::int32_t> indices, std::int64_t experts, int 
                     plan.rows_to[at(rank)] += begins ? 1 : 0;
                   });
   const std::int64_t sent_rows = counts_to_begins(plan.rows_to);
-  counts_to_begins(plan.slots_to);
+  const std::int64_t sent_slots = counts_to_begins(plan.slots_to);
 
   const auto token_of_row = allocate_indices(sent_rows, arena, plan.token_of_sent_row);
-  const auto choice_of_slot =
-      allocate_indices(plan.tokens * plan.top_k, arena, plan.choice_of_sent_slot);
+  const auto choice_of_slot = allocate_indices(sent_slots, arena, plan.choice_of_sent_slot);
   const auto begins = allocate_indices(plan.tokens + 1, arena, plan.sent_rows_of_token_begin);
   const auto rows = allocate_indices(sent_rows, arena, plan.sent_rows_of_token);
   RowLists lists(rows_per, begins, rows);
-  codes.codes.resize(indices.size());
+  codes.codes.resize(at(sent_slots));
   for_each_choice(indices, plan, local_experts, rows_per, codes.last_token,
                   [&](std::int64_t token, std::int64_t choice, std::int64_t rank,
                       std::int64_t local_expert, bool begins_row) {
-                    if (choice % plan.top_k == 0) lists.begin_token(token);
                     if (begins_row) {
                       const std::int64_t row = plan.rows_to[at(rank)]++;
                       token_of_row[at(row)] = static_cast<std::int32_t>(token);
-                      lists.add(row);
+                      lists.add(token, row);
                     }
                     const std::int64_t slot = plan.slots_to[at(rank)]++;
                     choice_of_slot[at(slot)] = static_cast<std::int32_t>(choice);
                     codes.codes[at(slot)] = SlotCode::of(local_expert, begins_row);
-                    if ((choice + 1) % plan.top_k == 0) lists.end_token(token);
                   });
+  lists.end_tokens_before(plan.tokens);
   ends_to_counts(plan.rows_to);
   ends_to_counts(plan.slots_to);
 }
@@ -181,10 +197,42 @@ void plan_receive(std::span<const SlotCode> codes, std::int64_t local_experts, A
     slots_of_row[at(i)] = static_cast<std::int32_t>(slot);
   }
   begins[at(plan.rows)] = static_cast<std::int32_t>(plan.slots);
-  // Every cursor stands at the end of its expert, which is where the next one begins.
-  for (std::int64_t expert = local_experts; expert > 0; --expert)
-    plan.expert_offsets[at(expert)] = plan.expert_offsets[at(expert - 1)];
-  plan.expert_offsets[0] = 0;
+  cursors_to_offsets(plan.expert_offsets);
+}
+
+void plan_local(std::span<const std::int32_t> indices, std::int64_t experts, Arena& arena,
+                ExchangePlan& plan) {
+  plan.rows = plan.tokens;
+  plan.expert_offsets.assign(at(experts + 1), 0);
+  plan.slots = 0;
+  for (const std::int32_t expert : indices) {
+    WITAN_CHECK(expert >= kNoChoice && expert < experts, "expert ", expert, " is not one of the ",
+                experts);
+    if (expert == kNoChoice) continue;
+    ++plan.expert_offsets[at(expert)];
+    ++plan.slots;
+  }
+  const auto row_of_slot = allocate_indices(plan.slots, arena, plan.row_of_slot);
+  const auto begins = allocate_indices(plan.rows + 1, arena, plan.slots_of_row_begin);
+  const auto slots_of_row = allocate_indices(plan.slots, arena, plan.slots_of_row);
+  const auto choices = allocate_indices(plan.slots, arena, plan.choice_of_sent_slot);
+  const std::span<std::int64_t> cursors(plan.expert_offsets.data(), at(experts));
+  counts_to_begins(cursors);
+  std::int32_t entry = 0;
+  std::int32_t choice = 0;
+  for (std::int32_t token = 0; token < static_cast<std::int32_t>(plan.tokens); ++token) {
+    begins[at(token)] = entry;
+    for (std::int64_t j = 0; j < plan.top_k; ++j, ++choice) {
+      const std::int32_t expert = indices[at(choice)];
+      if (expert == kNoChoice) continue;
+      const std::int64_t slot = cursors[at(expert)]++;
+      row_of_slot[at(slot)] = token;
+      slots_of_row[at(entry)] = static_cast<std::int32_t>(slot);
+      choices[at(entry++)] = choice;
+    }
+  }
+  begins[at(plan.rows)] = entry;
+  cursors_to_offsets(plan.expert_offsets);
 }
 
 }  // namespace witan

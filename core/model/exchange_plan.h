@@ -29,11 +29,12 @@ struct SlotCode {
 
 // The sender's codes, and memory to work with; both keep their capacity.
 struct SlotCodes {
-  std::vector<SlotCode> codes;           // [tokens top_k], in the order of choice_of_sent_slot
+  std::vector<SlotCode> codes;           // [sent slots], in the order of choice_of_sent_slot
   std::vector<std::int64_t> last_token;  // [ranks]
 };
 
-// Sizes of a plan from indices [tokens, top_k] int32.
+// Sizes of a plan from indices [tokens, top_k] int32. Here and below ops::kNoChoice takes no slot;
+// a token without any choice has no row to send and gets zeros back.
 void begin_plan(const TensorView& indices, ExchangePlan& plan);
 
 // The sender's half of a begun plan: fills rows_to, slots_to, token_of_sent_row,
@@ -46,5 +47,10 @@ void plan_send(std::span<const std::int32_t> indices, std::int64_t experts, int 
 // from `arena`.
 void plan_receive(std::span<const SlotCode> codes, std::int64_t local_experts, Arena& arena,
                   ExchangePlan& plan);
+
+// The whole plan where one rank holds every expert: row t is token t, also without a slot.
+// choice_of_sent_slot lists the choices in order, as slots_of_row does.
+void plan_local(std::span<const std::int32_t> indices, std::int64_t experts, Arena& arena,
+                ExchangePlan& plan);
 
 }  // namespace witan

@@ -13,14 +13,8 @@ TensorView column(const TensorView& x) { return x.reshape({x.size(), 1}); }
 void LocalTokenExchange::plan(const Context&, const TensorView& indices, std::int64_t experts,
                               Arena& arena, ExchangePlan& plan) {
   begin_plan(indices, plan);
-  const auto* index = indices.as<std::int32_t>();
-  codes_.clear();
-  for (std::int64_t choice = 0; choice < indices.size(); ++choice) {
-    codes_.push_back(SlotCode::of(index[choice], choice % plan.top_k == 0));
-  }
-  plan.rows_from.assign(1, plan.tokens);
-  plan.slots_from.assign(1, indices.size());
-  plan_receive(codes_, experts, arena, plan);
+  plan_local({indices.as<std::int32_t>(), static_cast<std::size_t>(indices.size())}, experts, arena,
+             plan);
 }
 
 void LocalTokenExchange::combine_begin(const Context& ctx, const ExchangePlan&,
@@ -28,17 +22,23 @@ void LocalTokenExchange::combine_begin(const Context& ctx, const ExchangePlan&,
   if (rows.data != y.data) ops::copy(ctx, rows, y);
 }
 
-// slots_of_row lists the choices of all tokens in order.
+// Both lists name the same (token, choice) pairs in the same order.
 void LocalTokenExchange::dispatch_weights(const Context& ctx, const ExchangePlan& plan,
                                           const TensorView& weights,
                                           const TensorView& slot_weights) {
-  ops::permute_backward(ctx, column(weights), plan.slots_of_row, column(slot_weights));
+  ArenaScope scope(buffer_);
+  const TensorView by_row = buffer_.allocate({plan.slots, 1}, weights.dtype, "routing weights");
+  ops::permute(ctx, column(weights), plan.choice_of_sent_slot, by_row);
+  ops::permute_backward(ctx, by_row, plan.slots_of_row, column(slot_weights));
 }
 
 void LocalTokenExchange::return_weights(const Context& ctx, const ExchangePlan& plan,
                                         const TensorView& dslot_weights,
                                         const TensorView& dweights) {
-  ops::permute(ctx, column(dslot_weights), plan.slots_of_row, column(dweights));
+  ArenaScope scope(buffer_);
+  const TensorView by_row = buffer_.allocate({plan.slots, 1}, dweights.dtype, "routing weights");
+  ops::permute(ctx, column(dslot_weights), plan.slots_of_row, by_row);
+  ops::scatter(ctx, by_row, plan.choice_of_sent_slot, column(dweights));
 }
 
 }  // namespace witan

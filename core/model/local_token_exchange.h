@@ -1,8 +1,6 @@
 // The token exchange of one rank that holds every expert: rows are tokens, nothing moves.
 #pragma once
 
-#include <vector>
-
 #include "core/model/exchange_plan.h"
 #include "core/model/token_exchange.h"
 
@@ -12,6 +10,7 @@ class LocalTokenExchange final : public TokenExchange {
  public:
   int ranks() const override { return 1; }
   int rank() const override { return 0; }
+  std::size_t buffer_bytes() const override { return buffer_.bytes_reserved(); }
 
   void plan(const Context& ctx, const TensorView& indices, std::int64_t experts, Arena& arena,
             ExchangePlan& plan) override;
@@ -32,7 +31,7 @@ class LocalTokenExchange final : public TokenExchange {
                       const TensorView& dweights) override;
 
  private:
-  std::vector<SlotCode> codes_;
+  Arena buffer_{Device{}, "routing weight buffers"};
   TensorView rows_;  // of the dispatch in flight
 };
 

@@ -14,8 +14,11 @@ enum class Recompute { kNone, kMoeActivation, kMoeLayer, kLayer };
 // Memory of one micro-batch. `saved`: what the backward reads. `choice`: the routing, which
 // outlives even a recomputed layer. `scratch`: temporaries, in stack order.
 struct ModelArenas {
-  explicit ModelArenas(Device device)
-      : saved(device, "activations"), choice(device, "routing"), scratch(device, "scratch") {}
+  // `rows`: memory for the tensors that are dispatched (TokenExchange::memory()); null: any.
+  explicit ModelArenas(Device device, BlockSource* rows = nullptr)
+      : saved(device, "activations", rows),
+        choice(device, "routing"),
+        scratch(device, "scratch", rows) {}
   void reset() {
     saved.reset();
     choice.reset();

@@ -39,13 +39,15 @@ struct ExchangePlan {
   // The slots of each row, choices ascending: the order of every sum over them.
   TensorView slots_of_row_begin;  // [rows + 1] int32
   TensorView slots_of_row;        // [slots] int32
+  // Not with one rank: which token of its source each row is.
+  TensorView token_of_row;  // [rows] int32
 
-  // Sender: nothing of it is filled with one rank. Rows to send lie by destination rank, then
-  // token (then choice, in the per-choice mode).
+  // Sender: with one rank only choice_of_sent_slot is filled. Rows to send lie by destination rank,
+  // then token (then choice, in the per-choice mode).
   std::vector<std::int64_t> rows_to, rows_from;    // [ranks] rows for, from each rank
   std::vector<std::int64_t> slots_to, slots_from;  // [ranks] slots for, from each rank
   TensorView token_of_sent_row;                    // [sent rows] int32
-  TensorView choice_of_sent_slot;  // [tokens top_k] int32: token * top_k + choice, by destination
+  TensorView choice_of_sent_slot;  // [sent slots] int32: token * top_k + choice, by destination
                                    // rank, then token, then choice
   // The sent rows of each token, destination ranks (choices, in the per-choice mode) ascending: the
   // order of the sum of a combine.
@@ -61,11 +63,14 @@ class TokenExchange {
   virtual int rank() const = 0;  // within the expert-parallel group
   // Memory of its own: staging buffers, grown to their high-water mark.
   virtual std::size_t buffer_bytes() const { return 0; }
+  // Rows in arenas of this memory are dispatched without being copied first; null: any memory is as
+  // good. Arenas must end before the exchange does.
+  virtual BlockSource* memory() { return nullptr; }
   std::int64_t local_experts(std::int64_t experts) const { return experts / ranks(); }
   std::int64_t first_expert(std::int64_t experts) const { return local_experts(experts) * rank(); }
 
-  // indices [tokens, top_k] int32: global expert ids. Tells every rank what it will get; index
-  // tensors come from `arena`.
+  // indices [tokens, top_k] int32: global expert ids, or -1 for no choice. Tells every rank what it
+  // will get; index tensors come from `arena`.
   virtual void plan(const Context& ctx, const TensorView& indices, std::int64_t experts,
                     Arena& arena, ExchangePlan& plan) = 0;
 
@@ -73,7 +78,7 @@ class TokenExchange {
   // transfer of each direction is in flight.
   // x [tokens, d] -> rows [plan.rows, d], each row once whatever the number of its slots. With one
   // rank that is x itself; with several it lies in memory from `arena`. x must stay as it is until
-  // the next combine that this rank has finished.
+  // the end of the combine that follows with the same plan.
   virtual void dispatch_begin(const Context& ctx, const ExchangePlan& plan, const TensorView& x,
                               Arena& arena) = 0;
   virtual TensorView dispatch_end(const Context& ctx) = 0;

@@ -25,7 +25,7 @@ Transformer::Transformer(const configs::ModelConfig& model, ParamStore& params,
                          TokenExchange& exchange, const Context& ctx, const Options& options)
     : dims_(model),
       params_(params),
-      arenas_(ctx.device),
+      arenas_(ctx.device, exchange.memory()),
       model_{ctx, &exchange, &arenas_, nullptr, options.recompute},
       embedding_(params.value("embedding")),
       head_(model.tied_head() ? embedding_ : params.value("head")),

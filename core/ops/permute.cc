@@ -4,6 +4,7 @@
 
 #include "core/ops/cpu/row_kernels.h"
 #include "core/ops/dispatch.h"
+#include "core/ops/elementwise.h"
 #include "core/ops/index_check.h"
 #include "core/ops/parallel.h"
 #include "core/ops/permute_cuda.h"
@@ -52,6 +53,28 @@ void permute_backward(const Context& ctx, const TensorView& dy, const TensorView
     const auto* row = index.as<std::int32_t>();
     T* to = dx.as<T>();
     parallel_ranges(dy.rows(), kGrain / (d + 1) + 1, [&](std::int64_t begin, std::int64_t end) {
+      WITAN_CALL_ISA(scatter_rows<T>, from + begin * d, row + begin, to, end - begin, d);
+    });
+  });
+}
+
+void scatter(const Context& ctx, const TensorView& x, const TensorView& index,
+             const TensorView& y) {
+  const char* op = "scatter";
+  check_float(op, "x", x, 2);
+  check_operand(ctx, op, "x", x, x.dtype, x.shape);
+  check_operand(ctx, op, "y", y, x.dtype, {y.rows(), x.cols()});
+  check_operand(ctx, op, "index", index, DType::kInt32, {x.rows()});
+  require_cpu(ctx, op);
+  check_indices(op, "index", index, 0, y.rows());
+  fill(ctx, y, 0.0);
+  const std::int64_t d = x.cols();
+  dispatch_float(x.dtype, op, [&](auto type) {
+    using T = decltype(type);
+    const T* from = x.as<T>();
+    const auto* row = index.as<std::int32_t>();
+    T* to = y.as<T>();
+    parallel_ranges(x.rows(), kGrain / (d + 1) + 1, [&](std::int64_t begin, std::int64_t end) {
       WITAN_CALL_ISA(scatter_rows<T>, from + begin * d, row + begin, to, end - begin, d);
     });
   });

@@ -13,6 +13,9 @@ void permute(const Context& ctx, const TensorView& x, const TensorView& index, c
 void permute_backward(const Context& ctx, const TensorView& dy, const TensorView& index,
                       const TensorView& dx);
 
+// y = 0, then y[index[r]] = x[r]: x [rows, d], index [rows] without repetitions, y [n, d].
+void scatter(const Context& ctx, const TensorView& x, const TensorView& index, const TensorView& y);
+
 // y[r] (+)= sum over j in [begin[r], begin[r + 1]) of x[index[j]], j ascending: x [n, d], begin
 // [rows + 1] from 0 to the size of index, index [entries], y [rows, d]. The sum of a combine; also
 // the backward of a permute that read each row any number of times.

@@ -94,14 +94,16 @@ void unpack_rows(const Context& ctx, const std::byte* from, WireFormat format,
   });
 }
 
-void sum_wire_rows(const Context& ctx, std::span<const void* const> rows, std::int64_t own_begin,
-                   std::int64_t own_end, const TensorView& begin, const TensorView& index,
-                   WireFormat format, const TensorView& y) {
+void sum_wire_rows(const Context& ctx, std::span<const void* const> rows,
+                   std::span<const std::uint8_t> narrow, const TensorView& begin,
+                   const TensorView& index, const TensorView& y) {
   const char* op = "sum_wire_rows";
   const std::int64_t d = y.cols();
   check_float(op, "y", y, 2);
   check_operand(ctx, op, "y", y, y.dtype, y.shape);
-  check_format(op, format, y.dtype);
+  check_format(op, narrow.empty() ? WireFormat::kAsIs : WireFormat::kBfloat16, y.dtype);
+  WITAN_CHECK(narrow.empty() || narrow.size() == rows.size(), op, ": narrow: expected ",
+              rows.size(), " flags, found ", narrow.size());
   check_operand(ctx, op, "begin", begin, DType::kInt32, {y.rows() + 1});
   check_operand(ctx, op, "index", index, DType::kInt32, {index.size()});
   check_lists(op, begin, index.size());
@@ -111,12 +113,12 @@ void sum_wire_rows(const Context& ctx, std::span<const void* const> rows, std::i
   dispatch_float(y.dtype, op, [&](auto type) {
     using T = decltype(type);
     parallel_rows(y.rows(), d, [&](std::int64_t first, std::int64_t end) {
-      if (format == WireFormat::kBfloat16) {
-        WITAN_CALL_ISA(sum_narrow_rows, rows.data(), list + first, row, own_begin, own_end,
-                       y.as<float>() + first * d, end - first, d);
-      } else {
+      if (narrow.empty()) {
         WITAN_CALL_ISA(sum_rows<T>, rows.data(), list + first, row, y.as<T>() + first * d,
                        end - first, d);
+      } else {
+        WITAN_CALL_ISA(sum_mixed_rows, rows.data(), narrow.data(), list + first, row,
+                       y.as<float>() + first * d, end - first, d);
       }
     });
   });

@@ -28,10 +28,10 @@ void pack_all_rows(const Context& ctx, const TensorView& x, WireFormat format, s
 void unpack_rows(const Context& ctx, const std::byte* from, WireFormat format, const TensorView& y);
 
 // y[t] = sum over j in [begin[t], begin[t + 1]) of the row at rows[index[j]], j ascending: y
-// [tokens, d], begin [tokens + 1], index [entries]. Rows [own_begin, own_end) never travelled and
-// have the type of y, whatever the format.
-void sum_wire_rows(const Context& ctx, std::span<const void* const> rows, std::int64_t own_begin,
-                   std::int64_t own_end, const TensorView& begin, const TensorView& index,
-                   WireFormat format, const TensorView& y);
+// [tokens, d], begin [tokens + 1], index [entries]. Row r has the type of y, or is bfloat16 where
+// narrow[r] is not 0; without `narrow` none is.
+void sum_wire_rows(const Context& ctx, std::span<const void* const> rows,
+                   std::span<const std::uint8_t> narrow, const TensorView& begin,
+                   const TensorView& index, const TensorView& y);
 
 }  // namespace witan::ops

@@ -20,10 +20,20 @@ std::size_t aligned(std::size_t bytes) {
 
 void Arena::set_growth_log(GrowthLog log) { growth_log = log; }
 
-Arena::Arena(Device device, std::string name) : device_(device), name_(std::move(name)) {}
+Arena::Arena(Device device, std::string name, BlockSource* source)
+    : device_(device), name_(std::move(name)), source_(source) {}
 
-Arena::~Arena() {
-  for (const Block& block : blocks_) device_free(device_, block.data, block.capacity);
+Arena::~Arena() { free_blocks(); }
+
+void Arena::free_blocks() noexcept {
+  for (const Block& block : blocks_) {
+    if (source_ != nullptr) {
+      source_->release(block.data);
+    } else {
+      device_free(device_, block.data, block.capacity);
+    }
+  }
+  blocks_.clear();
 }
 
 std::size_t Arena::bytes_reserved() const {
@@ -35,7 +45,9 @@ std::size_t Arena::bytes_reserved() const {
 void Arena::add_block(std::size_t bytes, const char* label) {
   // Doubling keeps the number of growths logarithmic.
   const std::size_t capacity = std::max({aligned(bytes), kFirstBlock, bytes_reserved()});
-  blocks_.push_back({device_allocate(device_, capacity), capacity});
+  void* const data =
+      source_ != nullptr ? source_->allocate(capacity) : device_allocate(device_, capacity);
+  blocks_.push_back({data, capacity});
   if (growth_log != nullptr) {
     growth_log(name_.c_str(), current_layer(), label, capacity, bytes_reserved());
   }
@@ -69,8 +81,7 @@ void Arena::rewind(const Mark& mark) {
 
 void Arena::reset() {
   if (blocks_.size() > 1) {
-    for (const Block& block : blocks_) device_free(device_, block.data, block.capacity);
-    blocks_.clear();
+    free_blocks();
     // A little slack: fragmentation at block ends does not count in the high-water mark.
     add_block(high_water_ + high_water_ / 16, "merge");
   }

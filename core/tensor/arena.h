@@ -12,9 +12,21 @@
 
 namespace witan {
 
+// Where arenas take their blocks from, if not from their device: memory that others can see.
+class BlockSource {
+ public:
+  // Memory aligned to kTensorAlignment; throws if there is none.
+  virtual void* allocate(std::size_t bytes) = 0;
+  virtual void release(void* data) noexcept = 0;
+
+ protected:
+  ~BlockSource() = default;
+};
+
 class Arena {
  public:
-  explicit Arena(Device device = {}, std::string name = "arena");
+  // `source` null: memory of the device.
+  explicit Arena(Device device = {}, std::string name = "arena", BlockSource* source = nullptr);
   ~Arena();
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
@@ -54,9 +66,11 @@ class Arena {
     std::size_t capacity;
   };
   void add_block(std::size_t bytes, const char* label);
+  void free_blocks() noexcept;
 
   Device device_;
   std::string name_;
+  BlockSource* source_;
   std::vector<Block> blocks_;
   std::size_t current_ = 0;  // block that is being filled
   std::size_t used_ = 0;     // bytes used in it

@@ -125,7 +125,7 @@ class Experts {
 // group.
 template <class T>
 Layer<T> run_layer(TokenExchange& exchange, const Scenario& scenario, std::int64_t first,
-                   std::int64_t tokens, std::int64_t d, Arena& arena) {
+                   std::int64_t tokens, std::int64_t d, Arena& arena, Arena& rows_arena) {
   const Context ctx;
   const std::int64_t top_k = scenario.top_k;
   std::vector<std::int32_t> indices;
@@ -145,6 +145,11 @@ Layer<T> run_layer(TokenExchange& exchange, const Scenario& scenario, std::int64
   result.dx.resize(x.size());
   result.dweights.resize(weights.size());
   const Shape shape = {tokens, d};
+  rows_arena.reset();
+  const TensorView xs = rows_arena.allocate(shape, dtype_of<T>::value);
+  const TensorView dys = rows_arena.allocate(shape, dtype_of<T>::value);
+  std::copy(x.begin(), x.end(), xs.as<T>());
+  std::copy(dy.begin(), dy.end(), dys.as<T>());
   const TensorView y = view_of(result.y.data(), shape);
   const TensorView dx = view_of(result.dx.data(), shape);
 
@@ -153,7 +158,7 @@ Layer<T> run_layer(TokenExchange& exchange, const Scenario& scenario, std::int64
   const Experts<T> experts(exchange, plan);
   const TensorView slots = arena.allocate({plan.slots}, dtype_of<T>::value);
 
-  exchange.dispatch_begin(ctx, plan, view_of(x.data(), shape), arena);
+  exchange.dispatch_begin(ctx, plan, xs, arena);
   exchange.dispatch_weights(ctx, plan, view_of(weights.data(), {tokens, top_k}), slots);
   const std::vector<T> slot_weights(slots.as<T>(), slots.as<T>() + plan.slots);
   const TensorView rows = exchange.dispatch_end(ctx);
@@ -162,7 +167,7 @@ Layer<T> run_layer(TokenExchange& exchange, const Scenario& scenario, std::int64
   experts.scale(rows, slot_weights, out);
   // The backward's dispatch while the forward's combine is on its way.
   exchange.combine_begin(ctx, plan, out, y);
-  exchange.dispatch_begin(ctx, plan, view_of(dy.data(), shape), arena);
+  exchange.dispatch_begin(ctx, plan, dys, arena);
   exchange.combine_end(ctx);
   const TensorView dout = exchange.dispatch_end(ctx);
   // Not where the exchange would have it.
@@ -187,6 +192,8 @@ void compare_with_one_rank(Communicator& group, const ExchangeOptions& options) 
   const auto exchange = make_token_exchange(group, options);
   ASSERT_EQ(exchange->ranks(), group.size());
   ASSERT_EQ(exchange->rank(), group.rank());
+  // Rows that the other ranks see, and others.
+  Arena arenas[2] = {Arena(Device{}, "rows", exchange->memory()), Arena()};
   for (const Scenario& scenario : scenarios(group.size())) {
     for (const std::int64_t d : {1, 3, 32}) {
       std::int64_t first = 0;
@@ -198,13 +205,15 @@ void compare_with_one_rank(Communicator& group, const ExchangeOptions& options) 
       const std::int64_t mine = scenario.tokens[static_cast<std::size_t>(group.rank())];
       Arena arena;
       LocalTokenExchange local;
-      const Layer<T> expected = run_layer<T>(local, scenario, 0, all, d, arena);
-      const Layer<T> found = run_layer<T>(*exchange, scenario, first, mine, d, arena);
-      EXPECT_EQ(found.y, part(expected.y, first * d, mine * d)) << scenario.name;
-      EXPECT_EQ(found.dx, part(expected.dx, first * d, mine * d)) << scenario.name;
-      EXPECT_EQ(found.dweights,
-                part(expected.dweights, first * scenario.top_k, mine * scenario.top_k))
-          << scenario.name;
+      const Layer<T> expected = run_layer<T>(local, scenario, 0, all, d, arena, arenas[0]);
+      for (Arena& rows_arena : arenas) {
+        const Layer<T> found = run_layer<T>(*exchange, scenario, first, mine, d, arena, rows_arena);
+        EXPECT_EQ(found.y, part(expected.y, first * d, mine * d)) << scenario.name;
+        EXPECT_EQ(found.dx, part(expected.dx, first * d, mine * d)) << scenario.name;
+        EXPECT_EQ(found.dweights,
+                  part(expected.dweights, first * scenario.top_k, mine * scenario.top_k))
+            << scenario.name;
+      }
     }
   }
 }
@@ -293,11 +302,12 @@ TEST(EpTokenExchangeTest, NoAllocationOnceTheLargestStepWasSeen) {
   const std::int64_t d = 512;
   const Scenario scenario = scenarios(exchange->ranks())[6];
   Arena arena;
-  run_layer<float>(*exchange, scenario, 0, 200, d, arena);
+  Arena rows_arena(Device{}, "rows", exchange->memory());
+  run_layer<float>(*exchange, scenario, 0, 200, d, arena, rows_arena);
   arena.reset();
   const std::int64_t before = allocation_stats(DeviceType::kCpu).allocations;
   for (const std::int64_t tokens : {200, 10, 0, 200}) {
-    run_layer<float>(*exchange, scenario, 0, tokens, d, arena);
+    run_layer<float>(*exchange, scenario, 0, tokens, d, arena, rows_arena);
     arena.reset();
   }
   EXPECT_EQ(allocation_stats(DeviceType::kCpu).allocations, before);

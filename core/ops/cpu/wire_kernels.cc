@@ -54,14 +54,13 @@ void sum_rows(const void* const* row, const std::int32_t* begin, const std::int3
   }
 }
 
-void sum_narrow_rows(const void* const* row, const std::int32_t* begin, const std::int32_t* index,
-                     std::int64_t own_begin, std::int64_t own_end, float* y, std::int64_t tokens,
-                     std::int64_t d) {
+void sum_mixed_rows(const void* const* row, const std::uint8_t* narrow, const std::int32_t* begin,
+                    const std::int32_t* index, float* y, std::int64_t tokens, std::int64_t d) {
   for (std::int64_t t = 0; t < tokens; ++t) {
     float* to = y + t * d;
     for (std::int64_t i = 0; i < d; ++i) to[i] = 0.0F;
     for (std::int32_t j = begin[t]; j < begin[t + 1]; ++j) {
-      if (index[j] >= own_begin && index[j] < own_end) {
+      if (narrow[index[j]] == 0) {
         const auto* from = static_cast<const float*>(row[index[j]]);
         for (std::int64_t i = 0; i < d; ++i) to[i] += from[i];
       } else {
