@@ -78,6 +78,13 @@ class ProfileScope {
   std::int32_t layer_ = -1;
 };
 
+// What `work` returns, with a phase around it.
+template <class Work>
+decltype(auto) profiled(const char* name, Work&& work) {
+  const ProfileScope scope(name);
+  return work();
+}
+
 // A collective between its start and its end, with other work in between.
 class ProfileTransfer {
  public:

@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "core/base/profile.h"
 #include "core/ops/grouped_gemm.h"
 
 namespace witan {
@@ -30,16 +31,19 @@ ExpertBank::ExpertBank(const configs::MoeConfig& config, const ParamStore& param
 
 void ExpertBank::forward_up(const Context& ctx, const TensorView& rows,
                             std::span<const std::int64_t> offsets, const TensorView& up) const {
+  const ProfileScope profile("experts up");
   ops::grouped_gemm_nt(ctx, rows, offsets, up_, up);
 }
 
 void ExpertBank::forward_activation(const Context& ctx, const TensorView& up,
                                     const TensorView& row_weights, const TensorView& h) const {
+  const ProfileScope profile("experts activation");
   ops::activation(ctx, activation_, up, row_weights, h);
 }
 
 void ExpertBank::forward_down(const Context& ctx, const TensorView& h,
                               std::span<const std::int64_t> offsets, const TensorView& out) const {
+  const ProfileScope profile("experts down");
   ops::grouped_gemm_nt(ctx, h, offsets, down_, out);
 }
 
@@ -50,9 +54,14 @@ void ExpertBank::backward(const Context& ctx, const TensorView& dout, const Tens
   ArenaScope scope(scratch);
   const TensorView dh = scratch.allocate({rows.rows(), ff()}, rows.dtype, "experts backward");
   const TensorView& dup = saved.up;  // in place
-  ops::grouped_gemm_tn(ctx, dout, offsets, saved.h, ddown_);
-  ops::grouped_gemm_nn(ctx, dout, offsets, down_, dh);
-  ops::activation_backward(ctx, activation_, saved.up, row_weights, dh, dup, drow_weights);
+  profiled("experts down backward", [&] {
+    ops::grouped_gemm_tn(ctx, dout, offsets, saved.h, ddown_);
+    ops::grouped_gemm_nn(ctx, dout, offsets, down_, dh);
+  });
+  profiled("experts activation backward", [&] {
+    ops::activation_backward(ctx, activation_, saved.up, row_weights, dh, dup, drow_weights);
+  });
+  const ProfileScope profile("experts up backward");
   ops::grouped_gemm_tn(ctx, dup, offsets, rows, dup_);
   ops::grouped_gemm_nn(ctx, dup, offsets, up_, drows);
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string>
 
+#include "core/base/profile.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/permute.h"
 #include "core/ops/reduce.h"
@@ -53,6 +54,7 @@ MoeLayer::MoeLayer(const configs::ModelConfig& model, const ParamStore& params, 
 
 void MoeLayer::route(const ModelContext& model, const Batch& batch, const TensorView& x,
                      Saved& saved) {
+  const ProfileScope routing("router");
   ModelArenas& arenas = *model.arenas;
   router_->forward(model.ctx, router_params_, x, arenas.saved, arenas.choice, saved.has_choice,
                    model.hook, layer_, batch, saved.router);
@@ -61,6 +63,7 @@ void MoeLayer::route(const ModelContext& model, const Batch& batch, const Tensor
     count(batch, saved.router);
     saved.has_choice = true;
   }
+  const ProfileScope profile("dispatch");
   for (Chunk& chunk : saved.chunks) {
     chunk.slot_weights = arenas.saved.allocate({chunk.plan.slots}, x.dtype, "routing weights");
     model.exchange->dispatch_weights(model.ctx, chunk.plan, chunk.of(saved.router.weights),
@@ -69,6 +72,7 @@ void MoeLayer::route(const ModelContext& model, const Batch& batch, const Tensor
 }
 
 void MoeLayer::plan(const ModelContext& model, Saved& saved) const {
+  const ProfileScope profile("exchange plan");
   const std::int64_t tokens = saved.router.indices.rows();
   const auto chunks = static_cast<std::int64_t>(model.exchange_chunks);
   saved.chunks.resize(static_cast<std::size_t>(chunks));
@@ -82,6 +86,7 @@ void MoeLayer::plan(const ModelContext& model, Saved& saved) const {
 }
 
 void MoeLayer::count(const Batch& batch, const RouterSaved& saved) {
+  const ProfileScope profile("expert load");
   const std::int64_t tokens = saved.indices.rows();
   const std::int64_t top_k = saved.indices.cols();
   const std::int32_t* index = saved.indices.as<std::int32_t>();
@@ -126,6 +131,7 @@ void MoeLayer::forward_up(const ModelContext& model, Arena& arena, Chunk& chunk)
 
 void MoeLayer::forward_experts(const ModelContext& model, Chunk& chunk,
                                const TensorView& out) const {
+  const ProfileScope profile("experts");
   Arena& scratch = model.arenas->scratch;
   const ExchangePlan& plan = chunk.plan;
   const bool keep_up = model.recompute != Recompute::kMoeLayer;
@@ -148,29 +154,34 @@ void MoeLayer::forward(const ModelContext& model, const Batch& batch, const Tens
 
   ArenaScope scope(scratch);
   std::vector<Chunk>& chunks = saved.chunks;
-  exchange.dispatch_begin(ctx, chunks[0].plan, chunks[0].of(x), arena);
+  profiled("dispatch",
+           [&] { exchange.dispatch_begin(ctx, chunks[0].plan, chunks[0].of(x), arena); });
   TensorView shared_y;
   if (shared_) {  // while the rows travel
+    const ProfileScope profile("shared expert");
     shared_y = scratch.allocate(y.shape, y.dtype, "shared expert");
     shared_->forward(ctx, x, shared_y, model.arenas->saved, saved.shared);
   }
   for (std::size_t i = 0; i < chunks.size(); ++i) {
     Chunk& chunk = chunks[i];
-    chunk.rows = exchange.dispatch_end(ctx);
+    chunk.rows = profiled("dispatch", [&] { return exchange.dispatch_end(ctx); });
     if (i + 1 < chunks.size()) {
+      const ProfileScope profile("dispatch");
       exchange.dispatch_begin(ctx, chunks[i + 1].plan, chunks[i + 1].of(x), arena);
     }
     const TensorView out = exchange.combine_input(chunk.plan, chunk.of(y), scratch);
     forward_experts(model, chunk, out);
+    const ProfileScope profile("combine");
     if (i > 0) exchange.combine_end(ctx);
     exchange.combine_begin(ctx, chunk.plan, out, chunk.of(y));
   }
-  exchange.combine_end(ctx);
+  profiled("combine", [&] { exchange.combine_end(ctx); });
   if (shared_) ops::add(ctx, y, shared_y, y);
 }
 
 BalanceGradient MoeLayer::balance(const ModelContext& model, const Batch& batch, const Saved& saved,
                                   double gradient_scale) {
+  const ProfileScope profile("balancing backward");
   BalanceGradient gradient;
   for (const auto& balancer : balancers_) {
     if (!balancer->needs_score_gradient() || !gradient.ds.empty()) continue;
@@ -188,6 +199,7 @@ BalanceGradient MoeLayer::balance(const ModelContext& model, const Batch& batch,
 
 void MoeLayer::backward_experts(const ModelContext& model, const TensorView& dout, Chunk& chunk,
                                 const TensorView& drows) const {
+  const ProfileScope profile("experts backward");
   Arena& scratch = model.arenas->scratch;
   const ExchangePlan& plan = chunk.plan;
   ArenaScope scope(scratch);
@@ -210,13 +222,16 @@ void MoeLayer::backward(const ModelContext& model, const Batch& batch, const Ten
 
   if (model.recompute == Recompute::kMoeLayer) {
     for (Chunk& chunk : chunks) {
-      chunk.rows = exchange.dispatch(ctx, chunk.plan, chunk.of(x), scratch);
+      chunk.rows = profiled(
+          "dispatch", [&] { return exchange.dispatch(ctx, chunk.plan, chunk.of(x), scratch); });
       forward_up(model, scratch, chunk);
     }
   }
-  exchange.dispatch_begin(ctx, chunks[0].plan, chunks[0].of(dy), scratch);
+  profiled("combine backward",
+           [&] { exchange.dispatch_begin(ctx, chunks[0].plan, chunks[0].of(dy), scratch); });
   TensorView shared_dx;
   if (shared_) {  // while the rows travel
+    const ProfileScope profile("shared expert backward");
     shared_dx = scratch.allocate(dx.shape, dx.dtype, "shared expert backward");
     shared_->backward(ctx, dy, x, saved.shared, shared_dx, scratch);
   }
@@ -227,21 +242,26 @@ void MoeLayer::backward(const ModelContext& model, const Batch& batch, const Ten
     if (model.recompute == Recompute::kMoeLayer || model.recompute == Recompute::kMoeActivation) {
       activate(model, scratch, chunk);
     }
-    const TensorView dout = exchange.dispatch_end(ctx);
+    const TensorView dout =
+        profiled("combine backward", [&] { return exchange.dispatch_end(ctx); });
     if (i + 1 < chunks.size()) {
+      const ProfileScope profile("combine backward");
       exchange.dispatch_begin(ctx, chunks[i + 1].plan, chunks[i + 1].of(dy), scratch);
     }
     chunk.dslot_weights = scratch.allocate({chunk.plan.slots}, x.dtype, "experts backward");
     const TensorView drows = exchange.combine_input(chunk.plan, chunk.of(dx), scratch);
     backward_experts(model, dout, chunk, drows);
+    const ProfileScope profile("dispatch backward");
     if (i > 0) exchange.combine_end(ctx);
     exchange.combine_begin(ctx, chunk.plan, drows, chunk.of(dx));
   }
   const BalanceGradient gradient = balance(model, batch, saved, gradient_scale);
-  exchange.combine_end(ctx);
+  profiled("dispatch backward", [&] { exchange.combine_end(ctx); });
   for (const Chunk& chunk : chunks) {
+    const ProfileScope profile("dispatch backward");
     exchange.return_weights(ctx, chunk.plan, chunk.dslot_weights, chunk.of(dweights));
   }
+  const ProfileScope profile("router backward");
   router_->backward(ctx, router_params_, x, saved.router, dweights, gradient.ds,
                     gradient.z_loss_scale, dx, scratch);
   if (shared_) ops::add(ctx, dx, shared_dx, dx);
