@@ -123,10 +123,11 @@ RunConfigResult read_run_config(const std::string& file, const std::vector<std::
 std::vector<std::string> run_config_warnings(const RunConfig& run) {
   std::vector<std::string> warnings;
   const configs::RouterConfig& router = run.model().moe().router();
-  if (run.model().has_moe() && router.top_k().k() == 1 &&
+  if (run.model().has_moe() && ModelDims(run.model()).choices == 1 &&
       router.weights() == configs::RouterConfig::RENORMALIZED) {
     warnings.emplace_back(
-        "model.moe.router: with top_k 1 a RENORMALIZED weight is always 1, so the router gets no "
+        "model.moe.router: with one expert per token a RENORMALIZED weight is always 1, so the "
+        "router gets no "
         "gradient from the loss; AS_IS is the sensible choice");
   }
   if (run.model().has_ffn() && ModelDims(run.model()).moe_layers() == run.model().layers()) {

@@ -56,7 +56,7 @@ Trainer::Trainer(const configs::RunConfig& run, Engine& engine, const SampleStre
   } else if (routing.has_record() || routing.has_replay()) {
     const RoutingTrace::Shape shape{engine.model().dims().is_moe,
                                     run.train().global_batch() * run.data().seq_len(),
-                                    engine.model().dims().top_k, engine.model().dims().experts};
+                                    engine.model().dims().choices, engine.model().dims().experts};
     auto trace = std::make_unique<RoutingTrace>(
         routing.has_replay() ? RoutingTrace::Mode::kReplay : RoutingTrace::Mode::kRecord,
         routing.has_replay() ? routing.replay() : routing.record(), shape, engine.mesh().world());
@@ -82,7 +82,11 @@ void Trainer::load_batches() {
           return stream_.train_sample(samples_ + begin + sequence, window);
         },
         batches_[i]);
-    loss_tokens_ += batches_[i].batch.loss_tokens;
+    Batch& batch = batches_[i].batch;
+    batch.training = true;
+    batch.seed = run_.train().seed();
+    batch.step = step_;
+    loss_tokens_ += batch.loss_tokens;
   }
   if (run_.data().mask_document_start()) {  // else every target counts
     engine_.mesh().world().all_reduce(view_of(&loss_tokens_, {1}), ReduceOp::kSum).wait();

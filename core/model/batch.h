@@ -14,11 +14,14 @@ struct Batch {
   std::int64_t first_token =
       0;  // global id of the first token in this step: first sequence's index in the step * seq_len
   std::int64_t loss_tokens = 0;  // targets that count
-  TensorView tokens;             // [rows]
-  TensorView targets;            // [rows]; -1: not counted
-  TensorView positions;          // [rows], for RoPE
-  TensorView first_key;          // [rows]: first position in its sequence a token may attend to
-  TensorView tags;               // [rows]: index of the dataset the token comes from
+  bool training = false;         // noise and jitter of the router are on ...
+  std::uint64_t seed = 0;        // ... and addressed by this seed, the step and the global token
+  std::int64_t step = 0;
+  TensorView tokens;     // [rows]
+  TensorView targets;    // [rows]; -1: not counted
+  TensorView positions;  // [rows], for RoPE
+  TensorView first_key;  // [rows]: first position in its sequence a token may attend to
+  TensorView tags;       // [rows]: index of the dataset the token comes from
 
   std::int64_t rows() const { return sequences * seq_len; }
 };

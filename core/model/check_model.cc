@@ -72,17 +72,94 @@ void check_balance(const configs::MoeConfig& moe, const configs::Fail& fail) {
   }
 }
 
+using configs::RouterConfig;
+
+void check_most(const char* field, std::int64_t found, std::int64_t most, const char* what,
+                const configs::Fail& fail) {
+  if (found <= most) return;
+  fail(concat("model.moe.router.", field),
+       concat("found ", found, "; at most ", what, " = ", most));
+}
+
+void check_groups(const configs::MoeConfig& moe, const configs::Fail& fail) {
+  const configs::GroupLimitedSelection& groups = moe.router().group_limited();
+  if (!groups.has_k() || groups.n_group() < 1 || !groups.has_topk_group()) return;  // said already
+  if (moe.experts() % groups.n_group() != 0) {
+    fail("model.moe.router.group_limited.n_group",
+         concat("found ", groups.n_group(), "; it must divide moe.experts = ", moe.experts()));
+    return;
+  }
+  const std::int64_t size = moe.experts() / groups.n_group();
+  check_most("group_limited.topk_group", groups.topk_group(), groups.n_group(), "n_group", fail);
+  check_most("group_limited.group_top", groups.group_top(), size, "experts in a group", fail);
+  check_most("group_limited.k", groups.k(), groups.topk_group() * size,
+             "experts in topk_group groups", fail);
+}
+
+void check_selection(const configs::MoeConfig& moe, const configs::Fail& fail) {
+  const RouterConfig& router = moe.router();
+  const std::int64_t experts = moe.experts();
+  if (!selects_causally(router) && !router.allow_non_causal()) {
+    fail(concat("model.moe.router.", router.has_sinkhorn() ? "sinkhorn" : "expert_choice"),
+         "lets a token's experts depend on later tokens, which a decoder does not have when it "
+         "generates; set allow_non_causal: true to train with it all the same");
+  }
+  switch (router.selection_case()) {
+    case RouterConfig::kTopK:
+      return check_most("top_k.k", router.top_k().k(), experts, "moe.experts", fail);
+    case RouterConfig::kNoisyTopK:
+      return check_most("noisy_top_k.k", router.noisy_top_k().k(), experts, "moe.experts", fail);
+    case RouterConfig::kTopP:
+      return check_most("top_p.k_max", router.top_p().k_max(), experts, "moe.experts", fail);
+    case RouterConfig::kHash:
+      return check_most("hash.k", router.hash().k(), experts, "moe.experts", fail);
+    case RouterConfig::kSinkhorn:
+      return check_most("sinkhorn.k", router.sinkhorn().k(), experts, "moe.experts", fail);
+    case RouterConfig::kExpertChoice:
+      return check_most("expert_choice.k", router.expert_choice().k(), experts, "moe.experts",
+                        fail);
+    case RouterConfig::kGroupLimited: return check_groups(moe, fail);
+    case RouterConfig::kAll:
+    case RouterConfig::SELECTION_NOT_SET: return;
+  }
+}
+
+// Combinations that would do something else than they seem to.
+void check_weights(const configs::MoeConfig& moe, const configs::Fail& fail) {
+  const RouterConfig& router = moe.router();
+  if (router.weights() == RouterConfig::UNIFORM && !router.has_hash() && !router.has_all()) {
+    fail("model.moe.router.weights",
+         "UNIFORM leaves the router without a gradient, so it would never learn whom to choose; "
+         "it goes with the selections hash and all");
+  }
+  if (router.has_expert_choice() &&
+      (router.score() != RouterConfig::SOFTMAX || router.weights() != RouterConfig::AS_IS)) {
+    fail("model.moe.router.expert_choice",
+         "weighs a token by its softmax score: needs score: SOFTMAX and weights: AS_IS");
+  }
+  const bool biased = router.has_top_k() || router.has_group_limited() || router.has_top_p() ||
+                      router.has_noisy_top_k();
+  for (int i = 0; i < moe.balance_size(); ++i) {
+    if (!moe.balance(i).has_expert_bias() || biased) continue;
+    fail(concat("model.moe.balance[", i, "].expert_bias"),
+         "has no effect: this selection does not look at it; remove it, or select by top_k, "
+         "group_limited, top_p or noisy_top_k");
+  }
+}
+
 void check_moe(const configs::ModelConfig& model, const configs::Fail& fail) {
   const configs::MoeConfig& moe = model.moe();
   check_pattern(model, fail);
   check_balance(moe, fail);
-  if (moe.router().has_top_k() && moe.router().top_k().k() > moe.experts()) {
-    fail("model.moe.router.top_k.k",
-         concat("found ", moe.router().top_k().k(), "; at most moe.experts = ", moe.experts()));
-  }
+  check_selection(moe, fail);
+  check_weights(moe, fail);
 }
 
 }  // namespace
+
+bool selects_causally(const configs::RouterConfig& router) {
+  return !router.has_expert_choice() && !router.has_sinkhorn();
+}
 
 void check_model(const configs::ModelConfig& model, const configs::Fail& fail) {
   if (!model.has_layers() || model.layers() <= 0 || model.layers() > 4096) return;  // said already

@@ -17,9 +17,11 @@ RouterParams router_params(const ParamStore& params, int layer) {
   result.weight = params.value(prefix + "weight");
   result.bias = params.value(prefix + "bias");
   result.expert_bias = params.value(prefix + "expert_bias");
+  result.noise = params.value(prefix + "noise");
   if (params.has_gradients()) {
     result.dweight = params.grad(prefix + "weight");
     result.dbias = params.grad(prefix + "bias");
+    result.dnoise = params.grad(prefix + "noise");
   }
   return result;
 }
@@ -38,7 +40,7 @@ MoeLayer::MoeLayer(const configs::ModelConfig& model, const ParamStore& params, 
                    std::int64_t tags)
     : layer_(layer),
       experts_(model.moe().experts()),
-      router_(make_router(model.moe().router())),
+      router_(make_router(model.moe().router(), {layer, experts_, model.vocab_size()})),
       router_params_(router_params(params, layer)),
       bank_(model.moe(), params, layer),
       global_fractions_(static_cast<std::size_t>(experts_), 1.0 / static_cast<double>(experts_)),
@@ -57,7 +59,7 @@ void MoeLayer::route(const ModelContext& model, const Batch& batch, const Tensor
   const ProfileScope routing("router");
   ModelArenas& arenas = *model.arenas;
   router_->forward(model.ctx, router_params_, x, arenas.saved, arenas.choice, saved.has_choice,
-                   model.hook, layer_, batch, saved.router);
+                   model.hook, batch, saved.router);
   if (!saved.has_choice) {
     plan(model, saved);
     count(batch, saved.router);
@@ -96,6 +98,7 @@ void MoeLayer::count(const Batch& batch, const RouterSaved& saved) {
     const std::int64_t row = tag == nullptr ? 0 : std::min<std::int64_t>(tag[t], stats_.tags - 1);
     for (std::int64_t j = 0; j < top_k; ++j) {
       const std::int32_t expert = index[t * top_k + j];
+      if (expert == ops::kNoChoice) continue;
       ++batch_counts_[static_cast<std::size_t>(expert)];
       ++stats_.counts[static_cast<std::size_t>(row * experts_ + expert)];
     }
@@ -262,7 +265,7 @@ void MoeLayer::backward(const ModelContext& model, const Batch& batch, const Ten
     exchange.return_weights(ctx, chunk.plan, chunk.dslot_weights, chunk.of(dweights));
   }
   const ProfileScope profile("router backward");
-  router_->backward(ctx, router_params_, x, saved.router, dweights, gradient.ds,
+  router_->backward(ctx, router_params_, batch, saved.router, dweights, gradient.ds,
                     gradient.z_loss_scale, dx, scratch);
   if (shared_) ops::add(ctx, dx, shared_dx, dx);
 }

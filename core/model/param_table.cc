@@ -9,6 +9,26 @@
 
 namespace witan {
 
+namespace {
+
+std::int64_t experts_per_token(const configs::MoeConfig& moe) {
+  const configs::RouterConfig& router = moe.router();
+  switch (router.selection_case()) {
+    case configs::RouterConfig::kTopK: return router.top_k().k();
+    case configs::RouterConfig::kGroupLimited: return router.group_limited().k();
+    case configs::RouterConfig::kTopP: return router.top_p().k_max();
+    case configs::RouterConfig::kExpertChoice: return router.expert_choice().k();
+    case configs::RouterConfig::kNoisyTopK: return router.noisy_top_k().k();
+    case configs::RouterConfig::kHash: return router.hash().k();
+    case configs::RouterConfig::kAll: return moe.experts();
+    case configs::RouterConfig::kSinkhorn: return router.sinkhorn().k();
+    case configs::RouterConfig::SELECTION_NOT_SET: return 0;
+  }
+  return 0;
+}
+
+}  // namespace
+
 ModelDims::ModelDims(const configs::ModelConfig& model)
     : vocab(model.vocab_size()),
       d_model(model.d_model()),
@@ -22,7 +42,8 @@ ModelDims::ModelDims(const configs::ModelConfig& model)
   if (!model.has_moe()) return;
   const configs::MoeConfig& moe = model.moe();
   experts = moe.experts();
-  top_k = moe.router().top_k().k();
+  top_k = experts_per_token(moe);
+  choices = moe.router().has_expert_choice() ? experts : top_k;
   moe_ff = moe.d_ff();
   shared_ff = moe.shared_d_ff();
   if (moe.pattern().list_size() > 0) {
@@ -174,6 +195,12 @@ class TableBuilder {
     if (config.router().bias()) {
       vector("moe.router.bias", dims_.experts, ParamInit::kZeros, {{hf + ".gate.bias"}},
              ParamRole::kRouter);
+    }
+    const configs::NoisyTopKSelection& noisy = config.router().noisy_top_k();
+    if (config.router().has_noisy_top_k() &&
+        noisy.noise() == configs::NoisyTopKSelection::LEARNED) {
+      matrix("moe.router.noise", {dims_.experts, dims_.d_model}, router_std,
+             {{hf + ".gate_noise.weight"}}, ParamRole::kRouter);
     }
     for (const configs::BalancerConfig& balancer : config.balance()) {
       if (balancer.has_expert_bias()) {

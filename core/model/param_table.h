@@ -83,7 +83,10 @@ class ParamTable {
 struct ModelDims {
   explicit ModelDims(const configs::ModelConfig& model);
   std::int64_t vocab, d_model, layers, heads, kv_heads, head_dim;
-  std::int64_t experts = 0, top_k = 0, moe_ff = 0, shared_ff = 0, dense_ff = 0;
+  std::int64_t experts = 0, moe_ff = 0, shared_ff = 0, dense_ff = 0;
+  std::int64_t top_k = 0;    // experts that one token uses: at most (top_p) or on average
+                             // (expert_choice) where it varies
+  std::int64_t choices = 0;  // columns of its choice: most experts per token
   std::int64_t qkv_rows() const { return (heads + 2 * kv_heads) * head_dim; }
   std::vector<bool> is_moe;  // per layer
   int moe_layers() const;

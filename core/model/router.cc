@@ -1,48 +1,116 @@
 #include "core/model/router.h"
 
+#include "core/base/rng.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/gemm.h"
 
 namespace witan {
+namespace {
 
-Router::Router(const configs::RouterConfig& config)
-    : score_(config.score() == configs::RouterConfig::SOFTMAX ? ops::Score::kSoftmax
-                                                              : ops::Score::kSigmoid),
-      weights_(config.weights() == configs::RouterConfig::RENORMALIZED
-                   ? ops::RouteWeights::kRenormalized
-                   : ops::RouteWeights::kAsIs),
-      scale_(config.routed_scaling_factor()) {}
+using configs::RouterConfig;
+
+ops::Score score_of(const RouterConfig& config) {
+  switch (config.score()) {
+    case RouterConfig::SIGMOID: return ops::Score::kSigmoid;
+    case RouterConfig::SQRT_SOFTPLUS: return ops::Score::kSqrtSoftplus;
+    default: return ops::Score::kSoftmax;
+  }
+}
+
+ops::RouteWeights weights_of(const RouterConfig& config) {
+  switch (config.weights()) {
+    case RouterConfig::AS_IS: return ops::RouteWeights::kAsIs;
+    case RouterConfig::SOFTMAX_OF_SCORES: return ops::RouteWeights::kSoftmaxOfScores;
+    case RouterConfig::UNIFORM: return ops::RouteWeights::kUniform;
+    default: return ops::RouteWeights::kRenormalized;
+  }
+}
+
+// The factors of the input jitter, a pure function of seed, step, layer and global element.
+class Jitter {
+ public:
+  Jitter(const Batch& batch, const RouterPlace& place, double size)
+      : random_(batch.seed, "router jitter", std::to_string(place.layer),
+                static_cast<std::uint64_t>(batch.step)),
+        first_token_(batch.first_token),
+        size_(size) {}
+
+  // y (+)= x * factors, [tokens, d].
+  void multiply(const TensorView& x, const TensorView& y, bool accumulate) const {
+    dispatch_float(x.dtype, "router jitter", [&](auto zero) {
+      using T = decltype(zero);
+      const T* from = x.as<T>();
+      T* to = y.as<T>();
+      const auto first = static_cast<std::uint64_t>(first_token_ * x.cols());
+#pragma omp parallel for schedule(static)
+      for (std::int64_t i = 0; i < x.size(); ++i) {
+        const double u = random_.uniform(first + static_cast<std::uint64_t>(i));
+        const T value = from[i] * static_cast<T>(1.0 + size_ * (2.0 * u - 1.0));
+        to[i] = accumulate ? to[i] + value : value;
+      }
+    });
+  }
+
+ private:
+  Random random_;
+  std::int64_t first_token_;
+  double size_;
+};
+
+}  // namespace
+
+Router::Router(const RouterConfig& config, const RouterPlace& place)
+    : score_(score_of(config)),
+      weights_(weights_of(config)),
+      scale_(config.routed_scaling_factor()),
+      jitter_(config.input_jitter()),
+      place_(place) {}
 
 void Router::forward(const Context& ctx, const RouterParams& params, const TensorView& x,
                      Arena& arena, Arena& choice_arena, bool keep_choice, RoutingHook* hook,
-                     int layer, const Batch& batch, RouterSaved& saved) const {
+                     const Batch& batch, RouterSaved& saved) const {
   const std::int64_t tokens = x.rows();
   const std::int64_t experts = params.weight.rows();
+  saved.x = x;
+  if (jitter_ > 0.0 && batch.training) {
+    saved.x = arena.allocate(x.shape, x.dtype, "router");
+    Jitter(batch, place_, jitter_).multiply(x, saved.x, false);
+  }
   saved.z = arena.allocate({tokens, experts}, x.dtype, "router");
   saved.s = arena.allocate({tokens, experts}, x.dtype, "router");
   saved.lse = arena.allocate({tokens}, x.dtype, "router");
   saved.weights = arena.allocate({tokens, top_k()}, x.dtype, "router");
-  ops::gemm_nt(ctx.in_full(), x, params.weight, saved.z);
+  ops::gemm_nt(ctx.in_full(), saved.x, params.weight, saved.z);
   if (!params.bias.empty()) ops::add_bias(ctx, saved.z, params.bias);
+  if (batch.training) add_noise(ctx.in_full(), params, batch, arena, saved);
   ops::router_score(ctx, score_, saved.z, saved.s, saved.lse);
   if (!keep_choice) {
     saved.indices = choice_arena.allocate({tokens, top_k()}, DType::kInt32, "router");
-    select(ctx, saved.s, params.expert_bias, saved.indices);
-    if (hook != nullptr) hook->on_route(layer, batch, saved.indices, experts);
+    select(ctx, {batch, saved.z, saved.s, params.expert_bias}, saved.indices);
+    if (hook != nullptr) hook->on_route(place_.layer, batch, saved.indices, experts);
   }
   ops::route_weights(ctx, weights_, scale_, saved.s, saved.indices, saved.weights);
 }
 
-void Router::backward(const Context& ctx, const RouterParams& params, const TensorView& x,
+void Router::backward(const Context& ctx, const RouterParams& params, const Batch& batch,
                       const RouterSaved& saved, const TensorView& dweights, const TensorView& ds,
                       double z_loss_scale, const TensorView& dx, Arena& scratch) const {
   ArenaScope scope(scratch);
+  const Context full = ctx.in_full();
   const TensorView dz = scratch.allocate(saved.z.shape, saved.z.dtype, "router backward");
   ops::router_backward(ctx, score_, weights_, scale_, saved.z, saved.s, saved.lse, saved.indices,
                        saved.weights, dweights, ds, z_loss_scale, dz);
-  ops::gemm_tn(ctx.in_full(), dz, x, params.dweight);
+  ops::gemm_tn(full, dz, saved.x, params.dweight);
   if (!params.bias.empty()) ops::bias_backward(ctx, dz, params.dbias);
-  ops::gemm_nn(ctx.in_full(), dz, params.weight, dx, ops::Accumulate::kYes);
+  if (jitter_ == 0.0 || !batch.training) {
+    ops::gemm_nn(full, dz, params.weight, dx, ops::Accumulate::kYes);
+    if (batch.training) noise_backward(full, params, batch, saved, dz, dx, scratch);
+    return;
+  }
+  const TensorView dread = scratch.allocate(dx.shape, dx.dtype, "router backward");
+  ops::gemm_nn(full, dz, params.weight, dread);
+  noise_backward(full, params, batch, saved, dz, dread, scratch);
+  Jitter(batch, place_, jitter_).multiply(dread, dx, true);
 }
 
 }  // namespace witan

@@ -10,6 +10,7 @@
 
 #include <memory>
 #include <span>
+#include <string>
 
 #include "configs/schema/model.pb.h"
 #include "core/base/context.h"
@@ -22,18 +23,23 @@ namespace witan {
 
 // What the forward keeps for the backward; float32 or float64 like the activations.
 struct RouterSaved {
-  TensorView z;    // [tokens, experts] logits
+  TensorView x;    // [tokens, d] what the router read: its input, or that with jitter
+  TensorView z;    // [tokens, experts] logits, with noise if there is any
   TensorView s;    // [tokens, experts] scores
   TensorView lse;  // [tokens] logsumexp(z)
-  TensorView
-      indices;  // [tokens, top_k] int32: the choice; a recompute re-uses it and never selects again
+  // [tokens, top_k] int32: the choice, ops::kNoChoice where a token has fewer; a recompute re-uses
+  // it and never selects again
+  TensorView indices;
   TensorView weights;  // [tokens, top_k]
+  // Noisy routers: the logits' noise is a standard normal times noise_scale [tokens, experts], of
+  // which noise_logits are the logits if it is learned. Empty without noise.
+  TensorView noise_scale, noise_logits;
 };
 
-// Parameters and gradients of one layer's router; bias views are empty where the config has none.
+// Parameters and gradients of one layer's router; views are empty where the config has none.
 struct RouterParams {
-  TensorView weight, bias, expert_bias;  // [experts, d], [experts], [experts]
-  TensorView dweight, dbias;             // accumulate
+  TensorView weight, bias, expert_bias, noise;  // [experts, d], [experts], [experts], [experts, d]
+  TensorView dweight, dbias, dnoise;            // accumulate
 };
 
 // Takes the place of the router's own choice, or watches it (recording, replay, forced balance).
@@ -46,36 +52,65 @@ class RoutingHook {
                         std::int64_t experts) = 0;
 };
 
+// What a selection may look at.
+struct SelectionInput {
+  const Batch& batch;
+  TensorView z, s;         // [tokens, experts]
+  TensorView expert_bias;  // [experts], may be empty
+};
+
+// Whose router it is: random draws and tables differ from layer to layer.
+struct RouterPlace {
+  int layer = 0;
+  std::int64_t experts = 0;
+  std::int64_t vocab = 0;
+};
+
 class Router {
  public:
-  explicit Router(const configs::RouterConfig& config);
+  Router(const configs::RouterConfig& config, const RouterPlace& place);
   virtual ~Router() = default;
 
   // x [tokens, d]. `saved` is allocated in `arena`, its indices in `choice_arena`. With
   // `keep_choice`, saved.indices is an input: the choice of an earlier forward.
   void forward(const Context& ctx, const RouterParams& params, const TensorView& x, Arena& arena,
-               Arena& choice_arena, bool keep_choice, RoutingHook* hook, int layer,
-               const Batch& batch, RouterSaved& saved) const;
+               Arena& choice_arena, bool keep_choice, RoutingHook* hook, const Batch& batch,
+               RouterSaved& saved) const;
 
   // dweights [tokens, top_k] from the experts; ds [tokens, experts] from the balancing losses (may
   // be empty); z_loss_scale: see ops::router_backward. dx [tokens, d] is accumulated.
-  void backward(const Context& ctx, const RouterParams& params, const TensorView& x,
+  void backward(const Context& ctx, const RouterParams& params, const Batch& batch,
                 const RouterSaved& saved, const TensorView& dweights, const TensorView& ds,
                 double z_loss_scale, const TensorView& dx, Arena& scratch) const;
 
+  // Columns of the choice: the most experts a token can have.
   virtual std::int64_t top_k() const = 0;
   ops::Score score() const { return score_; }
 
  protected:
-  // Fills indices [tokens, top_k], without repeating an expert within a token, from s [tokens,
-  // experts] and expert_bias [experts] (may be empty).
-  virtual void select(const Context& ctx, const TensorView& s, const TensorView& expert_bias,
+  // Fills indices [tokens, top_k] without repeating an expert within a token; kNoChoice behind the
+  // last choice of a token that has fewer.
+  virtual void select(const Context& ctx, const SelectionInput& in,
                       const TensorView& indices) const = 0;
+  // Adds noise to saved.z, and its backward from dz [tokens, experts]; dx accumulates.
+  virtual void add_noise(const Context& ctx, const RouterParams& params, const Batch& batch,
+                         Arena& arena, RouterSaved& saved) const {
+    (void)ctx, (void)params, (void)batch, (void)arena, (void)saved;
+  }
+  virtual void noise_backward(const Context& ctx, const RouterParams& params, const Batch& batch,
+                              const RouterSaved& saved, const TensorView& dz, const TensorView& dx,
+                              Arena& scratch) const {
+    (void)ctx, (void)params, (void)batch, (void)saved, (void)dz, (void)dx, (void)scratch;
+  }
+
+  const RouterPlace& place() const { return place_; }
 
  private:
   ops::Score score_;
   ops::RouteWeights weights_;
   double scale_;
+  double jitter_;
+  RouterPlace place_;
 };
 
 // The registry, in router_registry.cc.
@@ -85,12 +120,27 @@ struct RouterEntry {
   // A RouterConfig in text format, for tests that go through every registered router; chosen for 6
   // or more experts.
   const char* example;
-  std::unique_ptr<Router> (*make)(const configs::RouterConfig&);
+  std::unique_ptr<Router> (*make)(const configs::RouterConfig&, const RouterPlace&);
 };
 std::span<const RouterEntry> registered_routers();
-std::unique_ptr<Router> make_router(const configs::RouterConfig& config);
+std::unique_ptr<Router> make_router(const configs::RouterConfig& config, const RouterPlace& place);
 
 // Defined one per file in routers/.
-std::unique_ptr<Router> make_top_k_router(const configs::RouterConfig& config);
+std::unique_ptr<Router> make_top_k_router(const configs::RouterConfig& config,
+                                          const RouterPlace& place);
+std::unique_ptr<Router> make_group_limited_router(const configs::RouterConfig& config,
+                                                  const RouterPlace& place);
+std::unique_ptr<Router> make_top_p_router(const configs::RouterConfig& config,
+                                          const RouterPlace& place);
+std::unique_ptr<Router> make_expert_choice_router(const configs::RouterConfig& config,
+                                                  const RouterPlace& place);
+std::unique_ptr<Router> make_noisy_top_k_router(const configs::RouterConfig& config,
+                                                const RouterPlace& place);
+std::unique_ptr<Router> make_hash_router(const configs::RouterConfig& config,
+                                         const RouterPlace& place);
+std::unique_ptr<Router> make_all_router(const configs::RouterConfig& config,
+                                        const RouterPlace& place);
+std::unique_ptr<Router> make_sinkhorn_router(const configs::RouterConfig& config,
+                                             const RouterPlace& place);
 
 }  // namespace witan

@@ -76,6 +76,53 @@ void topk(const Context& ctx, const TensorView& s, const TensorView& bias,
   });
 }
 
+void group_topk(const Context& ctx, const ExpertGroups& groups, const TensorView& s,
+                const TensorView& bias, const TensorView& indices) {
+  check_scores(ctx, "group_topk", "s", s);
+  const std::int64_t top_k = check_choices(ctx, "group_topk", s, indices);
+  const std::int64_t experts = s.cols();
+  WITAN_CHECK(groups.groups >= 1 && experts % groups.groups == 0, "group_topk: ", experts,
+              " experts do not make ", groups.groups, " equal groups");
+  WITAN_CHECK(groups.groups <= kMostGroups && groups.best <= kMostGroupBest, "group_topk: at most ",
+              kMostGroups, " groups and the best ", kMostGroupBest, " of each, found ",
+              groups.groups, " and ", groups.best);
+  const std::int64_t size = experts / groups.groups;
+  WITAN_CHECK(groups.best >= 1 && groups.best <= size, "group_topk: best ", groups.best,
+              " of a group of ", size);
+  WITAN_CHECK(groups.keep <= groups.groups && groups.keep * size >= top_k,
+              "group_topk: ", groups.keep, " groups of ", size, " experts do not hold ", top_k,
+              " choices");
+  if (!bias.empty()) check_operand(ctx, "group_topk", "bias", bias, s.dtype, {experts});
+  require_cpu(ctx, "group_topk");
+  dispatch_float(s.dtype, "group_topk", [&](auto type) {
+    using T = decltype(type);
+    const T* scores = s.as<T>();
+    const T* shift = bias.empty() ? nullptr : bias.as<T>();
+    auto* chosen = indices.as<std::int32_t>();
+    parallel_ranges(s.rows(), grain_tokens(experts), [&](std::int64_t begin, std::int64_t end) {
+      WITAN_CALL_ISA(group_topk<T>, groups, scores + begin * experts, shift, chosen + begin * top_k,
+                     end - begin, experts, top_k);
+    });
+  });
+}
+
+void keep_mass(const Context& ctx, double mass, const TensorView& s, const TensorView& indices) {
+  check_scores(ctx, "keep_mass", "s", s);
+  const std::int64_t top_k = check_choices(ctx, "keep_mass", s, indices);
+  const std::int64_t experts = s.cols();
+  require_cpu(ctx, "keep_mass");
+  check_indices("keep_mass", "indices", indices, 0, experts);
+  dispatch_float(s.dtype, "keep_mass", [&](auto type) {
+    using T = decltype(type);
+    const T* scores = s.as<T>();
+    auto* chosen = indices.as<std::int32_t>();
+    parallel_ranges(s.rows(), grain_tokens(experts), [&](std::int64_t begin, std::int64_t end) {
+      WITAN_CALL_ISA(keep_mass<T>, mass, scores + begin * experts, chosen + begin * top_k,
+                     end - begin, experts, top_k);
+    });
+  });
+}
+
 void route_weights(const Context& ctx, RouteWeights kind, double scale, const TensorView& s,
                    const TensorView& indices, const TensorView& weights) {
   check_scores(ctx, "route_weights", "s", s);
@@ -83,7 +130,7 @@ void route_weights(const Context& ctx, RouteWeights kind, double scale, const Te
   check_operand(ctx, "route_weights", "weights", weights, s.dtype, indices.shape);
   require_cpu(ctx, "route_weights");
   const std::int64_t experts = s.cols();
-  check_indices("route_weights", "indices", indices, 0, experts);
+  check_indices("route_weights", "indices", indices, kNoChoice, experts);
   dispatch_float(s.dtype, "route_weights", [&](auto type) {
     using T = decltype(type);
     const T* scores = s.as<T>();
@@ -114,7 +161,7 @@ void router_backward(const Context& ctx, Score score, RouteWeights kind, double 
   }
   require_cpu(ctx, op);
   const std::int64_t experts = s.cols();
-  check_indices(op, "indices", indices, 0, experts);
+  check_indices(op, "indices", indices, kNoChoice, experts);
   dispatch_float(s.dtype, op, [&](auto type) {
     using T = decltype(type);
     const bool z_loss = z_loss_scale != 0.0;
@@ -147,11 +194,13 @@ void count_experts(const Context& ctx, const TensorView& indices, const TensorVi
   require_cpu(ctx, "count_experts");
   check_operand(ctx, "count_experts", "indices", indices, DType::kInt32, indices.shape);
   check_operand(ctx, "count_experts", "counts", counts, DType::kInt64, {counts.size()});
-  check_indices("count_experts", "indices", indices, 0, counts.size());
+  check_indices("count_experts", "indices", indices, kNoChoice, counts.size());
   const auto* chosen = indices.as<std::int32_t>();
   auto* count = counts.as<std::int64_t>();
   std::fill_n(count, counts.size(), 0);
-  for (std::int64_t i = 0; i < indices.size(); ++i) ++count[chosen[i]];
+  for (std::int64_t i = 0; i < indices.size(); ++i) {
+    if (chosen[i] != kNoChoice) ++count[chosen[i]];
+  }
 }
 
 void router_probability_sums(const Context& ctx, Score score, const TensorView& s,

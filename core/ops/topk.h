@@ -7,8 +7,14 @@
 
 namespace witan::ops {
 
-enum class Score { kSoftmax, kSigmoid };
-enum class RouteWeights { kAsIs, kRenormalized };
+// kSqrtSoftplus: sqrt(log(1 + exp(z))).
+enum class Score { kSoftmax, kSigmoid, kSqrtSoftplus };
+// kUniform: 1 / (number of the token's choices), without a gradient.
+enum class RouteWeights { kAsIs, kRenormalized, kSoftmaxOfScores, kUniform };
+
+// Where a token chooses fewer experts than there are columns, the rest of its indices are
+// kNoChoice: they get weight 0 and give no gradient.
+inline constexpr std::int32_t kNoChoice = -1;
 
 // s = score(z); lse [tokens] = logsumexp(z), also for sigmoid (the z-loss reads it). z, s [tokens,
 // experts]; s may not alias z.
@@ -19,6 +25,24 @@ void router_score(const Context& ctx, Score score, const TensorView& z, const Te
 // [experts] (same type) may be empty. indices [tokens, top_k] int32.
 void topk(const Context& ctx, const TensorView& s, const TensorView& bias,
           const TensorView& indices);
+
+// How the experts of a group make the group's score: the sum of its `best` largest values of s +
+// bias (DeepSeek-V3: 2; with 1 it is the maximum of DeepSeek-V2). The `keep` best groups stay.
+inline constexpr std::int64_t kMostGroups = 256;
+inline constexpr std::int64_t kMostGroupBest = 16;
+struct ExpertGroups {
+  std::int64_t groups;
+  std::int64_t best;
+  std::int64_t keep;
+};
+
+// topk among the experts of each token's best groups; ties between groups go to the lower index.
+void group_topk(const Context& ctx, const ExpertGroups& groups, const TensorView& s,
+                const TensorView& bias, const TensorView& indices);
+
+// Keeps of each token's choices, in their order, as many as are needed for their scores to reach
+// `mass` times the sum of all scores, at least one; the rest become kNoChoice. indices in place.
+void keep_mass(const Context& ctx, double mass, const TensorView& s, const TensorView& indices);
 
 // weights [tokens, top_k] from the chosen scores (the bias never enters), times `scale`.
 // kRenormalized divides by (sum of the chosen + 1e-20).
@@ -39,7 +63,7 @@ void router_backward(const Context& ctx, Score score, RouteWeights kind, double 
 void count_experts(const Context& ctx, const TensorView& indices, const TensorView& counts);
 
 // p_sum [experts] is overwritten with the column sums over all tokens of p, the probabilities that
-// balancing losses read: p = s for softmax, s / (sum(s) + 1e-20) per token for sigmoid.
+// balancing losses read: p = s for softmax, s / (sum(s) + 1e-20) per token for the other scores.
 void router_probability_sums(const Context& ctx, Score score, const TensorView& s,
                              const TensorView& p_sum);
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/base/error.h"
+#include "core/model/check_model.h"
 #include "launch/checkpoint/output_file.h"
 #include "launch/commands/commands.h"
 #include "launch/data/tokenizer.h"
@@ -165,6 +166,15 @@ int run_generate(const Arguments& arguments) {
   const ModelFolder source = find_model(arguments.model, arguments.overrides, *world);
   if (!source.ok) return 2;
   const configs::RunConfig& run = source.config.run;
+  if (!selects_causally(run.model().moe().router())) {
+    if (world->rank() == 0) {
+      std::fprintf(stderr,
+                   "witan: %s: its router chooses by looking at later tokens, so there is no "
+                   "honest way to generate with it\n",
+                   source.folder.c_str());
+    }
+    return 2;
+  }
   const std::unique_ptr<Tokenizer> tokenizer = tokenizer_of(run);
   const auto prompt = shared_prompt(arguments, run, tokenizer.get(), *world);
   if (!prompt) return 2;

@@ -165,7 +165,7 @@ class Session {
   }
   static Engine::Options options_of(const configs::RunConfig& run, const SampleStream& stream) {
     return {true, static_cast<std::int64_t>(stream.tags().size()),
-            static_cast<Recompute>(run.train().recompute())};
+            static_cast<Recompute>(run.train().recompute()), exchange_options(run)};
   }
 
   configs::RunConfig run_;

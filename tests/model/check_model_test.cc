@@ -47,6 +47,25 @@ TEST(CheckModel, NamesFieldValueAndRemedy) {
        "model.attention.heads: found 4, so d_model / heads = 3; RoPE needs an even number"},
       {"moe { router { top_k { k: 5 } } }",
        "model.moe.router.top_k.k: found 5; at most moe.experts = 4"},
+      {"moe { router { group_limited { k: 2 n_group: 3 topk_group: 1 } } }",
+       "model.moe.router.group_limited.n_group: found 3; it must divide moe.experts = 4"},
+      {"moe { router { group_limited { k: 3 n_group: 2 topk_group: 1 } } }",
+       "model.moe.router.group_limited.k: found 3; at most experts in topk_group groups = 2"},
+      {"moe { router { top_p { p: 0.5 k_max: 5 } } }",
+       "model.moe.router.top_p.k_max: found 5; at most moe.experts = 4"},
+      {"moe { router { sinkhorn { k: 1 } } }",
+       "model.moe.router.sinkhorn: lets a token's experts depend on later tokens, which a decoder "
+       "does not have when it generates; set allow_non_causal: true to train with it all the same"},
+      {"moe { router { expert_choice { k: 1 } allow_non_causal: true } }",
+       "model.moe.router.expert_choice: weighs a token by its softmax score: needs score: SOFTMAX "
+       "and weights: AS_IS"},
+      {"moe { router { weights: UNIFORM } }",
+       "model.moe.router.weights: UNIFORM leaves the router without a gradient, so it would never "
+       "learn whom to choose; it goes with the selections hash and all"},
+      {"moe { router { hash { k: 1 } } balance { expert_bias {} } }",
+       "model.moe.balance[0].expert_bias: has no effect: this selection does not look at it; "
+       "remove "
+       "it, or select by top_k, group_limited, top_p or noisy_top_k"},
       {"moe { pattern { list: 4 } }", "model.moe.pattern.list: names layer 4; the last layer is 3"},
       {"moe { pattern { list: 1 every: 2 } }",
        "model.moe.pattern.list: excludes `every` and `first`; keep one of the two forms"},

@@ -53,6 +53,9 @@ class MoeRun {
         y_(x_.size()),
         dx_(x_.size()) {
     model_.context.exchange_chunks = exchange_chunks;
+    batch_.batch.training = true;
+    batch_.batch.seed = 3;
+    batch_.batch.step = 2;
     // Any shares will do, as long as they are not even.
     std::vector<double>& fractions = layer_.global_fractions();
     for (std::size_t i = 0; i < fractions.size(); ++i) {
@@ -115,9 +118,11 @@ TEST(MoeGradient, EveryRouterScoreWeightingAndBalancer) {
     balances.push_back("balance { " + std::string(balancer.example) + " }");
   }
   for (const RouterEntry& router : registered_routers()) {
-    for (const char* score : {"SOFTMAX", "SIGMOID"}) {
-      for (const char* weights : {"RENORMALIZED", "AS_IS"}) {
+    for (const char* score : {"SOFTMAX", "SIGMOID", "SQRT_SOFTPLUS"}) {
+      for (const char* weights : {"RENORMALIZED", "AS_IS", "SOFTMAX_OF_SCORES", "UNIFORM"}) {
         for (const std::string& balance : balances) {
+          const bool every_balancer = std::string(weights) == "RENORMALIZED";
+          if (!every_balancer && balance != kAllLosses) continue;
           MoeCase moe_case;
           moe_case.selection = router.example;
           moe_case.router = "score: " + std::string(score) + " weights: " + weights +

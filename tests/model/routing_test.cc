@@ -21,10 +21,14 @@ struct Routed {
   std::vector<double> weights;
 };
 
+constexpr std::int64_t kVocab = 50;
+
 struct RouterCase {
   std::int64_t tokens, experts, width;
   bool bias, expert_bias;
   configs::RouterConfig config;
+
+  RouterPlace place() const { return {0, experts, kVocab}; }
 };
 
 std::string describe(const RouterCase& c) {
@@ -51,11 +55,12 @@ Routed route(const RouterCase& c, std::uint64_t seed, std::vector<double>& exper
   if (c.expert_bias) params.expert_bias = view(expert_bias, {c.experts});
   if (!c.expert_bias) std::fill(expert_bias.begin(), expert_bias.end(), 0.0);
 
-  const std::unique_ptr<Router> router = make_router(c.config);
+  const std::unique_ptr<Router> router = make_router(c.config, c.place());
   Arena arena, choice;
   RouterSaved saved;
-  router->forward({}, params, view(x, {c.tokens, c.width}), arena, choice, false, nullptr, 0, {},
-                  saved);
+  const TokenBatch batch(1, c.tokens, kVocab);
+  router->forward({}, params, view(x, {c.tokens, c.width}), arena, choice, false, nullptr,
+                  batch.batch, saved);
   Routed routed{copy_of(saved.z), copy_of(saved.s), {}, copy_of(saved.weights)};
   const auto* index = saved.indices.as<std::int32_t>();
   routed.indices.assign(index, index + saved.indices.size());
@@ -72,39 +77,151 @@ Routed route(const RouterCase& c, std::uint64_t seed, std::vector<double>& exper
   return routed;
 }
 
-// moe_math: scores, weights from the chosen scores without the expert bias.
+double score_of(configs::RouterConfig::Score score, double z, double total) {
+  switch (score) {
+    case configs::RouterConfig::SIGMOID: return 1.0 / (1.0 + std::exp(-z));
+    case configs::RouterConfig::SQRT_SOFTPLUS: return std::sqrt(std::log1p(std::exp(z)));
+    default: return std::exp(z) / total;
+  }
+}
+
+double weight_of(configs::RouterConfig::Weights weights, double s) {
+  if (weights == configs::RouterConfig::UNIFORM) return 1.0;
+  return weights == configs::RouterConfig::SOFTMAX_OF_SCORES ? std::exp(s) : s;
+}
+
+// Scores as defined, and weights from the chosen scores without the expert bias.
 void check_token(const RouterCase& c, const double* z, const double* s, const std::int32_t* chosen,
-                 const double* weights, std::int64_t top_k, const std::vector<double>& bias) {
+                 const double* weights, std::int64_t top_k) {
   const auto experts = static_cast<std::size_t>(c.experts);
   double total = 0.0;
   for (std::size_t e = 0; e < experts; ++e) total += std::exp(z[e]);
   for (std::size_t e = 0; e < experts; ++e) {
-    const double expected = c.config.score() == configs::RouterConfig::SOFTMAX
-                                ? std::exp(z[e]) / total
-                                : 1.0 / (1.0 + std::exp(-z[e]));
-    ASSERT_NEAR(s[e], expected, 1e-13);
+    ASSERT_NEAR(s[e], score_of(c.config.score(), z[e], total), 1e-13);
   }
-  std::set<std::int32_t> distinct(chosen, chosen + top_k);
-  ASSERT_EQ(static_cast<std::int64_t>(distinct.size()), top_k) << "an expert is chosen twice";
-
+  std::set<std::int32_t> distinct;
   double sum = 1e-20;
-  for (std::int64_t j = 0; j < top_k; ++j) sum += s[chosen[j]];
+  bool ended = false;
   for (std::int64_t j = 0; j < top_k; ++j) {
-    double expected = s[chosen[j]] * c.config.routed_scaling_factor();
-    if (c.config.weights() == configs::RouterConfig::RENORMALIZED) expected /= sum;
+    if (chosen[j] == ops::kNoChoice) {
+      ended = true;
+      ASSERT_EQ(weights[j], 0.0);
+      continue;
+    }
+    ASSERT_FALSE(ended) << "a choice behind the last one";
+    ASSERT_TRUE(distinct.insert(chosen[j]).second) << "an expert is chosen twice";
+    sum += weight_of(c.config.weights(), s[chosen[j]]);
+  }
+  for (std::int64_t j = 0; j < static_cast<std::int64_t>(distinct.size()); ++j) {
+    double expected =
+        weight_of(c.config.weights(), s[chosen[j]]) * c.config.routed_scaling_factor();
+    if (c.config.weights() != configs::RouterConfig::AS_IS) expected /= sum;
     ASSERT_NEAR(weights[j], expected, 1e-13 * (1.0 + expected));
   }
+}
 
-  if (c.config.selection_case() != configs::RouterConfig::kTopK) return;
-  std::vector<std::int32_t> order(experts);
+// Experts by descending value, ties to the lower index.
+std::vector<std::int32_t> descending(const std::vector<double>& value) {
+  std::vector<std::int32_t> order(value.size());
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) {
-    const auto i = static_cast<std::size_t>(a), j = static_cast<std::size_t>(b);
-    return s[i] + bias[i] > s[j] + bias[j];
+    return value[static_cast<std::size_t>(a)] > value[static_cast<std::size_t>(b)];
   });
+  return order;
+}
+
+// The experts of the best groups; the others sink below everything.
+void sink_other_groups(const configs::GroupLimitedSelection& config, std::vector<double>& value) {
+  const std::size_t size = value.size() / static_cast<std::size_t>(config.n_group());
+  std::vector<double> scores;
+  for (std::size_t begin = 0; begin < value.size(); begin += size) {
+    std::vector<double> group(value.begin() + static_cast<std::ptrdiff_t>(begin),
+                              value.begin() + static_cast<std::ptrdiff_t>(begin + size));
+    std::sort(group.rbegin(), group.rend());
+    scores.push_back(std::accumulate(group.begin(), group.begin() + config.group_top(), 0.0));
+  }
+  const std::vector<std::int32_t> order = descending(scores);
+  for (std::size_t i = static_cast<std::size_t>(config.topk_group()); i < order.size(); ++i) {
+    const auto first = static_cast<std::ptrdiff_t>(static_cast<std::size_t>(order[i]) * size);
+    std::fill_n(value.begin() + first, size, -1e300);
+  }
+}
+
+// What this token must have chosen; empty: the selection is not one of score + bias.
+std::vector<std::int32_t> expected_choice(const RouterCase& c, const double* s,
+                                          const std::vector<double>& bias, std::int64_t top_k) {
+  using configs::RouterConfig;
+  std::vector<double> value(s, s + c.experts);
+  for (std::size_t e = 0; e < value.size(); ++e) value[e] += bias[e];
+  switch (c.config.selection_case()) {
+    case RouterConfig::kGroupLimited: sink_other_groups(c.config.group_limited(), value); break;
+    case RouterConfig::kSinkhorn: value.assign(s, s + c.experts); break;  // in evaluation
+    case RouterConfig::kTopK:
+    case RouterConfig::kNoisyTopK:
+    case RouterConfig::kTopP: break;
+    default: return {};
+  }
+  std::vector<std::int32_t> order = descending(value);
   order.resize(static_cast<std::size_t>(top_k));
-  ASSERT_EQ(std::vector<std::int32_t>(chosen, chosen + top_k), order)
-      << "largest score + bias first, ties to the lower index";
+  if (!c.config.has_top_p()) return order;
+  const double enough = c.config.top_p().p() * std::accumulate(s, s + c.experts, 0.0);
+  double mass = 0.0;
+  for (std::size_t j = 0; j < order.size(); ++j) {
+    const double score = s[order[j]];
+    if (j > 0 && mass >= enough) order[j] = ops::kNoChoice;
+    mass += score;
+  }
+  return order;
+}
+
+void check_expert_choice(const RouterCase& c, const Routed& routed) {
+  const auto& config = c.config.expert_choice();
+  const double share = config.capacity_factor() * static_cast<double>(config.k() * c.tokens) /
+                       static_cast<double>(c.experts);
+  const std::int64_t capacity = std::min(c.tokens, static_cast<std::int64_t>(std::ceil(share)));
+  for (std::int64_t e = 0; e < c.experts; ++e) {
+    double worst_taken = 1e300;
+    double best_left = -1e300;
+    std::int64_t taken = 0;
+    for (std::int64_t t = 0; t < c.tokens; ++t) {
+      const auto* row = routed.indices.data() + t * c.experts;
+      const double s = routed.s[static_cast<std::size_t>(t * c.experts + e)];
+      const bool chosen = std::find(row, row + c.experts, e) != row + c.experts;
+      taken += chosen ? 1 : 0;
+      (chosen ? worst_taken : best_left) =
+          chosen ? std::min(worst_taken, s) : std::max(best_left, s);
+    }
+    ASSERT_EQ(taken, capacity) << "expert " << e;
+    ASSERT_GE(worst_taken, best_left) << "expert " << e;
+  }
+}
+
+// Random settings of a selection that fit `experts`.
+template <class Between>
+void vary(configs::RouterConfig& config, std::int64_t& experts, const Between& between) {
+  using configs::RouterConfig;
+  switch (config.selection_case()) {
+    case RouterConfig::kTopK: config.mutable_top_k()->set_k(between(1, experts)); break;
+    case RouterConfig::kNoisyTopK: config.mutable_noisy_top_k()->set_k(between(1, experts)); break;
+    case RouterConfig::kSinkhorn: config.mutable_sinkhorn()->set_k(between(1, experts)); break;
+    case RouterConfig::kHash: config.mutable_hash()->set_k(between(1, experts)); break;
+    case RouterConfig::kExpertChoice: config.mutable_expert_choice()->set_k(between(1, 4)); break;
+    case RouterConfig::kTopP:
+      config.mutable_top_p()->set_k_max(between(1, experts));
+      config.mutable_top_p()->set_p(static_cast<double>(between(1, 10)) / 10.0);
+      break;
+    case RouterConfig::kGroupLimited: {
+      auto& groups = *config.mutable_group_limited();
+      groups.set_n_group(between(1, 6));
+      const std::int64_t size = between(1, 9);
+      experts = groups.n_group() * size;
+      groups.set_topk_group(between(1, groups.n_group()));
+      groups.set_group_top(between(1, size));
+      groups.set_k(between(1, groups.topk_group() * size));
+      break;
+    }
+    default: break;
+  }
 }
 
 TEST(Routing, ChoicesAndWeightsAreAsDefinedOverRandomShapes) {
@@ -123,21 +240,26 @@ TEST(Routing, ChoicesAndWeightsAreAsDefinedOverRandomShapes) {
       c.bias = between(0, 1) == 1;
       c.expert_bias = between(0, 1) == 1;
       ASSERT_TRUE(google::protobuf::TextFormat::ParseFromString(entry.example, &c.config));
-      if (c.config.has_top_k()) c.config.mutable_top_k()->set_k(between(1, c.experts));
-      c.config.set_score(between(0, 1) == 1 ? configs::RouterConfig::SOFTMAX
-                                            : configs::RouterConfig::SIGMOID);
-      c.config.set_weights(between(0, 1) == 1 ? configs::RouterConfig::RENORMALIZED
-                                              : configs::RouterConfig::AS_IS);
+      vary(c.config, c.experts, between);
+      c.config.set_score(static_cast<configs::RouterConfig::Score>(between(0, 2)));
+      c.config.set_weights(static_cast<configs::RouterConfig::Weights>(between(0, 3)));
       c.config.set_routed_scaling_factor(static_cast<double>(between(1, 3)));
       SCOPED_TRACE(describe(c));
       std::vector<double> bias;
       const Routed routed = route(c, static_cast<std::uint64_t>(10 * trial), bias);
-      const std::int64_t top_k = make_router(c.config)->top_k();
+      const std::int64_t top_k = make_router(c.config, c.place())->top_k();
       ASSERT_EQ(static_cast<std::int64_t>(routed.indices.size()), c.tokens * top_k);
       for (std::int64_t t = 0; t < c.tokens; ++t) {
-        ASSERT_NO_FATAL_FAILURE(check_token(
-            c, routed.z.data() + t * c.experts, routed.s.data() + t * c.experts,
-            routed.indices.data() + t * top_k, routed.weights.data() + t * top_k, top_k, bias));
+        const double* scores = routed.s.data() + t * c.experts;
+        const std::int32_t* chosen = routed.indices.data() + t * top_k;
+        ASSERT_NO_FATAL_FAILURE(check_token(c, routed.z.data() + t * c.experts, scores, chosen,
+                                            routed.weights.data() + t * top_k, top_k));
+        const std::vector<std::int32_t> expected = expected_choice(c, scores, bias, top_k);
+        if (expected.empty()) continue;
+        ASSERT_EQ(std::vector<std::int32_t>(chosen, chosen + top_k), expected);
+      }
+      if (c.config.has_expert_choice()) {
+        ASSERT_NO_FATAL_FAILURE(check_expert_choice(c, routed));
       }
     }
   }

@@ -61,7 +61,9 @@ class SwitchAuxBalancer final : public Balancer {
     counts_.assign(static_cast<std::size_t>(input.experts), 0);
     const TensorView indices = input.router.indices.slice_rows(begin, rows);
     const std::int32_t* index = indices.as<std::int32_t>();
-    for (std::int64_t i = 0; i < indices.size(); ++i) ++counts_[static_cast<std::size_t>(index[i])];
+    for (std::int64_t i = 0; i < indices.size(); ++i) {
+      if (index[i] != ops::kNoChoice) ++counts_[static_cast<std::size_t>(index[i])];
+    }
     to_fractions(counts_);
   }
 

@@ -8,15 +8,15 @@ namespace {
 
 class TopKRouter final : public Router {
  public:
-  explicit TopKRouter(const configs::RouterConfig& config)
-      : Router(config), top_k_(config.top_k().k()) {}
+  TopKRouter(const configs::RouterConfig& config, const RouterPlace& place)
+      : Router(config, place), top_k_(config.top_k().k()) {}
 
   std::int64_t top_k() const override { return top_k_; }
 
  protected:
-  void select(const Context& ctx, const TensorView& s, const TensorView& expert_bias,
+  void select(const Context& ctx, const SelectionInput& in,
               const TensorView& indices) const override {
-    ops::topk(ctx, s, expert_bias, indices);
+    ops::topk(ctx, in.s, in.expert_bias, indices);
   }
 
  private:
@@ -25,8 +25,9 @@ class TopKRouter final : public Router {
 
 }  // namespace
 
-std::unique_ptr<Router> make_top_k_router(const configs::RouterConfig& config) {
-  return std::make_unique<TopKRouter>(config);
+std::unique_ptr<Router> make_top_k_router(const configs::RouterConfig& config,
+                                          const RouterPlace& place) {
+  return std::make_unique<TopKRouter>(config, place);
 }
 
 }  // namespace witan

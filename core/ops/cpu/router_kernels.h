@@ -35,6 +35,13 @@ struct RouterGradient {
   void topk(const T* s, const T* bias, std::int32_t* indices, std::int64_t tokens,          \
             std::int64_t experts, std::int64_t top_k);                                      \
   template <class T>                                                                        \
+  void group_topk(const ops::ExpertGroups& groups, const T* s, const T* bias,               \
+                  std::int32_t* indices, std::int64_t tokens, std::int64_t experts,         \
+                  std::int64_t top_k);                                                      \
+  template <class T>                                                                        \
+  void keep_mass(double mass, const T* s, std::int32_t* indices, std::int64_t tokens,       \
+                 std::int64_t experts, std::int64_t top_k);                                 \
+  template <class T>                                                                        \
   void route_weights(ops::RouteWeights kind, double scale, const T* s,                      \
                      const std::int32_t* indices, T* weights, std::int64_t tokens,          \
                      std::int64_t experts, std::int64_t top_k);                             \

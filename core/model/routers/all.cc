@@ -1,0 +1,34 @@
+// all: every expert for every token: the dense mixture, and with uniform weights the ensemble.
+#include "core/model/router.h"
+#include "core/ops/topk.h"
+
+namespace witan {
+namespace {
+
+class AllRouter final : public Router {
+ public:
+  AllRouter(const configs::RouterConfig& config, const RouterPlace& place)
+      : Router(config, place), experts_(place.experts) {}
+
+  std::int64_t top_k() const override { return experts_; }
+
+ protected:
+  void select(const Context&, const SelectionInput&, const TensorView& indices) const override {
+    auto* index = indices.as<std::int32_t>();
+    for (std::int64_t i = 0; i < indices.size(); ++i) {
+      index[i] = static_cast<std::int32_t>(i % experts_);
+    }
+  }
+
+ private:
+  std::int64_t experts_;
+};
+
+}  // namespace
+
+std::unique_ptr<Router> make_all_router(const configs::RouterConfig& config,
+                                        const RouterPlace& place) {
+  return std::make_unique<AllRouter>(config, place);
+}
+
+}  // namespace witan

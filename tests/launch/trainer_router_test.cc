@@ -1,0 +1,54 @@
+// One step with every registered router at 1 to 4 ranks, in every mesh, against the same step on
+// one rank. A selection that looks at a whole micro-batch is compared with one rank that has the
+// same micro-batches one after the other.
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "core/model/check_model.h"
+#include "core/model/router.h"
+#include "tests/launch/trainer_case.h"
+
+namespace witan::test {
+namespace {
+
+constexpr double kTolerance = 1e-12;  // float64
+
+// The router of an entry, with what it needs besides: scores, weights, balancing that it obeys.
+std::string router_of(const RouterEntry& entry) {
+  const bool expert_choice = entry.selection == configs::RouterConfig::kExpertChoice;
+  std::string example = entry.example;
+  if (entry.selection == configs::RouterConfig::kGroupLimited) {
+    example = "group_limited { k: 2 n_group: 2 topk_group: 1 }";  // divides 6 and 8 experts
+  }
+  return "model { moe { router { " + example + " input_jitter: 0.1 allow_non_causal: true score: " +
+         (expert_choice ? "SOFTMAX weights: AS_IS" : "SQRT_SOFTPLUS") +
+         " } } } runtime { precision: FLOAT64 } ";
+}
+
+TEST(TrainerRouters, EveryMeshGivesTheStepOfOneRank) {
+  const Corpus corpus;
+  const Mesh alone = Mesh::self();
+  const std::string balance =
+      "balance { switch_aux { coefficient: 0.3 scope: SEQUENCE } }"
+      "balance { z_loss { coefficient: 0.05 } }";
+  const std::string per_rank =
+      "train { micro_batch: " + std::to_string(kGlobalBatch / world().size()) + " } ";
+  for (const RouterEntry& entry : registered_routers()) {
+    const configs::RunConfig run = run_config(corpus, balance, router_of(entry));
+    const bool per_token = selects_causally(run.model().moe().router());
+    Session whole(per_token ? run : run_config(corpus, balance, router_of(entry) + per_rank),
+                  alone);
+    const StepMetrics expected = whole.trainer().gradients(false);
+    for (const int ep : expert_parallel_sizes(run)) {
+      SCOPED_TRACE(std::string(entry.name) + ", EP " + std::to_string(ep));
+      const Mesh mesh = mesh_of(ep);
+      Session part(run, mesh);
+      expect_metrics_near(part.trainer().gradients(false), expected, kTolerance);
+      expect_gradients_near(part, whole, kTolerance);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace witan::test
