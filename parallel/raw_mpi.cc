@@ -81,6 +81,7 @@ void RawMpi::open_windows(std::int64_t floats) {
                                     static_cast<void*>(&mine), &impl_->window),
             "MPI_Win_allocate_shared");
   std::memset(mine, 0, static_cast<std::size_t>(bytes));
+  check_mpi(MPI_Barrier(impl_->node), "MPI_Barrier");  // nobody writes before it is empty
   for (int rank = 0; rank < impl_->node_size; ++rank) {
     MPI_Aint size = 0;
     int unit = 0;

@@ -78,21 +78,28 @@ std::int64_t repetitions(const Product& product, const BenchSession& session) {
   return std::clamp<std::int64_t>(std::llround(kSecondsPerTurn / seconds), 1, 10000);
 }
 
+struct Kernel {
+  const char* name;
+  GemmChoice choice;
+};
+
+// Those that there is a choice of: only float32 has one.
+std::vector<Kernel> kernels_of(const BenchSession& session) {
+  if (session.in_bf16()) return {{"bf16", ops::forced_gemm_kernel()}};
+  if (session.runtime.dtype == DType::kFloat64) return {{"own", GemmChoice::kOwn}};
+  return {{"own", GemmChoice::kOwn}, {"oneDNN", GemmChoice::kOneDnn}};
+}
+
 // In turns: the peak, and the product with each kernel.
 void measure(const BenchSession& session, const std::string& subject, Product product,
              PeakProbe& peak, std::vector<BenchResult>& results) {
-  struct Kernel {
-    const char* name;
-    GemmChoice choice;
-  };
-  constexpr std::array kKernels = {Kernel{"own", GemmChoice::kOwn},
-                                   Kernel{"oneDNN", GemmChoice::kOneDnn}};
+  const std::vector<Kernel> kernels = kernels_of(session);
   Stopwatch stopwatch = session.stopwatch();
   const GemmChoice chosen = ops::forced_gemm_kernel();
   product.times = repetitions(product, session);
   for (int turn = 0; turn < session.repeat; ++turn) {
     peak.sample(stopwatch);
-    for (const Kernel& kernel : kKernels) {
+    for (const Kernel& kernel : kernels) {
       ops::force_gemm_kernel(kernel.choice);
       if (turn == 0) product.run();
       stopwatch.time(kernel.name, [&] {
@@ -103,7 +110,7 @@ void measure(const BenchSession& session, const std::string& subject, Product pr
   }
   const double limit = peak.peak(stopwatch, kSection, subject).gflops();
   const auto times = static_cast<double>(product.times);
-  for (const Kernel& kernel : kKernels) {
+  for (const Kernel& kernel : kernels) {
     Spread seconds = stopwatch.seconds(kernel.name);
     for (double* value : {&seconds.median, &seconds.low, &seconds.high}) *value /= times;
     BenchResult result{kSection, subject, product.name + ", " + kernel.name, seconds};

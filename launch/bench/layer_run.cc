@@ -53,7 +53,8 @@ LayerRun::LayerRun(const LayerShape& shape, const Mesh& mesh, const Runtime& run
       batch_(batch_of(shape_, mesh)),
       asked_(load),
       load_(load, batch_.rows(), static_cast<std::uint64_t>(mesh.world_rank())),
-      context_{runtime.ctx, exchange_.get(), &arenas_, &load_} {
+      context_{runtime.ctx, exchange_.get(), &arenas_, &load_,
+               static_cast<Recompute>(shape.recompute)} {
   params_.initialize(1);
   const Shape rows = {batch_.rows(), shape_.model.d_model()};
   x_ = random_tensor(rows, runtime.dtype, "x", mesh.world_rank());

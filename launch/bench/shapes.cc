@@ -28,9 +28,15 @@ std::string LayerShape::name() const {
 }
 
 std::vector<LayerShape> standard_layers() {
-  return {{moe_model(512, 1024, 8, 2, 1), 0, 4096, 0.75, 1.5, 2.5},
-          {moe_model(512, 256, 64, 8, 1), 0, 4096, 0.60},
-          {moe_model(256, 512, 64, 2, 1), 0, 1024, 0.40}};
+  LayerShape coarse{moe_model(512, 1024, 8, 2, 1), 0, 4096};
+  LayerShape fine{moe_model(512, 256, 64, 8, 1), 0, 4096};
+  LayerShape few_rows{moe_model(256, 512, 64, 2, 1), 0, 1024};
+  coarse.bar = 0.75;
+  coarse.bf16_bar = 1.5;
+  coarse.bf16_bar_amx = 2.5;
+  fine.bar = 0.60;
+  few_rows.bar = 0.40;
+  return {coarse, fine, few_rows};
 }
 
 namespace {
@@ -70,19 +76,21 @@ StepShape step_of(const configs::RunConfig& run) {
 int expert_parallel_of(const LayerShape& shape, int ranks) {
   configs::RunConfig run;
   *run.mutable_model() = shape.model;
+  *run.mutable_parallel() = shape.parallel;
   return resolve_expert_parallel(run, ranks);
 }
 
-LayerShape layer_of(const configs::RunConfig& run, int ranks) {
+std::optional<LayerShape> layer_of(const configs::RunConfig& run, int ranks) {
   const ModelDims dims(run.model());
   const auto first = std::find(dims.is_moe.begin(), dims.is_moe.end(), true);
-  if (first == dims.is_moe.end()) {
-    throw_user_error("model.moe: this model has no MoE layer to measure");
-  }
+  if (first == dims.is_moe.end()) return std::nullopt;
   const std::int64_t sequences = run.train().has_micro_batch() ? run.train().micro_batch() * ranks
                                                                : run.train().global_batch();
-  return {run.model(), static_cast<int>(first - dims.is_moe.begin()),
-          sequences * run.data().seq_len()};
+  LayerShape shape{run.model(), static_cast<int>(first - dims.is_moe.begin()),
+                   sequences * run.data().seq_len()};
+  shape.parallel = run.parallel();
+  shape.recompute = run.train().recompute();
+  return shape;
 }
 
 }  // namespace witan

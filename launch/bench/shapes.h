@@ -15,6 +15,8 @@ struct LayerShape {
   configs::ModelConfig model;
   int layer = 0;
   std::int64_t tokens = 0;
+  configs::ParallelConfig parallel = {};  // how the experts are shared
+  configs::TrainConfig::Recompute recompute = configs::TrainConfig::NONE;
   std::optional<double> bar = std::nullopt;  // share of the peak that float32 should reach
   // How many times as fast bf16 should be, without and with AMX.
   std::optional<double> bf16_bar = std::nullopt, bf16_bar_amx = std::nullopt;
@@ -40,8 +42,8 @@ std::vector<LayerShape> standard_layers();
 int expert_parallel_of(const LayerShape& shape, int ranks);
 std::vector<StepShape> standard_steps();
 StepShape step_of(const configs::RunConfig& run);
-// The first MoE layer of a run, with the tokens of a micro-batch of every rank; UserError without
+// The first MoE layer of a run, with the tokens of a micro-batch of every rank; nothing without
 // one.
-LayerShape layer_of(const configs::RunConfig& run, int ranks);
+std::optional<LayerShape> layer_of(const configs::RunConfig& run, int ranks);
 
 }  // namespace witan

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/base/error.h"
 #include "launch/bench/decode_bench.h"
 #include "launch/bench/exchange_bench.h"
 #include "launch/bench/gemm_bench.h"
@@ -104,11 +105,13 @@ class Bench {
 struct Section {
   const char* name;
   void (Bench::*run)();
+  bool of_layer;  // measures a MoE layer
 };
-constexpr Section kSections[] = {{"limits", &Bench::limits},      {"gemm", &Bench::gemm},
-                                 {"layer", &Bench::layer},        {"step", &Bench::step},
-                                 {"exchange", &Bench::exchange},  {"decode", &Bench::decode},
-                                 {"imbalance", &Bench::imbalance}};
+constexpr Section kSections[] = {
+    {"limits", &Bench::limits, false},     {"gemm", &Bench::gemm, true},
+    {"layer", &Bench::layer, true},        {"step", &Bench::step, false},
+    {"exchange", &Bench::exchange, true},  {"decode", &Bench::decode, false},
+    {"imbalance", &Bench::imbalance, true}};
 
 std::map<std::string, std::string> machine_of(const BenchSession& session,
                                               const Arguments& arguments) {
@@ -138,6 +141,22 @@ bool wanted(const Arguments& arguments, const char* section) {
                      [&](const std::string& name) { return name == "all" || name == section; });
 }
 
+// A model without MoE layers has steps alone, and sections of layers that are asked for by name are
+// a mistake.
+Sizes sizes_of(const configs::RunConfig& run, int ranks, const Arguments& arguments) {
+  Sizes sizes{{}, {step_of(run)}};
+  if (const std::optional<LayerShape> layer = layer_of(run, ranks)) sizes.layers = {*layer};
+  for (const Section& section : kSections) {
+    const auto& asked = arguments.sections;
+    const bool named = std::find(asked.begin(), asked.end(), section.name) != asked.end();
+    if (section.of_layer && named && sizes.layers.empty()) {
+      throw_user_error(arguments.config, ": model.moe: \"", section.name,
+                       "\" measures a MoE layer, and this model has none");
+    }
+  }
+  return sizes;
+}
+
 void set_precision(const std::string& name, configs::RuntimeConfig& runtime) {
   if (name == "f32") runtime.set_precision(configs::RuntimeConfig::FLOAT32);
   if (name == "bf16") runtime.set_precision(configs::RuntimeConfig::BF16);
@@ -158,7 +177,7 @@ int run_bench(const Arguments& arguments) {
     const RunConfigResult result = read_run_config(arguments.config, arguments.overrides, *world);
     if (!result.ok) return 2;
     run = result.config.run;
-    sizes = {{layer_of(run, world->size())}, {step_of(run)}};
+    sizes = sizes_of(run, world->size(), arguments);
   }
   set_precision(arguments.precision, *run.mutable_runtime());
   const RawMpi raw_mpi(mpi);
