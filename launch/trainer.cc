@@ -86,6 +86,9 @@ void Trainer::load_batches() {
     batch.training = true;
     batch.seed = run_.train().seed();
     batch.step = step_;
+    const std::int64_t last_step = run_.train().steps() - 1;
+    batch.progress =
+        last_step > 0 ? static_cast<double>(step_) / static_cast<double>(last_step) : 1;
     loss_tokens_ += batch.loss_tokens;
   }
   if (run_.data().mask_document_start()) {  // else every target counts

@@ -50,6 +50,27 @@ void check_pattern(const configs::ModelConfig& model, const configs::Fail& fail)
   }
 }
 
+void check_balancer(const configs::MoeConfig& moe, const configs::BalancerConfig& balancer,
+                    const std::string& path, const configs::Fail& fail) {
+  if (balancer.has_none() && moe.balance_size() > 1) {
+    fail(path + ".none", "stands beside other balancing; remove one of the two");
+  }
+  if (balancer.has_load_cv2() && !moe.router().has_noisy_top_k()) {
+    fail(path + ".load_cv2", "needs the noise of the selection noisy_top_k");
+  }
+  const std::int64_t groups = balancer.device_balance().groups();
+  if (balancer.has_device_balance() && groups > 0 && moe.experts() % groups != 0) {
+    fail(path + ".device_balance.groups",
+         concat("found ", groups, "; it must divide moe.experts = ", moe.experts()));
+  }
+  if (balancer.switch_aux().load() == configs::SwitchAux::UNBIASED &&
+      balancer.switch_aux().scope() == configs::SwitchAux::GLOBAL_BATCH) {
+    fail(path + ".switch_aux.load",
+         "UNBIASED applies to the scopes MICRO_BATCH and SEQUENCE; the counts of the whole step "
+         "are those that were routed");
+  }
+}
+
 void check_balance(const configs::MoeConfig& moe, const configs::Fail& fail) {
   int expert_biases = 0;
   int global_losses = 0;  // they would read the same f: of this step, or of the one before
@@ -59,6 +80,7 @@ void check_balance(const configs::MoeConfig& moe, const configs::Fail& fail) {
     if (balancer.has_expert_bias() && ++expert_biases > 1) {
       fail(path + ".expert_bias", "is there twice; a layer has one expert bias");
     }
+    check_balancer(moe, balancer, path, fail);
     if (!balancer.has_switch_aux()) continue;
     const bool global = balancer.switch_aux().scope() == configs::SwitchAux::GLOBAL_BATCH;
     if (global && ++global_losses > 1) {

@@ -40,6 +40,7 @@ MoeLayer::MoeLayer(const configs::ModelConfig& model, const ParamStore& params, 
                    std::int64_t tags)
     : layer_(layer),
       experts_(model.moe().experts()),
+      moe_layers_(ModelDims(model).moe_layers()),
       router_(make_router(model.moe().router(), {layer, experts_, model.vocab_size()})),
       router_params_(router_params(params, layer)),
       bank_(model.moe(), params, layer),
@@ -182,18 +183,13 @@ void MoeLayer::forward(const ModelContext& model, const Batch& batch, const Tens
   if (shared_) ops::add(ctx, y, shared_y, y);
 }
 
-BalanceGradient MoeLayer::balance(const ModelContext& model, const Batch& batch, const Saved& saved,
-                                  double gradient_scale) {
+RouterGradient MoeLayer::balance(const ModelContext& model, const Batch& batch, const Saved& saved,
+                                 double gradient_scale) {
   const ProfileScope profile("balancing backward");
-  BalanceGradient gradient;
-  for (const auto& balancer : balancers_) {
-    if (!balancer->needs_score_gradient() || !gradient.ds.empty()) continue;
-    gradient.ds = model.arenas->scratch.allocate(saved.router.s.shape, saved.router.s.dtype,
-                                                 "balancing gradient");
-    ops::fill(model.ctx, gradient.ds, 0.0);
-  }
-  const BalanceInput input{saved.router, router_->score(), batch.sequences,   batch.seq_len,
-                           experts_,     batch_counts_,    global_fractions_, gradient_scale};
+  RouterGradient gradient;
+  const BalanceInput input{saved.router,      router_->score(), batch.sequences, batch.seq_len,
+                           experts_,          moe_layers_,      batch.progress,  batch_counts_,
+                           global_fractions_, gradient_scale};
   for (std::size_t i = 0; i < balancers_.size(); ++i) {
     stats_.losses[i] += balancers_[i]->backward(model.ctx, input, gradient, model.arenas->scratch);
   }
@@ -258,15 +254,14 @@ void MoeLayer::backward(const ModelContext& model, const Batch& batch, const Ten
     if (i > 0) exchange.combine_end(ctx);
     exchange.combine_begin(ctx, chunk.plan, drows, chunk.of(dx));
   }
-  const BalanceGradient gradient = balance(model, batch, saved, gradient_scale);
+  const RouterGradient gradient = balance(model, batch, saved, gradient_scale);
   profiled("dispatch backward", [&] { exchange.combine_end(ctx); });
   for (const Chunk& chunk : chunks) {
     const ProfileScope profile("dispatch backward");
     exchange.return_weights(ctx, chunk.plan, chunk.dslot_weights, chunk.of(dweights));
   }
   const ProfileScope profile("router backward");
-  router_->backward(ctx, router_params_, batch, saved.router, dweights, gradient.ds,
-                    gradient.z_loss_scale, dx, scratch);
+  router_->backward(ctx, router_params_, batch, saved.router, dweights, gradient, dx, scratch);
   if (shared_) ops::add(ctx, dx, shared_dx, dx);
 }
 

@@ -74,11 +74,12 @@ class MoeLayer {
   void backward_experts(const ModelContext& model, const TensorView& dout, Chunk& chunk,
                         const TensorView& drows) const;
   void count(const Batch& batch, const RouterSaved& saved);
-  BalanceGradient balance(const ModelContext& model, const Batch& batch, const Saved& saved,
-                          double gradient_scale);
+  RouterGradient balance(const ModelContext& model, const Batch& batch, const Saved& saved,
+                         double gradient_scale);
 
   int layer_;
   std::int64_t experts_;
+  std::int64_t moe_layers_;  // of the model
   std::unique_ptr<Router> router_;
   RouterParams router_params_;
   ExpertBank bank_;

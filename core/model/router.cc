@@ -93,24 +93,30 @@ void Router::forward(const Context& ctx, const RouterParams& params, const Tenso
 }
 
 void Router::backward(const Context& ctx, const RouterParams& params, const Batch& batch,
-                      const RouterSaved& saved, const TensorView& dweights, const TensorView& ds,
-                      double z_loss_scale, const TensorView& dx, Arena& scratch) const {
+                      const RouterSaved& saved, const TensorView& dweights,
+                      const RouterGradient& losses, const TensorView& dx, Arena& scratch) const {
   ArenaScope scope(scratch);
   const Context full = ctx.in_full();
   const TensorView dz = scratch.allocate(saved.z.shape, saved.z.dtype, "router backward");
+  if (!losses.dweights.empty()) ops::add(ctx, dweights, losses.dweights, dweights);
   ops::router_backward(ctx, score_, weights_, scale_, saved.z, saved.s, saved.lse, saved.indices,
-                       saved.weights, dweights, ds, z_loss_scale, dz);
+                       saved.weights, dweights, losses.ds, losses.z_loss_scale, dz);
+  if (!losses.dz.empty()) ops::add(ctx, dz, losses.dz, dz);
+
+  TensorView dread = dx;  // of what the router read
+  const bool jitter = jitter_ > 0.0 && batch.training;
+  if (jitter) {
+    dread = scratch.allocate(dx.shape, dx.dtype, "router backward");
+    ops::fill(ctx, dread, 0.0);
+  }
+  if (batch.training) {
+    noise_backward(full, params, batch, saved, dz, losses.dnoise_scale, dread, scratch);
+  }
+  if (!losses.dclean_z.empty()) ops::add(ctx, dz, losses.dclean_z, dz);
   ops::gemm_tn(full, dz, saved.x, params.dweight);
   if (!params.bias.empty()) ops::bias_backward(ctx, dz, params.dbias);
-  if (jitter_ == 0.0 || !batch.training) {
-    ops::gemm_nn(full, dz, params.weight, dx, ops::Accumulate::kYes);
-    if (batch.training) noise_backward(full, params, batch, saved, dz, dx, scratch);
-    return;
-  }
-  const TensorView dread = scratch.allocate(dx.shape, dx.dtype, "router backward");
-  ops::gemm_nn(full, dz, params.weight, dread);
-  noise_backward(full, params, batch, saved, dz, dread, scratch);
-  Jitter(batch, place_, jitter_).multiply(dread, dx, true);
+  ops::gemm_nn(full, dz, params.weight, dread, ops::Accumulate::kYes);
+  if (jitter) Jitter(batch, place_, jitter_).multiply(dread, dx, true);
 }
 
 }  // namespace witan

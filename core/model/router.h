@@ -31,9 +31,19 @@ struct RouterSaved {
   // it and never selects again
   TensorView indices;
   TensorView weights;  // [tokens, top_k]
-  // Noisy routers: the logits' noise is a standard normal times noise_scale [tokens, experts], of
-  // which noise_logits are the logits if it is learned. Empty without noise.
-  TensorView noise_scale, noise_logits;
+  // Noisy routers: z = clean_z + a standard normal times noise_scale, all [tokens, experts];
+  // noise_logits are what noise_scale is the softplus of, if it is learned. Empty without noise.
+  TensorView clean_z, noise_scale, noise_logits;
+};
+
+// What reaches a router's backward besides the experts' gradient: from the balancing losses. Empty
+// where no loss has one.
+struct RouterGradient {
+  TensorView ds;                      // [tokens, experts] of the scores
+  TensorView dweights;                // [tokens, top_k] of the weights
+  TensorView dz;                      // [tokens, experts] of the logits, noise included,
+  TensorView dclean_z, dnoise_scale;  // and of what they are made of
+  double z_loss_scale = 0.0;          // see ops::router_backward
 };
 
 // Parameters and gradients of one layer's router; views are empty where the config has none.
@@ -77,11 +87,11 @@ class Router {
                Arena& choice_arena, bool keep_choice, RoutingHook* hook, const Batch& batch,
                RouterSaved& saved) const;
 
-  // dweights [tokens, top_k] from the experts; ds [tokens, experts] from the balancing losses (may
-  // be empty); z_loss_scale: see ops::router_backward. dx [tokens, d] is accumulated.
+  // dweights [tokens, top_k] from the experts, to which those of `losses` are added; dx [tokens, d]
+  // is accumulated.
   void backward(const Context& ctx, const RouterParams& params, const Batch& batch,
-                const RouterSaved& saved, const TensorView& dweights, const TensorView& ds,
-                double z_loss_scale, const TensorView& dx, Arena& scratch) const;
+                const RouterSaved& saved, const TensorView& dweights, const RouterGradient& losses,
+                const TensorView& dx, Arena& scratch) const;
 
   // Columns of the choice: the most experts a token can have.
   virtual std::int64_t top_k() const = 0;
@@ -92,15 +102,18 @@ class Router {
   // last choice of a token that has fewer.
   virtual void select(const Context& ctx, const SelectionInput& in,
                       const TensorView& indices) const = 0;
-  // Adds noise to saved.z, and its backward from dz [tokens, experts]; dx accumulates.
+  // Adds noise to saved.z, and its backward from dz and dnoise_scale (may be empty) [tokens,
+  // experts]; dx accumulates.
   virtual void add_noise(const Context& ctx, const RouterParams& params, const Batch& batch,
                          Arena& arena, RouterSaved& saved) const {
     (void)ctx, (void)params, (void)batch, (void)arena, (void)saved;
   }
   virtual void noise_backward(const Context& ctx, const RouterParams& params, const Batch& batch,
-                              const RouterSaved& saved, const TensorView& dz, const TensorView& dx,
+                              const RouterSaved& saved, const TensorView& dz,
+                              const TensorView& dnoise_scale, const TensorView& dx,
                               Arena& scratch) const {
-    (void)ctx, (void)params, (void)batch, (void)saved, (void)dz, (void)dx, (void)scratch;
+    (void)ctx, (void)params, (void)batch, (void)saved, (void)dz, (void)dnoise_scale, (void)dx,
+        (void)scratch;
   }
 
   const RouterPlace& place() const { return place_; }

@@ -54,8 +54,9 @@ inline double balance_loss(const std::string& config_text, std::vector<double> z
   router.lse = view(lse, {tokens});
   router.indices = view_of(choice.data(), {tokens, 1});
   const BalanceInput input{
-      router, ops::Score::kSoftmax, sequences, tokens / sequences, experts, counts, {}, 1.0};
-  BalanceGradient gradient;
+      router, ops::Score::kSoftmax, sequences, tokens / sequences, experts, 1, 0.0, counts, {},
+      1.0};
+  RouterGradient gradient;
   gradient.ds = view(ds, {tokens, experts});
   Arena scratch;
   return make_balancer(config)->backward({}, input, gradient, scratch) /
@@ -66,6 +67,37 @@ inline std::vector<std::int32_t> choices_of(const nlohmann::json& array) {
   std::vector<std::int32_t> choice;
   for (const double value : flatten(array)) choice.push_back(static_cast<std::int32_t>(value));
   return choice;
+}
+
+// V-MoE's losses: GShard's auxiliary loss is ours with the first choices only.
+inline void check_vmoe_losses(const nlohmann::json& golden) {
+  constexpr double kFloat32 = 1e-6;  // in which V-MoE's numbers were computed
+  const std::vector<double> gates = flatten(golden.at("gates"));
+  EXPECT_NEAR(balance_loss("switch_aux { coefficient: 1 scope: MICRO_BATCH }", {}, gates,
+                           {0, 2, 2, 0}, 1, 3),
+              golden.at("gshard_aux").at("expected").get<double>(), 1e-12);
+  EXPECT_NEAR(balance_loss("importance_cv2 { coefficient: 1 }", {}, gates, {0, 2, 2, 0}, 1, 3),
+              golden.at("importance_cv2").at("expected").get<double>(), kFloat32);
+
+  const nlohmann::json& load = golden.at("load_cv2");
+  std::vector<double> clean = flatten(load.at("logits"));
+  std::vector<double> z = flatten(load.at("noise"));
+  std::vector<double> scale(clean.size(), load.at("noise_std").get<double>());
+  for (std::size_t i = 0; i < z.size(); ++i) z[i] += clean[i];
+  std::vector<std::int32_t> choices(3 * load.at("k").get<std::size_t>());
+  RouterSaved router;
+  const Shape shape{3, 3};
+  router.s = router.z = view(z, shape);
+  router.clean_z = view(clean, shape);
+  router.noise_scale = view(scale, shape);
+  router.indices = view_of(choices.data(), {3, load.at("k").get<std::int64_t>()});
+  configs::BalancerConfig config;
+  config.mutable_load_cv2()->set_coefficient(1.0);
+  RouterGradient gradient;
+  Arena scratch;
+  const BalanceInput input{router, ops::Score::kSoftmax, 1, 3, 3, 1, 0.0, {}, {}, 1.0};
+  EXPECT_NEAR(make_balancer(config)->backward({}, input, gradient, scratch) / 3.0,
+              load.at("expected").get<double>(), kFloat32);
 }
 
 inline void check_switch_losses(const nlohmann::json& golden) {
@@ -112,7 +144,7 @@ inline void check_bias_update(const nlohmann::json& golden) {
   std::vector<std::int64_t> counts(update.at("num_experts").get<std::size_t>(), 0);
   for (const double e : flatten(update.at("top_k_indices"))) ++counts[static_cast<std::size_t>(e)];
   std::vector<double> bias(counts.size(), 0.25);
-  update_expert_bias(update.at("rate").get<double>(), counts,
+  update_expert_bias({}, update.at("rate").get<double>(), counts,
                      view(bias, {static_cast<std::int64_t>(bias.size())}));
   const std::vector<double> delta = flatten(update.at("expected_delta"));
   for (std::size_t e = 0; e < bias.size(); ++e) EXPECT_DOUBLE_EQ(bias[e], 0.25 + delta[e]);

@@ -19,6 +19,12 @@ TEST(BalanceGolden, SwitchLosses) {
   check_switch_losses(read_json(path));
 }
 
+TEST(BalanceGolden, VMoeLosses) {
+  const std::string path = golden("vmoe_losses.json");
+  if (!std::filesystem::exists(path)) GTEST_SKIP() << "../shared/golden is absent";
+  check_vmoe_losses(read_json(path));
+}
+
 TEST(BalanceGolden, MaxTextBiasUpdate) {
   const std::string path = golden("maxtext_routing.json");
   if (!std::filesystem::exists(path)) GTEST_SKIP() << "../shared/golden is absent";

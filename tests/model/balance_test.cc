@@ -19,6 +19,10 @@ TEST(Balance, SwitchAndZLossOfPublishedCases) {
   check_switch_losses(read_json(fixture("switch_losses.json")));
 }
 
+TEST(Balance, ImportanceAndLoadOfPublishedCases) {
+  check_vmoe_losses(read_json(fixture("vmoe_losses.json")));
+}
+
 TEST(Balance, ExpertBiasOfAPublishedCase) {
   check_bias_update(read_json(fixture("maxtext_bias_update.json")));
 }
@@ -55,6 +59,32 @@ TEST(ExpertBias, MovesByTheCountsSinceTheLastUpdate) {
   EXPECT_EQ(*balancer->state(), (std::vector<std::int64_t>{0, 0, 0}));
 }
 
+TEST(ExpertBias, ProportionalAndCentredMoves) {
+  std::vector<double> bias = {1.0, 1.0, 1.0};
+  const std::vector<std::int64_t> counts = {9, 2, 1};  // mean 4
+  expert_bias("rate: 0.5 move: PROPORTIONAL")->after_step(0, 10, counts, view(bias, {3}));
+  EXPECT_EQ(bias, (std::vector<double>{1.0 - 0.625, 1.25, 1.375}));
+  bias = {0.0, 0.0, 0.0};
+  expert_bias("rate: 3 centred: true")->after_step(0, 10, counts, view(bias, {3}));
+  EXPECT_EQ(bias, (std::vector<double>{-4.0, 2.0, 2.0}));  // -3, 3, 3 less their mean
+}
+
+TEST(Balance, CoefficientsFollowTheirSchedule) {
+  configs::CoefficientSchedule schedule;
+  schedule.set_to(0.2);
+  const auto at = [&](configs::CoefficientSchedule::Kind kind, double progress) {
+    schedule.set_kind(kind);
+    return scheduled(10.0, schedule, progress);
+  };
+  using configs::CoefficientSchedule;
+  for (const double progress : {0.0, 0.5, 1.0}) {
+    EXPECT_DOUBLE_EQ(at(CoefficientSchedule::CONSTANT, progress), 10.0);
+    EXPECT_DOUBLE_EQ(at(CoefficientSchedule::LINEAR, progress), 10.0 - 8.0 * progress);
+    EXPECT_NEAR(at(CoefficientSchedule::COSINE, progress), 10.0 - 8.0 * progress, 1e-14);
+    EXPECT_DOUBLE_EQ(at(CoefficientSchedule::STEP, progress), progress < 0.5 ? 10.0 : 2.0);
+  }
+}
+
 TEST(ExpertBias, ScheduleFallsToZeroAtTheLastStep) {
   constexpr std::int64_t kSteps = 5;
   const std::vector<std::int64_t> counts = {3, 1};
@@ -78,7 +108,7 @@ TEST(ExpertBias, ScheduleFallsToZeroAtTheLastStep) {
 TEST(ExpertBias, TheSignIsTakenInIntegers) {
   constexpr std::int64_t kMany = (std::int64_t{1} << 53) / 4;
   std::vector<double> bias = {0.0, 0.0, 0.0};
-  update_expert_bias(1.0, std::vector<std::int64_t>{kMany, kMany, kMany + 1}, view(bias, {3}));
+  update_expert_bias({}, 1.0, std::vector<std::int64_t>{kMany, kMany, kMany + 1}, view(bias, {3}));
   EXPECT_EQ(bias, (std::vector<double>{1.0, 1.0, -1.0}));
 }
 

@@ -25,6 +25,10 @@ constexpr const char* kAllLosses =
     "balance { switch_aux { coefficient: 0.7 scope: SEQUENCE } }"
     "balance { switch_aux { coefficient: 0.5 scope: MICRO_BATCH } }"
     "balance { switch_aux { coefficient: 0.9 scope: GLOBAL_BATCH } }"
+    "balance { switch_aux { coefficient: 0.6 scope: SEQUENCE load: UNBIASED } }"
+    "balance { importance_cv2 { coefficient: 0.4 } } balance { entropy { coefficient: 0.2 } }"
+    "balance { importance_cv2 { coefficient: 0.3 importance: WEIGHTS } }"
+    "balance { device_balance { coefficient: 0.4 groups: 2 } }"
     "balance { z_loss { coefficient: 0.3 } } balance { expert_bias { rate: 0.01 } }";
 
 struct MoeCase {
@@ -122,6 +126,8 @@ TEST(MoeGradient, EveryRouterScoreWeightingAndBalancer) {
       for (const char* weights : {"RENORMALIZED", "AS_IS", "SOFTMAX_OF_SCORES", "UNIFORM"}) {
         for (const std::string& balance : balances) {
           const bool every_balancer = std::string(weights) == "RENORMALIZED";
+          const bool noisy = router.selection == configs::RouterConfig::kNoisyTopK;
+          if (!noisy && balance.find("load_cv2") != std::string::npos) continue;
           if (!every_balancer && balance != kAllLosses) continue;
           MoeCase moe_case;
           moe_case.selection = router.example;
@@ -149,6 +155,18 @@ TEST(MoeGradient, EveryKindOfExpertWithAndWithoutSharedExpert) {
         ASSERT_NO_FATAL_FAILURE(run.check_gradients());
       }
     }
+  }
+}
+
+TEST(MoeGradient, NoiseJitterAndTheirLosses) {
+  for (const char* noise : {"LEARNED", "FIXED"}) {
+    MoeCase moe_case;
+    moe_case.selection = "noisy_top_k { k: 2 noise: " + std::string(noise) + " }";
+    moe_case.router = "score: SOFTMAX input_jitter: 0.2";
+    moe_case.balance = "balance { load_cv2 { coefficient: 0.7 } } balance { z_loss {} }";
+    SCOPED_TRACE(moe_case.selection);
+    MoeRun run(moe_case);
+    ASSERT_NO_FATAL_FAILURE(run.check_gradients());
   }
 }
 

@@ -25,6 +25,8 @@ struct BalanceInput {
   std::int64_t sequences = 0;
   std::int64_t seq_len = 0;
   std::int64_t experts = 0;
+  std::int64_t moe_layers = 0;
+  double progress = 0.0;                     // of the run, for schedules
   std::span<const std::int64_t> counts;      // [experts]: of this micro-batch
   std::span<const double> global_fractions;  // [experts]: f_i for GLOBAL_BATCH scope; empty unless
                                              // a balancer asked for it
@@ -33,10 +35,11 @@ struct BalanceInput {
   double gradient_scale = 1.0;
 };
 
-struct BalanceGradient {
-  TensorView ds;              // [tokens, experts], accumulated; zero before the first balancer
-  double z_loss_scale = 0.0;  // accumulated; see ops::router_backward
-};
+// `x` for a loss to add its gradient to: memory of the shape of `like`, zero at its first use.
+void open_gradient(const Context& ctx, const TensorView& like, Arena& scratch, TensorView& x);
+
+// The coefficient at this point of the run.
+double scheduled(double coefficient, const configs::CoefficientSchedule& schedule, double progress);
 
 class Balancer {
  public:
@@ -46,12 +49,12 @@ class Balancer {
 
   // Adds this loss's gradient and returns its value summed over tokens: the step's loss is the sum
   // over all micro-batches and ranks, divided by the routed tokens.
-  virtual double backward(const Context& ctx, const BalanceInput& input, BalanceGradient& gradient,
+  // What it leaves in `gradient` lies in `scratch`.
+  virtual double backward(const Context& ctx, const BalanceInput& input, RouterGradient& gradient,
                           Arena& scratch) {
     (void)ctx, (void)input, (void)gradient, (void)scratch;
     return 0.0;
   }
-  virtual bool needs_score_gradient() const { return false; }    // writes gradient.ds
   virtual bool needs_global_fractions() const { return false; }  // reads global_fractions
   // global_fractions must be those of this very step (else: of the step before). `micro_batches`
   // per rank and step.
@@ -84,8 +87,17 @@ std::unique_ptr<Balancer> make_balancer(const configs::BalancerConfig& config);
 std::unique_ptr<Balancer> make_switch_aux(const configs::BalancerConfig& config);
 std::unique_ptr<Balancer> make_z_loss(const configs::BalancerConfig& config);
 std::unique_ptr<Balancer> make_expert_bias(const configs::BalancerConfig& config);
+std::unique_ptr<Balancer> make_importance_cv2(const configs::BalancerConfig& config);
+std::unique_ptr<Balancer> make_load_cv2(const configs::BalancerConfig& config);
+std::unique_ptr<Balancer> make_device_balance(const configs::BalancerConfig& config);
+std::unique_ptr<Balancer> make_entropy(const configs::BalancerConfig& config);
+std::unique_ptr<Balancer> make_no_balance(const configs::BalancerConfig& config);
 
-// b_i += rate * sign(mean(n) - n_i) for counts n (Wang et al. 2024).
-void update_expert_bias(double rate, std::span<const std::int64_t> counts, const TensorView& bias);
+// (standard deviation / mean)^2 of x, and its gradient in place of x; 0 where the mean is 0.
+double cv2_with_gradient(std::span<double> x);
+
+// One move of the biases for counts n, `rate` being that of this step (Wang et al. 2024).
+void update_expert_bias(const configs::ExpertBias& config, double rate,
+                        std::span<const std::int64_t> counts, const TensorView& bias);
 
 }  // namespace witan

@@ -14,6 +14,15 @@ constexpr std::array kBalancers = {
     BalancerEntry{BalancerConfig::kZLoss, "z_loss", "z_loss { coefficient: 0.1 }", make_z_loss},
     BalancerEntry{BalancerConfig::kExpertBias, "expert_bias", "expert_bias { rate: 0.01 }",
                   make_expert_bias},
+    BalancerEntry{BalancerConfig::kImportanceCv2, "importance_cv2",
+                  "importance_cv2 { coefficient: 0.4 }", make_importance_cv2},
+    BalancerEntry{BalancerConfig::kLoadCv2, "load_cv2", "load_cv2 { coefficient: 0.4 }",
+                  make_load_cv2},
+    BalancerEntry{BalancerConfig::kDeviceBalance, "device_balance",
+                  "device_balance { coefficient: 0.5 groups: 3 }", make_device_balance},
+    BalancerEntry{BalancerConfig::kEntropy, "entropy", "entropy { coefficient: 0.3 }",
+                  make_entropy},
+    BalancerEntry{BalancerConfig::kNone, "none", "none {}", make_no_balance},
 };
 
 }  // namespace

@@ -22,7 +22,7 @@ class ExpertBiasBalancer final : public Balancer {
     since_update_.resize(counts.size(), 0);
     for (std::size_t i = 0; i < counts.size(); ++i) since_update_[i] += counts[i];
     if ((step + 1) % config_.interval() != 0) return;
-    update_expert_bias(rate(step, steps), since_update_, expert_bias);
+    update_expert_bias(config_, rate(step, steps), since_update_, expert_bias);
     since_update_.assign(counts.size(), 0);
   }
 
@@ -46,18 +46,29 @@ class ExpertBiasBalancer final : public Balancer {
 
 }  // namespace
 
-void update_expert_bias(double rate, std::span<const std::int64_t> counts, const TensorView& bias) {
+void update_expert_bias(const ExpertBias& config, double rate, std::span<const std::int64_t> counts,
+                        const TensorView& bias) {
   std::int64_t total = 0;
   for (const std::int64_t n : counts) total += n;
+  if (total == 0) return;
   const auto experts = static_cast<std::int64_t>(counts.size());
+  // mean(n) - n_i is gap / experts, gap an integer: rounding cannot flip its sign.
+  const auto move = [&](std::int64_t i) {
+    const std::int64_t gap = total - experts * counts[static_cast<std::size_t>(i)];
+    if (config.move() == ExpertBias::PROPORTIONAL) {
+      return rate * static_cast<double>(gap) / static_cast<double>(total);
+    }
+    return rate * (gap > 0 ? 1.0 : gap < 0 ? -1.0 : 0.0);
+  };
+  double mean = 0.0;
+  for (std::int64_t i = 0; i < experts && config.centred(); ++i) {
+    mean += move(i) / static_cast<double>(experts);
+  }
   dispatch_float(bias.dtype, "expert bias", [&](auto zero) {
     using T = decltype(zero);
     T* b = bias.as<T>();
     for (std::int64_t i = 0; i < experts; ++i) {
-      // mean(n) - n_i has the sign of total - E n_i: in integers, so that rounding cannot flip it.
-      const std::int64_t gap = total - experts * counts[static_cast<std::size_t>(i)];
-      const double sign = gap > 0 ? 1.0 : gap < 0 ? -1.0 : 0.0;
-      b[i] = static_cast<T>(static_cast<double>(b[i]) + rate * sign);
+      b[i] = static_cast<T>(static_cast<double>(b[i]) + move(i) - mean);
     }
   });
 }

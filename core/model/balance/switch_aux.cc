@@ -17,7 +17,6 @@ class SwitchAuxBalancer final : public Balancer {
   explicit SwitchAuxBalancer(const SwitchAux& config) : config_(config) {}
 
   const char* name() const override { return "switch_aux"; }
-  bool needs_score_gradient() const override { return true; }
   bool needs_global_fractions() const override {
     return config_.scope() == SwitchAux::GLOBAL_BATCH;
   }
@@ -27,13 +26,14 @@ class SwitchAuxBalancer final : public Balancer {
     return micro_batches == 1;
   }
 
-  double backward(const Context& ctx, const BalanceInput& input, BalanceGradient& gradient,
+  double backward(const Context& ctx, const BalanceInput& input, RouterGradient& gradient,
                   Arena& scratch) override {
+    open_gradient(ctx, input.router.s, scratch, gradient.ds);
     const std::int64_t tokens = input.sequences * input.seq_len;
     if (config_.scope() == SwitchAux::SEQUENCE) {
       double value = 0.0;
       for (std::int64_t i = 0; i < input.sequences; ++i) {
-        count(input, i * input.seq_len, input.seq_len);
+        count(ctx, input, i * input.seq_len, input.seq_len, scratch);
         value += add(ctx, input, i * input.seq_len, input.seq_len, gradient, scratch);
       }
       return value;
@@ -41,7 +41,7 @@ class SwitchAuxBalancer final : public Balancer {
     if (config_.scope() == SwitchAux::GLOBAL_BATCH) {
       fractions_.assign(input.global_fractions.begin(), input.global_fractions.end());
     } else {
-      to_fractions(input.counts);
+      count(ctx, input, 0, tokens, scratch);
     }
     return add(ctx, input, 0, tokens, gradient, scratch);
   }
@@ -57,9 +57,15 @@ class SwitchAuxBalancer final : public Balancer {
   }
 
   // fractions_ of the rows [begin, begin + rows).
-  void count(const BalanceInput& input, std::int64_t begin, std::int64_t rows) {
+  void count(const Context& ctx, const BalanceInput& input, std::int64_t begin, std::int64_t rows,
+             Arena& scratch) {
+    ArenaScope scope(scratch);
     counts_.assign(static_cast<std::size_t>(input.experts), 0);
-    const TensorView indices = input.router.indices.slice_rows(begin, rows);
+    TensorView indices = input.router.indices.slice_rows(begin, rows);
+    if (config_.load() == SwitchAux::UNBIASED) {
+      indices = scratch.allocate(indices.shape, DType::kInt32, "switch_aux");
+      ops::topk(ctx, input.router.s.slice_rows(begin, rows), {}, indices);
+    }
     const std::int32_t* index = indices.as<std::int32_t>();
     for (std::int64_t i = 0; i < indices.size(); ++i) {
       if (index[i] != ops::kNoChoice) ++counts_[static_cast<std::size_t>(index[i])];
@@ -70,7 +76,7 @@ class SwitchAuxBalancer final : public Balancer {
   // Value and gradient over the rows [begin, begin + rows): sum over tokens of coefficient * E *
   // sum_i f_i p_ti.
   double add(const Context& ctx, const BalanceInput& input, std::int64_t begin, std::int64_t rows,
-             BalanceGradient& gradient, Arena& scratch) const {
+             RouterGradient& gradient, Arena& scratch) const {
     if (rows == 0 || fractions_.empty()) return 0.0;
     ArenaScope scope(scratch);
     const TensorView s = input.router.s.slice_rows(begin, rows);
@@ -82,7 +88,10 @@ class SwitchAuxBalancer final : public Balancer {
       using T = decltype(zero);
       const T* sums = p_sum.as<T>();
       T* c = coefficient.as<T>();
-      const double factor = config_.coefficient() * static_cast<double>(input.experts);
+      const double layers =
+          config_.mean_over_layers() ? static_cast<double>(input.moe_layers) : 1.0;
+      const double factor = scheduled(config_.coefficient(), config_.schedule(), input.progress) *
+                            static_cast<double>(input.experts) / layers;
       for (std::int64_t i = 0; i < input.experts; ++i) {
         const double f = factor * fractions_[static_cast<std::size_t>(i)];
         value += f * static_cast<double>(sums[i]);

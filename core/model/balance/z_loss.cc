@@ -7,20 +7,21 @@ namespace {
 
 class ZLossBalancer final : public Balancer {
  public:
-  explicit ZLossBalancer(const configs::ZLoss& config) : coefficient_(config.coefficient()) {}
+  explicit ZLossBalancer(const configs::ZLoss& config) : config_(config) {}
 
   const char* name() const override { return "z_loss"; }
 
-  double backward(const Context& ctx, const BalanceInput& input, BalanceGradient& gradient,
+  double backward(const Context& ctx, const BalanceInput& input, RouterGradient& gradient,
                   Arena& scratch) override {
     (void)scratch;
     // d/dz of logsumexp(z)^2 is 2 logsumexp(z) softmax(z).
-    gradient.z_loss_scale += 2.0 * coefficient_ * input.gradient_scale;
-    return coefficient_ * ops::sum_of_squares(ctx, input.router.lse);
+    const double coefficient = scheduled(config_.coefficient(), config_.schedule(), input.progress);
+    gradient.z_loss_scale += 2.0 * coefficient * input.gradient_scale;
+    return coefficient * ops::sum_of_squares(ctx, input.router.lse);
   }
 
  private:
-  double coefficient_;
+  configs::ZLoss config_;
 };
 
 }  // namespace

@@ -7,6 +7,7 @@
 
 #include "core/base/rng.h"
 #include "core/model/router.h"
+#include "core/ops/elementwise.h"
 #include "core/ops/gemm.h"
 #include "core/ops/topk.h"
 
@@ -35,6 +36,8 @@ class NoisyTopKRouter final : public Router {
                  RouterSaved& saved) const override {
     const TensorView& z = saved.z;
     saved.noise_scale = arena.allocate(z.shape, z.dtype, "router");
+    saved.clean_z = arena.allocate(z.shape, z.dtype, "router");
+    ops::copy(ctx, z, saved.clean_z);
     if (learned_) {
       saved.noise_logits = arena.allocate(z.shape, z.dtype, "router");
       ops::gemm_nt(ctx, saved.x, params.noise, saved.noise_logits);
@@ -57,7 +60,8 @@ class NoisyTopKRouter final : public Router {
   }
 
   void noise_backward(const Context& ctx, const RouterParams& params, const Batch& batch,
-                      const RouterSaved& saved, const TensorView& dz, const TensorView& dx,
+                      const RouterSaved& saved, const TensorView& dz,
+                      const TensorView& dnoise_scale, const TensorView& dx,
                       Arena& scratch) const override {
     if (!learned_) return;
     ArenaScope scope(scratch);
@@ -68,12 +72,14 @@ class NoisyTopKRouter final : public Router {
       using T = decltype(zero);
       const T* gradient = dz.as<T>();
       const T* logit = saved.noise_logits.as<T>();
+      const T* more = dnoise_scale.empty() ? nullptr : dnoise_scale.as<T>();
       T* out = dlogits.as<T>();
 #pragma omp parallel for schedule(static)
       for (std::int64_t i = 0; i < dz.size(); ++i) {
         const double noise = random.normal(first + static_cast<std::uint64_t>(i));
-        out[i] = static_cast<T>(static_cast<double>(gradient[i]) * noise *
-                                sigmoid(static_cast<double>(logit[i])));
+        const double dscale = static_cast<double>(gradient[i]) * noise +
+                              (more == nullptr ? 0.0 : static_cast<double>(more[i]));
+        out[i] = static_cast<T>(dscale * sigmoid(static_cast<double>(logit[i])));
       }
     });
     ops::gemm_tn(ctx, dlogits, saved.x, params.dnoise);

@@ -1,0 +1,42 @@
+#include <cmath>
+#include <numbers>
+
+#include "core/model/balance/balancer.h"
+#include "core/ops/elementwise.h"
+
+namespace witan {
+
+void open_gradient(const Context& ctx, const TensorView& like, Arena& scratch, TensorView& x) {
+  if (!x.empty() || like.size() == 0) return;
+  x = scratch.allocate(like.shape, like.dtype, "balancing gradient");
+  ops::fill(ctx, x, 0.0);
+}
+
+double scheduled(double coefficient, const configs::CoefficientSchedule& schedule,
+                 double progress) {
+  using configs::CoefficientSchedule;
+  const double lost = 1.0 - schedule.to();  // at the end
+  switch (schedule.kind()) {
+    case CoefficientSchedule::LINEAR: return coefficient * (1.0 - lost * progress);
+    case CoefficientSchedule::COSINE:
+      return coefficient * (1.0 - lost * 0.5 * (1.0 - std::cos(std::numbers::pi * progress)));
+    case CoefficientSchedule::STEP:
+      return progress < schedule.at() ? coefficient : coefficient * schedule.to();
+    default: return coefficient;
+  }
+}
+
+double cv2_with_gradient(std::span<double> x) {
+  const auto n = static_cast<double>(x.size());
+  double mean = 0.0;
+  for (const double value : x) mean += value / n;
+  double variance = 0.0;
+  for (const double value : x) variance += (value - mean) * (value - mean) / n;
+  const bool zero = mean == 0.0;
+  for (double& value : x) {
+    value = zero ? 0.0 : 2.0 * (value - mean - variance / mean) / (n * mean * mean);
+  }
+  return zero ? 0.0 : variance / (mean * mean);
+}
+
+}  // namespace witan

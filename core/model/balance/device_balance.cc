@@ -1,0 +1,64 @@
+// device_balance: coefficient * D * sum over D groups of experts of f_g P_g (DeepSeek-V2), over one
+// rank's micro-batch: f_g the share of the choices that fall on the group, a constant for the
+// gradient, P_g the mean over tokens of the group's part of the scores.
+#include <vector>
+
+#include "core/model/balance/balancer.h"
+#include "core/tensor/arena.h"
+
+namespace witan {
+namespace {
+
+class DeviceBalancer final : public Balancer {
+ public:
+  explicit DeviceBalancer(const configs::DeviceBalance& config) : config_(config) {}
+
+  const char* name() const override { return "device_balance"; }
+
+  double backward(const Context& ctx, const BalanceInput& input, RouterGradient& gradient,
+                  Arena& scratch) override {
+    const TensorView& s = input.router.s;
+    std::int64_t choices = 0;
+    for (const std::int64_t n : input.counts) choices += n;
+    if (choices == 0) return 0.0;
+    open_gradient(ctx, s, scratch, gradient.ds);
+    ArenaScope scope(scratch);
+    const TensorView p_sum = scratch.allocate({input.experts}, s.dtype, "device_balance");
+    const TensorView coefficient = scratch.allocate({input.experts}, s.dtype, "device_balance");
+    ops::router_probability_sums(ctx, input.score, s, p_sum);
+    const std::int64_t groups = config_.groups();
+    const std::int64_t size = input.experts / groups;
+    const double scale = scheduled(config_.coefficient(), config_.schedule(), input.progress) *
+                         static_cast<double>(groups) / static_cast<double>(choices);
+    double value = 0.0;
+    dispatch_float(s.dtype, "device_balance", [&](auto zero) {
+      using T = decltype(zero);
+      const T* sums = p_sum.as<T>();
+      T* c = coefficient.as<T>();
+      for (std::int64_t group = 0; group < groups; ++group) {
+        std::int64_t count = 0;
+        for (std::int64_t e = group * size; e < (group + 1) * size; ++e) {
+          count += input.counts[static_cast<std::size_t>(e)];
+        }
+        const double f = scale * static_cast<double>(count);
+        for (std::int64_t e = group * size; e < (group + 1) * size; ++e) {
+          value += f * static_cast<double>(sums[e]);
+          c[e] = static_cast<T>(f * input.gradient_scale);
+        }
+      }
+    });
+    ops::router_probability_backward(ctx, input.score, s, coefficient, gradient.ds);
+    return value;
+  }
+
+ private:
+  configs::DeviceBalance config_;
+};
+
+}  // namespace
+
+std::unique_ptr<Balancer> make_device_balance(const configs::BalancerConfig& config) {
+  return std::make_unique<DeviceBalancer>(config.device_balance());
+}
+
+}  // namespace witan
