@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <map>
 
+#include "core/model/check_model.h"
 #include "core/model/param_table.h"
 #include "parallel/mesh.h"
 
@@ -101,17 +102,28 @@ void reduce_layers(const ReducedLimits& limits, configs::ModelConfig& model) {
   }
 }
 
-void reduce_moe(int ranks, const ReducedLimits& limits, configs::MoeConfig& moe) {
-  moe.set_d_ff(std::min(moe.d_ff(), limits.expert_ff));
-  if (moe.shared_d_ff() > 0) moe.set_shared_d_ff(std::min(moe.shared_d_ff(), limits.shared_ff));
-  const std::int64_t fewest = std::max(limits.experts, 2 * moe.router().top_k().k());
-  if (moe.experts() <= fewest) return;
-  // As divisible by the ranks as before.
+bool consistent(const configs::ModelConfig& model) {
+  bool good = true;
+  check_model(model, [&good](const std::string&, const std::string&) { good = false; });
+  return good;
+}
+
+// As divisible by the ranks as before; as many as before where the router would not have fewer.
+void reduce_experts(int ranks, const ReducedLimits& limits, configs::ModelConfig& model) {
+  const std::int64_t experts = model.moe().experts();
+  const std::int64_t fewest = std::max(limits.experts, 2 * ModelDims(model).top_k);
+  if (experts <= fewest) return;
   std::int64_t step = 1;
   for (std::int64_t divisor = 2; divisor <= ranks; ++divisor) {
-    if (ranks % divisor == 0 && moe.experts() % divisor == 0) step = divisor;
+    if (ranks % divisor == 0 && experts % divisor == 0) step = divisor;
   }
-  moe.set_experts(std::min(moe.experts(), (fewest + step - 1) / step * step));
+  model.mutable_moe()->set_experts(std::min(experts, (fewest + step - 1) / step * step));
+  if (!consistent(model)) model.mutable_moe()->set_experts(experts);
+}
+
+void reduce_moe(const ReducedLimits& limits, configs::MoeConfig& moe) {
+  moe.set_d_ff(std::min(moe.d_ff(), limits.expert_ff));
+  if (moe.shared_d_ff() > 0) moe.set_shared_d_ff(std::min(moe.shared_d_ff(), limits.shared_ff));
 }
 
 void reduce_model(int ranks, const ReducedLimits& limits, configs::ModelConfig& model) {
@@ -128,7 +140,9 @@ void reduce_model(int ranks, const ReducedLimits& limits, configs::ModelConfig& 
     model.mutable_ffn()->set_d_ff(std::min(model.ffn().d_ff(), limits.dense_ff));
   }
   reduce_layers(limits, model);
-  if (model.has_moe()) reduce_moe(ranks, limits, *model.mutable_moe());
+  if (!model.has_moe()) return;
+  reduce_moe(limits, *model.mutable_moe());
+  reduce_experts(ranks, limits, model);
 }
 
 // Before the batch is changed: whether the config takes several micro-batches a step.

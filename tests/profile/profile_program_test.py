@@ -31,9 +31,12 @@ train { steps: 7 global_batch: 12 eval_interval: 4 eval_sequences: 12 output: "r
 checkpoint { interval: 4 }
 runtime { threads: 1 }
 """
-# Phases that stand in every layer, in the dense one, and in none.
+# Phases that stand in every layer, in the dense one, in the MoE layers, and in none.
 EVERY_LAYER = {"attention", "attention backward", "norm", "norm backward"}
 DENSE_LAYER = {"dense ffn", "dense ffn backward"}
+MOE_LAYERS = {name + suffix for suffix in ("", " backward")
+              for name in ("router", "dispatch", "combine", "experts", "experts up", "experts activation",
+                           "experts down", "shared expert")} | {"exchange plan", "expert load", "balancing backward"}
 NO_LAYER = {"step", "data", "forward", "backward", "embedding", "embedding backward", "head and loss",
             "gradient reduction", "gradient norm", "optimizer step", "all-gather of weights", "metrics",
             "evaluation", "checkpoint"}
@@ -85,6 +88,8 @@ class ProfileTest(unittest.TestCase):
             self.assertLessEqual({0, 1, 2}, layers[name], name)
         for name in DENSE_LAYER:
             self.assertEqual(layers[name], {0}, name)
+        for name in MOE_LAYERS:
+            self.assertEqual(layers[name], {1, 2}, name)
         for name in NO_LAYER:
             self.assertEqual(layers[name], {None}, name)
         steps = sorted(e["args"]["step"] for e in events if e["name"] == "step")
@@ -106,6 +111,9 @@ class ProfileTest(unittest.TestCase):
             self.assertEqual({e["pid"] for e in events}, {rank})
             self.check_phases(events)
             self.check_nesting(events)
+            exchanged = [e for e in events if e["cat"] == "collective" and e["args"]["communicator"] == "expert"]
+            self.assertEqual({e["args"].get("layer") for e in exchanged}, {1, 2})
+            self.assertGreater(sum(e["args"]["bytes"] for e in exchanged), 0)
         out = self.check(0, [WITAN, "profile", "run", "-o", "all.json", "--json", "figures.json"])
         for part in ("steps 3 to 5, 3 ranks (EP 3)", "attention backward", "collectives of a rank"):
             self.assertIn(part, out)

@@ -1,0 +1,32 @@
+// Small configs for the tests of `witan verify`.
+#pragma once
+
+#include <google/protobuf/text_format.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "configs/schema/run.pb.h"
+
+namespace witan::test {
+
+// One dense and one MoE layer, of everything a bit; `change` is merged over it.
+inline configs::RunConfig verify_config(const std::string& change = "") {
+  const char* text =
+      "name: 'test' model { vocab_size: 31 d_model: 12 layers: 2 tied_head: true"
+      "  attention { heads: 2 kv_heads: 1 head_dim: 6 qk_norm: true } ffn { d_ff: 10 }"
+      "  moe { experts: 12 d_ff: 6 shared_d_ff: 5 pattern { first: 1 }"
+      "    router { top_k { k: 2 } score: SIGMOID bias: true }"
+      "    balance { switch_aux { coefficient: 0.1 scope: GLOBAL_BATCH } }"
+      "    balance { z_loss { coefficient: 0.01 } } balance { expert_bias { rate: 0.01 } } } }"
+      " data { train { name: 'nowhere' path: 'no/such/data' } seq_len: 8 reset_at_document: true"
+      "  mask_document_start: true tokenizer: 'none' end_of_document: 0 }"
+      " train { global_batch: 24 } runtime { threads: 1 }";
+  configs::RunConfig run, changes;
+  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &run)) << text;
+  EXPECT_TRUE(google::protobuf::TextFormat::MergeFromString(change, &changes)) << change;
+  run.MergeFrom(changes);
+  return run;
+}
+
+}  // namespace witan::test
