@@ -8,6 +8,7 @@
 #include <new>
 #include <vector>
 
+#include "core/base/profile.h"
 #include "core/ops/gemm_kernel.h"
 #include "core/tensor/allocator.h"
 #include "tests/launch/trainer_case.h"
@@ -90,6 +91,17 @@ TEST(TrainerAllocation, ASteadyStepAllocatesNothing) {
 TEST(TrainerAllocation, NorDoesOneWithUnevenLoad) {
   const ScopedGemm own(ops::GemmChoice::kOwn);
   check_steady_steps("");
+}
+
+// The ring is there before the steps; more events than it holds take the place of older ones.
+TEST(TrainerAllocation, NorDoesAProfiledOne) {
+  const ScopedGemm own(ops::GemmChoice::kOwn);
+  constexpr std::size_t kFewerThanAStepHas = 64;
+  start_profiling(kFewerThanAStepHas);
+  check_steady_steps("train { routing { force_balanced: true } }");
+  stop_profiling();
+  std::vector<ProfileEvent> events;
+  EXPECT_GT(take_profile_events(events), 0) << "or there was nothing to record";
 }
 
 TEST(TrainerAllocation, TheCountersCount) {
