@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "configs/schema/run.pb.h"
@@ -34,6 +35,12 @@ class Trainer {
   // params().grad with zero1 off. Returns the metrics so far.
   StepMetrics gradients(bool stop);
   double loss_tokens() const { return static_cast<double>(loss_tokens_); }
+
+  // From the next step on this hook decides the routing, in place of what train.routing says.
+  void set_routing(std::unique_ptr<RoutingHook> hook) {
+    hook_ = std::move(hook);
+    trace_ = nullptr;
+  }
 
   std::int64_t steps_done() const { return step_; }
   ShardedAdamW& optimizer() { return optimizer_; }

@@ -23,7 +23,7 @@ CpuBf16 unit_of(GemmKernel kernel) {
 void force_gemm_kernel(GemmChoice choice) { forced = choice; }
 GemmChoice forced_gemm_kernel() { return forced; }
 
-// The table (tests/ops/gemm_bench.cc; figures in docs/benchmarks.md). At every CPU level and layout
+// The table (`witan bench gemm`; figures in docs/benchmarks.md). At every CPU level and layout
 // the own kernel is near oneDNN's speed on the shapes of training or above it, and at 0.6 to 0.9 of
 // it for matrices of at most 64 columns (a router), for one row in the L2 cache, for k near 32, and
 // for square matrices of 2048 and more. It keeps even those: its rows depend neither on the number

@@ -44,10 +44,7 @@ class LayerBench {
       stopwatch_.time(kBackward, [&] { run_.backward(); });
       if (full_) time_full();
       if (compare_alone_) time_alone();
-      phases_.record([&] {
-        run_.forward();
-        run_.backward();
-      });
+      phases_.record([&] { run_.forward_backward(); });
       if (turn < 0) forget_warm_up();
     }
     return results();
@@ -55,17 +52,12 @@ class LayerBench {
 
  private:
   void time_full() {
-    stopwatch_.time(kFull, [&] {
-      full_->forward();
-      full_->backward();
-    });
+    stopwatch_.time(kFull, [&] { full_->forward_backward(); });
   }
 
   void time_alone() {
-    stopwatch_.time_alone(kAlone, session_.all_threads(), session_.raw_mpi, [&] {
-      alone_->forward();
-      alone_->backward();
-    });
+    stopwatch_.time_alone(kAlone, session_.all_threads(), session_.raw_mpi,
+                          [&] { alone_->forward_backward(); });
   }
 
   void forget_warm_up() {

@@ -26,6 +26,10 @@ class LayerRun {
   // Collective; backward follows forward.
   void forward();
   void backward();
+  void forward_backward() {
+    forward();
+    backward();
+  }
 
   // Of this rank's tokens. 18 T k d ff for SwiGLU, a third of it forward; the router not counted.
   double forward_flop() const;

@@ -22,6 +22,8 @@ configs::ModelConfig moe_model(std::int64_t d_model, std::int64_t d_ff, std::int
   return model;
 }
 
+std::int64_t LayerShape::top_k() const { return ModelDims(model).top_k; }
+
 std::string LayerShape::name() const {
   return detail::concat(tokens, " tokens, d ", model.d_model(), ", ff ", model.moe().d_ff(), ", ",
                         experts(), " experts top-", top_k());
@@ -65,7 +67,7 @@ StepShape step_of(const configs::RunConfig& run) {
   const configs::ModelConfig& model = run.model();
   const std::string experts =
       model.has_moe() ? detail::concat(", ff ", model.moe().d_ff(), ", ", model.moe().experts(),
-                                       " experts top-", model.moe().router().top_k().k())
+                                       " experts top-", ModelDims(model).top_k)
                       : "";
   return {detail::concat(run.name(), ": d ", model.d_model(), experts, ", ", model.layers(),
                          " layers, ", run.train().global_batch(), " x ", run.data().seq_len(),
@@ -83,7 +85,7 @@ int expert_parallel_of(const LayerShape& shape, int ranks) {
 std::optional<LayerShape> layer_of(const configs::RunConfig& run, int ranks) {
   const ModelDims dims(run.model());
   const auto first = std::find(dims.is_moe.begin(), dims.is_moe.end(), true);
-  if (first == dims.is_moe.end()) return std::nullopt;
+  if (first == dims.is_moe.end() || dims.choices != dims.top_k) return std::nullopt;
   const std::int64_t sequences = run.train().has_micro_batch() ? run.train().micro_batch() * ranks
                                                                : run.train().global_batch();
   LayerShape shape{run.model(), static_cast<int>(first - dims.is_moe.begin()),

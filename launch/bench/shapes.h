@@ -22,7 +22,7 @@ struct LayerShape {
   std::optional<double> bf16_bar = std::nullopt, bf16_bar_amx = std::nullopt;
 
   std::int64_t experts() const { return model.moe().experts(); }
-  std::int64_t top_k() const { return model.moe().router().top_k().k(); }
+  std::int64_t top_k() const;
   std::string name() const;  // "4096 tokens, d 512, ff 1024, 8 experts top-2"
 };
 
@@ -43,7 +43,7 @@ int expert_parallel_of(const LayerShape& shape, int ranks);
 std::vector<StepShape> standard_steps();
 StepShape step_of(const configs::RunConfig& run);
 // The first MoE layer of a run, with the tokens of a micro-batch of every rank; nothing without
-// one.
+// one, or where the number of experts differs from token to token.
 std::optional<LayerShape> layer_of(const configs::RunConfig& run, int ranks);
 
 }  // namespace witan

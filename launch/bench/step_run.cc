@@ -70,6 +70,15 @@ StepRun::StepRun(const configs::RunConfig& run, const Mesh& mesh, const Runtime&
 
 void StepRun::step() { trainer_.step(false); }
 
+void StepRun::force_load(const ForcedLoad::Load& load) {
+  const Mesh& mesh = engine_.mesh();
+  const configs::TrainConfig& train = run_.train();
+  const std::int64_t sequences =
+      train.has_micro_batch() ? train.micro_batch() : train.global_batch() / mesh.world_size();
+  trainer_.set_routing(std::make_unique<ForcedLoad>(
+      load, sequences * run_.data().seq_len(), static_cast<std::uint64_t>(mesh.world_rank())));
+}
+
 double StepRun::flop() const {
   return training_flops_per_token(run_.model(), run_.data().seq_len()) *
          static_cast<double>(tokens());

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "configs/schema/run.pb.h"
+#include "launch/bench/forced_load.h"
 #include "launch/data/sample_stream.h"
 #include "launch/engine.h"
 #include "launch/trainer.h"
@@ -31,6 +32,9 @@ class StepRun {
 
   // One optimizer step. Collective.
   void step();
+
+  // The load of every MoE layer, from the next step on.
+  void force_load(const ForcedLoad::Load& load);
 
   Trainer& trainer() { return trainer_; }
   std::int64_t tokens() const { return run_.train().global_batch() * run_.data().seq_len(); }

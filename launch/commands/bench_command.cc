@@ -78,7 +78,10 @@ class Bench {
   void layer() { for_each(sizes_.layers, bench_layer); }
   void step() { for_each(sizes_.steps, bench_step); }
   void exchange() { for_each(sizes_.layers, bench_exchange); }
-  void imbalance() { for_each(sizes_.layers, bench_imbalance); }
+  void imbalance() {
+    for_each(sizes_.layers, bench_imbalance);
+    for_each(sizes_.steps, bench_step_imbalance);
+  }
   void decode() { for_each(sizes_.steps, bench_decode); }
 
   const std::vector<BenchResult>& results() const { return results_; }
@@ -150,8 +153,9 @@ Sizes sizes_of(const configs::RunConfig& run, int ranks, const Arguments& argume
     const auto& asked = arguments.sections;
     const bool named = std::find(asked.begin(), asked.end(), section.name) != asked.end();
     if (section.of_layer && named && sizes.layers.empty()) {
-      throw_user_error(arguments.config, ": model.moe: \"", section.name,
-                       "\" measures a MoE layer, and this model has none");
+      throw_user_error(
+          arguments.config, ": model.moe: \"", section.name,
+          "\" measures a MoE layer with as many experts for every token, and this model has none");
     }
   }
   return sizes;
