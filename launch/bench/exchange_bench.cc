@@ -27,8 +27,8 @@ class ExchangeBench {
               static_cast<std::uint64_t>(mesh_.world_rank())),
         arena_(session.runtime.ctx.device),
         indices_({tokens_, shape.top_k()}, DType::kInt32),
-        x_(Tensor::zeros({tokens_, shape.model.d_model()}, DType::kFloat32)),
-        y_(Tensor::zeros({tokens_, shape.model.d_model()}, DType::kFloat32)) {
+        x_(Tensor::zeros({tokens_, shape.model().d_model()}, DType::kFloat32)),
+        y_(Tensor::zeros({tokens_, shape.model().d_model()}, DType::kFloat32)) {
     load_.on_route(0, {}, indices_, shape.experts());
     count_choices();
   }
@@ -46,7 +46,7 @@ class ExchangeBench {
     BenchResult plan{kSection, subject(), kPlan, stopwatch.seconds(kPlan)};
     BenchResult ours{kSection, subject(), kOurs, stopwatch.seconds(kOurs)};
     BenchResult raw{kSection, subject(), kRaw, raw_seconds};
-    const double row = static_cast<double>(shape_.model.d_model() * 2) * sizeof(float);
+    const double row = static_cast<double>(shape_.model().d_model() * 2) * sizeof(float);
     ours.bytes =
         sum_over_ranks(session_.world, row * static_cast<double>(to_others(plan_.rows_to)));
     raw.bytes = sum_over_ranks(session_.world, row * static_cast<double>(to_others(send_)));
@@ -71,7 +71,7 @@ class ExchangeBench {
     }
     session_.world.all_to_all(view_of(send_.data(), {ranks}), view_of(recv_.data(), {ranks}))
         .wait();
-    const std::int64_t d = shape_.model.d_model();
+    const std::int64_t d = shape_.model().d_model();
     const auto sum = [](const std::vector<std::int64_t>& rows) {
       return std::accumulate(rows.begin(), rows.end(), std::int64_t{0});
     };
@@ -91,7 +91,7 @@ class ExchangeBench {
   }
 
   void raw() {
-    const std::int64_t d = shape_.model.d_model();
+    const std::int64_t d = shape_.model().d_model();
     const auto floats = [](const Tensor& tensor) {
       return std::span<float>{tensor.as<float>(), static_cast<std::size_t>(tensor.view().size())};
     };

@@ -125,9 +125,9 @@ void measure(const BenchSession& session, const std::string& subject, Product pr
 
 std::vector<BenchResult> bench_gemm(const BenchSession& session, const LayerShape& shape) {
   constexpr std::array kLayouts = {GemmLayout::kNT, GemmLayout::kNN, GemmLayout::kTN};
-  const std::int64_t d = shape.model.d_model();
-  const std::int64_t ff = shape.model.moe().d_ff();
-  const bool gated = shape.model.moe().expert_kind() == configs::MoeConfig::SWIGLU;
+  const std::int64_t d = shape.model().d_model();
+  const std::int64_t ff = shape.model().moe().d_ff();
+  const bool gated = shape.model().moe().expert_kind() == configs::MoeConfig::SWIGLU;
   const std::int64_t up = gated ? 2 * ff : ff;
   const std::int64_t rows = shape.tokens * shape.top_k() / session.world.size();
   const std::int64_t local = shape.experts() / expert_parallel_of(shape, session.world.size());

@@ -45,18 +45,18 @@ std::unique_ptr<TokenExchange> exchange_of(const Mesh& mesh) {
 LayerRun::LayerRun(const LayerShape& shape, const Mesh& mesh, const Runtime& runtime,
                    const ForcedLoad::Load& load)
     : shape_(shape),
-      table_(shape_.model),
+      table_(shape_.model()),
       params_(table_, layout_of(shape_, mesh), runtime.dtype, runtime.ctx.device, true),
       exchange_(exchange_of(mesh)),
-      layer_(shape_.model, params_, shape_.layer, 1),
+      layer_(shape_.model(), params_, shape_.layer, 1),
       arenas_(runtime.ctx.device),
       batch_(batch_of(shape_, mesh)),
       asked_(load),
       load_(load, batch_.rows(), static_cast<std::uint64_t>(mesh.world_rank())),
       context_{runtime.ctx, exchange_.get(), &arenas_, &load_,
-               static_cast<Recompute>(shape.recompute)} {
+               static_cast<Recompute>(shape.run.train().recompute())} {
   params_.initialize(1);
-  const Shape rows = {batch_.rows(), shape_.model.d_model()};
+  const Shape rows = {batch_.rows(), shape_.model().d_model()};
   x_ = random_tensor(rows, runtime.dtype, "x", mesh.world_rank());
   dy_ = random_tensor(rows, runtime.dtype, "dy", mesh.world_rank());
   y_ = Tensor(rows, runtime.dtype);
@@ -72,17 +72,17 @@ void LayerRun::forward() {
 void LayerRun::backward() { layer_.backward(context_, batch_, dy_, x_, saved_, dx_, 1.0); }
 
 double LayerRun::forward_flop() const {
-  const configs::MoeConfig& moe = shape_.model.moe();
+  const configs::MoeConfig& moe = shape_.model().moe();
   const double matrices = moe.expert_kind() == configs::MoeConfig::SWIGLU ? 3.0 : 2.0;
   const double routed = static_cast<double>(shape_.top_k() * moe.d_ff());
   const double shared = 3.0 / matrices * static_cast<double>(moe.shared_d_ff());
-  return 2.0 * matrices * static_cast<double>(batch_.rows() * shape_.model.d_model()) *
+  return 2.0 * matrices * static_cast<double>(batch_.rows() * shape_.model().d_model()) *
          (routed + shared);
 }
 
 double LayerRun::expert_weights() const {
   return static_cast<double>(params_.flat_values(ParamGroup::kExpert).size()) /
-         static_cast<double>(shape_.model.layers());
+         static_cast<double>(ModelDims(shape_.model()).moe_layers());
 }
 
 double LayerRun::kept() const {

@@ -22,17 +22,27 @@ configs::ModelConfig moe_model(std::int64_t d_model, std::int64_t d_ff, std::int
   return model;
 }
 
-std::int64_t LayerShape::top_k() const { return ModelDims(model).top_k; }
+std::int64_t LayerShape::top_k() const { return ModelDims(model()).top_k; }
 
 std::string LayerShape::name() const {
-  return detail::concat(tokens, " tokens, d ", model.d_model(), ", ff ", model.moe().d_ff(), ", ",
-                        experts(), " experts top-", top_k());
+  return detail::concat(tokens, " tokens, d ", model().d_model(), ", ff ", model().moe().d_ff(),
+                        ", ", experts(), " experts top-", top_k());
 }
 
+namespace {
+
+LayerShape standard_layer(const configs::ModelConfig& model, std::int64_t tokens) {
+  configs::RunConfig run;
+  *run.mutable_model() = model;
+  return {run, 0, tokens};
+}
+
+}  // namespace
+
 std::vector<LayerShape> standard_layers() {
-  LayerShape coarse{moe_model(512, 1024, 8, 2, 1), 0, 4096};
-  LayerShape fine{moe_model(512, 256, 64, 8, 1), 0, 4096};
-  LayerShape few_rows{moe_model(256, 512, 64, 2, 1), 0, 1024};
+  LayerShape coarse = standard_layer(moe_model(512, 1024, 8, 2, 1), 4096);
+  LayerShape fine = standard_layer(moe_model(512, 256, 64, 8, 1), 4096);
+  LayerShape few_rows = standard_layer(moe_model(256, 512, 64, 2, 1), 1024);
   coarse.bar = 0.75;
   coarse.bf16_bar = 1.5;
   coarse.bf16_bar_amx = 2.5;
@@ -76,10 +86,7 @@ StepShape step_of(const configs::RunConfig& run) {
 }
 
 int expert_parallel_of(const LayerShape& shape, int ranks) {
-  configs::RunConfig run;
-  *run.mutable_model() = shape.model;
-  *run.mutable_parallel() = shape.parallel;
-  return resolve_expert_parallel(run, ranks);
+  return resolve_expert_parallel(shape.run, ranks);
 }
 
 std::optional<LayerShape> layer_of(const configs::RunConfig& run, int ranks) {
@@ -88,11 +95,8 @@ std::optional<LayerShape> layer_of(const configs::RunConfig& run, int ranks) {
   if (first == dims.is_moe.end() || dims.choices != dims.top_k) return std::nullopt;
   const std::int64_t sequences = run.train().has_micro_batch() ? run.train().micro_batch() * ranks
                                                                : run.train().global_batch();
-  LayerShape shape{run.model(), static_cast<int>(first - dims.is_moe.begin()),
-                   sequences * run.data().seq_len()};
-  shape.parallel = run.parallel();
-  shape.recompute = run.train().recompute();
-  return shape;
+  return LayerShape{run, static_cast<int>(first - dims.is_moe.begin()),
+                    sequences * run.data().seq_len()};
 }
 
 }  // namespace witan

@@ -12,16 +12,15 @@ namespace witan {
 
 // One MoE layer and the tokens of a step that pass it, over all ranks.
 struct LayerShape {
-  configs::ModelConfig model;
+  configs::RunConfig run;  // the model, how its experts are shared, what is recomputed
   int layer = 0;
   std::int64_t tokens = 0;
-  configs::ParallelConfig parallel = {};  // how the experts are shared
-  configs::TrainConfig::Recompute recompute = configs::TrainConfig::NONE;
   std::optional<double> bar = std::nullopt;  // share of the peak that float32 should reach
   // How many times as fast bf16 should be, without and with AMX.
   std::optional<double> bf16_bar = std::nullopt, bf16_bar_amx = std::nullopt;
 
-  std::int64_t experts() const { return model.moe().experts(); }
+  const configs::ModelConfig& model() const { return run.model(); }
+  std::int64_t experts() const { return model().moe().experts(); }
   std::int64_t top_k() const;
   std::string name() const;  // "4096 tokens, d 512, ff 1024, 8 experts top-2"
 };
