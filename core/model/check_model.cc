@@ -173,6 +173,12 @@ void check_moe(const configs::ModelConfig& model, const configs::Fail& fail) {
   const configs::MoeConfig& moe = model.moe();
   check_pattern(model, fail);
   check_balance(moe, fail);
+  if (moe.shared_gate() && moe.shared_d_ff() == 0) {
+    fail("model.moe.shared_gate", "there is no shared expert to gate; set shared_d_ff");
+  }
+  if (moe.has_swiglu() && moe.expert_kind() != configs::MoeConfig::SWIGLU) {
+    fail("model.moe.swiglu", "applies to expert_kind: SWIGLU only");
+  }
   check_selection(moe, fail);
   check_weights(moe, fail);
 }

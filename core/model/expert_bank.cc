@@ -3,6 +3,7 @@
 #include <string>
 
 #include "core/base/profile.h"
+#include "core/ops/grouped_bias.h"
 #include "core/ops/grouped_gemm.h"
 
 namespace witan {
@@ -12,6 +13,8 @@ ops::Activation activation_of(configs::MoeConfig::ExpertKind kind) {
   switch (kind) {
     case configs::MoeConfig::SILU: return ops::Activation::kSilu;
     case configs::MoeConfig::RELU: return ops::Activation::kRelu;
+    case configs::MoeConfig::GELU: return ops::Activation::kGelu;
+    case configs::MoeConfig::GELU_TANH: return ops::Activation::kGeluTanh;
     default: return ops::Activation::kSwiglu;
   }
 }
@@ -19,32 +22,40 @@ ops::Activation activation_of(configs::MoeConfig::ExpertKind kind) {
 }  // namespace
 
 ExpertBank::ExpertBank(const configs::MoeConfig& config, const ParamStore& params, int layer)
-    : activation_(activation_of(config.expert_kind())) {
+    : activation_(activation_of(config.expert_kind())),
+      swiglu_{config.swiglu().up_offset(), config.swiglu().gate_slope(), config.swiglu().clamp()} {
   const std::string prefix = "layers." + std::to_string(layer) + ".moe.experts.";
   const std::string up = prefix + (activation_ == ops::Activation::kSwiglu ? "gate_up" : "up");
   up_ = params.value(up);
   down_ = params.value(prefix + "down");
+  up_bias_ = params.value(up + "_bias");
+  down_bias_ = params.value(prefix + "down_bias");
   if (!params.has_gradients()) return;
   dup_ = params.grad(up);
   ddown_ = params.grad(prefix + "down");
+  dup_bias_ = params.grad(up + "_bias");
+  ddown_bias_ = params.grad(prefix + "down_bias");
 }
 
 void ExpertBank::forward_up(const Context& ctx, const TensorView& rows,
                             std::span<const std::int64_t> offsets, const TensorView& up) const {
   const ProfileScope profile("experts up");
   ops::grouped_gemm_nt(ctx, rows, offsets, up_, up);
+  if (!up_bias_.empty()) ops::grouped_add_bias(ctx, up, offsets, {}, up_bias_);
 }
 
 void ExpertBank::forward_activation(const Context& ctx, const TensorView& up,
                                     const TensorView& row_weights, const TensorView& h) const {
   const ProfileScope profile("experts activation");
-  ops::activation(ctx, activation_, up, row_weights, h);
+  ops::activation(ctx, activation_, up, row_weights, h, swiglu_);
 }
 
 void ExpertBank::forward_down(const Context& ctx, const TensorView& h,
-                              std::span<const std::int64_t> offsets, const TensorView& out) const {
+                              std::span<const std::int64_t> offsets, const TensorView& row_weights,
+                              const TensorView& out) const {
   const ProfileScope profile("experts down");
   ops::grouped_gemm_nt(ctx, h, offsets, down_, out);
+  if (!down_bias_.empty()) ops::grouped_add_bias(ctx, out, offsets, row_weights, down_bias_);
 }
 
 void ExpertBank::backward(const Context& ctx, const TensorView& dout, const TensorView& rows,
@@ -59,8 +70,14 @@ void ExpertBank::backward(const Context& ctx, const TensorView& dout, const Tens
     ops::grouped_gemm_nn(ctx, dout, offsets, down_, dh);
   });
   profiled("experts activation backward", [&] {
-    ops::activation_backward(ctx, activation_, saved.up, row_weights, dh, dup, drow_weights);
+    ops::activation_backward(ctx, activation_, saved.up, row_weights, dh, dup, drow_weights,
+                             swiglu_);
   });
+  if (!down_bias_.empty()) {  // drow_weights accumulate
+    ops::grouped_bias_backward(ctx, dout, offsets, row_weights, down_bias_, ddown_bias_,
+                               drow_weights);
+    ops::grouped_bias_backward(ctx, dup, offsets, {}, up_bias_, dup_bias_, {});
+  }
   const ProfileScope profile("experts up backward");
   ops::grouped_gemm_tn(ctx, dup, offsets, rows, dup_);
   ops::grouped_gemm_nn(ctx, dup, offsets, up_, drows);

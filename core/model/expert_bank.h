@@ -1,6 +1,6 @@
 // This rank's experts of one MoE layer: one contiguous bank, grouped GEMM over uneven (possibly
 // empty) groups of rows.
-//   up = rows W_up^T;  h = weight * act(up);  out = h W_down^T
+//   up = rows W_up^T (+ b_up);  h = weight * act(up);  out = h W_down^T (+ weight * b_down)
 #pragma once
 
 #include <cstdint>
@@ -29,7 +29,7 @@ class ExpertBank {
                           const TensorView& h) const;
   // out [rows, d].
   void forward_down(const Context& ctx, const TensorView& h, std::span<const std::int64_t> offsets,
-                    const TensorView& out) const;
+                    const TensorView& row_weights, const TensorView& out) const;
 
   // drows [rows, d] and drow_weights [rows] overwritten; parameter gradients accumulate; saved.up
   // is overwritten. drows may alias dout.
@@ -43,8 +43,10 @@ class ExpertBank {
 
  private:
   ops::Activation activation_;
+  ops::SwigluOptions swiglu_;
   TensorView up_, down_, dup_,
       ddown_;  // [local experts, input_factor * ff, d], [local experts, d, ff]
+  TensorView up_bias_, down_bias_, dup_bias_, ddown_bias_;  // [local experts, width]; may be empty
 };
 
 }  // namespace witan

@@ -48,7 +48,7 @@ MoeLayer::MoeLayer(const configs::ModelConfig& model, const ParamStore& params, 
       batch_counts_(static_cast<std::size_t>(experts_), 0),
       stats_(experts_, tags, static_cast<std::size_t>(model.moe().balance_size())) {
   if (model.moe().shared_d_ff() > 0) {
-    shared_.emplace(params, "layers." + std::to_string(layer) + ".moe.shared");
+    shared_.emplace(params, layer);
   }
   for (const configs::BalancerConfig& config : model.moe().balance()) {
     balancers_.push_back(make_balancer(config));
@@ -144,7 +144,7 @@ void MoeLayer::forward_experts(const ModelContext& model, Chunk& chunk,
   forward_up(model, keep_up ? model.arenas->saved : scratch, chunk);
   activate(model, keep_h ? model.arenas->saved : scratch, chunk);
   const TensorView y = scratch.allocate(out.shape.with_rows(plan.slots), out.dtype, "experts");
-  bank_.forward_down(model.ctx, chunk.experts.h, plan.expert_offsets, y);
+  bank_.forward_down(model.ctx, chunk.experts.h, plan.expert_offsets, chunk.slot_weights, y);
   ops::unpermute_sum(model.ctx, y, plan.slots_of_row_begin, plan.slots_of_row, out);
 }
 

@@ -11,11 +11,11 @@
 #include "core/model/balance/balancer.h"
 #include "core/model/batch.h"
 #include "core/model/expert_bank.h"
-#include "core/model/ffn.h"
 #include "core/model/model_context.h"
 #include "core/model/moe_stats.h"
 #include "core/model/param_store.h"
 #include "core/model/router.h"
+#include "core/model/shared_expert.h"
 
 namespace witan {
 
@@ -40,7 +40,7 @@ class MoeLayer {
   struct Saved {
     RouterSaved router;
     std::vector<Chunk> chunks;
-    Ffn::Saved shared;
+    SharedExpert::Saved shared;
     // The indices and the plans are those of an earlier forward of this micro-batch.
     bool has_choice = false;
   };
@@ -83,7 +83,7 @@ class MoeLayer {
   std::unique_ptr<Router> router_;
   RouterParams router_params_;
   ExpertBank bank_;
-  std::optional<Ffn> shared_;
+  std::optional<SharedExpert> shared_;
   std::vector<std::unique_ptr<Balancer>> balancers_;
   std::vector<double> global_fractions_;
   std::vector<std::int64_t> batch_counts_;  // [experts] of the micro-batch in flight

@@ -218,7 +218,27 @@ class TableBuilder {
     }
     matrix("moe.experts.down", {dims_.experts, dims_.d_model, ff}, residual_std_,
            {{expert + ".w2.weight"}}, ParamRole::kExpert);
-    if (dims_.shared_ff > 0) dense_ffn("moe.shared", hf + ".shared_expert", dims_.shared_ff);
+    if (config.expert_bias_terms()) expert_biases(expert);
+    if (dims_.shared_ff == 0) return;
+    dense_ffn("moe.shared", hf + ".shared_expert", dims_.shared_ff);
+    if (config.shared_gate()) {
+      matrix("moe.shared_gate", {1, dims_.d_model}, std_, {{hf + ".shared_expert_gate.weight"}});
+    }
+  }
+
+  void expert_biases(const std::string& hf) {
+    const std::int64_t ff = dims_.moe_ff;
+    const auto biases = [&](const std::string& name, std::int64_t width,
+                            std::vector<HfPart> parts) {
+      set_parts(add(name, {dims_.experts, width}, ParamRole::kExpert), std::move(parts));
+    };
+    if (model_.moe().expert_kind() == configs::MoeConfig::SWIGLU) {
+      biases("moe.experts.gate_up_bias", 2 * ff,
+             {{hf + ".w1.bias", 0, ff}, {hf + ".w3.bias", 0, ff}});
+    } else {
+      biases("moe.experts.up_bias", ff, {{hf + ".w1.bias"}});
+    }
+    biases("moe.experts.down_bias", dims_.d_model, {{hf + ".w2.bias"}});
   }
 
   const configs::ModelConfig& model_;

@@ -27,7 +27,7 @@ std::int64_t check_input(const Context& ctx, const char* op, Activation kind, co
 }  // namespace
 
 void activation(const Context& ctx, Activation kind, const TensorView& in,
-                const TensorView& row_weight, const TensorView& h, double up_offset) {
+                const TensorView& row_weight, const TensorView& h, const SwigluOptions& options) {
   const std::int64_t ff = check_input(ctx, "activation", kind, in, row_weight);
   check_operand(ctx, "activation", "h", h, in.dtype, {in.rows(), ff});
   require_cpu(ctx, "activation");
@@ -39,14 +39,14 @@ void activation(const Context& ctx, Activation kind, const TensorView& in,
     parallel_ranges(in.rows(), grain_rows(ff), [&](std::int64_t begin, std::int64_t end) {
       WITAN_CALL_ISA(activation<T>, kind, x + begin * in.cols(),
                      weight == nullptr ? nullptr : weight + begin, y + begin * ff, end - begin, ff,
-                     static_cast<T>(up_offset));
+                     options);
     });
   });
 }
 
 void activation_backward(const Context& ctx, Activation kind, const TensorView& in,
                          const TensorView& row_weight, const TensorView& dh, const TensorView& din,
-                         const TensorView& drow_weight, double up_offset) {
+                         const TensorView& drow_weight, const SwigluOptions& options) {
   const char* op = "activation_backward";
   const std::int64_t ff = check_input(ctx, op, kind, in, row_weight);
   check_operand(ctx, op, "dh", dh, in.dtype, {in.rows(), ff});
@@ -66,7 +66,7 @@ void activation_backward(const Context& ctx, Activation kind, const TensorView& 
       WITAN_CALL_ISA(activation_backward<T>, kind, x + begin * in.cols(),
                      weight == nullptr ? nullptr : weight + begin, dy + begin * ff,
                      dx + begin * in.cols(), dweight == nullptr ? nullptr : dweight + begin,
-                     end - begin, ff, static_cast<T>(up_offset));
+                     end - begin, ff, options);
     });
   });
 }

@@ -143,18 +143,24 @@ TEST(MoeGradient, EveryRouterScoreWeightingAndBalancer) {
   }
 }
 
+// Every pair of router and kind of expert, the extras taking turns.
 TEST(MoeGradient, EveryKindOfExpertWithAndWithoutSharedExpert) {
-  for (const char* kind : {"SWIGLU", "SILU", "RELU"}) {
-    for (const char* shared : {"", " shared_d_ff: 4"}) {
-      for (const RouterEntry& router : registered_routers()) {
-        MoeCase moe_case;
-        moe_case.selection = router.example;
-        moe_case.moe = "expert_kind: " + std::string(kind) + shared;
-        SCOPED_TRACE(moe_case.moe);
-        MoeRun run(moe_case);
-        ASSERT_NO_FATAL_FAILURE(run.check_gradients());
-      }
+  const std::vector<std::string> kinds = {
+      "SWIGLU", "SILU",      "RELU",
+      "GELU",   "GELU_TANH", "SWIGLU swiglu { up_offset: 1 gate_slope: 1.702 clamp: 0.9 }"};
+  const std::vector<std::string> extras = {"", " shared_d_ff: 4", " expert_bias_terms: true",
+                                           " shared_d_ff: 4 shared_gate: true"};
+  std::size_t turn = 0;
+  for (const std::string& kind : kinds) {
+    for (const RouterEntry& router : registered_routers()) {
+      MoeCase moe_case;
+      moe_case.selection = router.example;
+      moe_case.moe = "expert_kind: " + kind + extras[turn++ % extras.size()];
+      SCOPED_TRACE(moe_case.moe + " " + router.name);
+      MoeRun run(moe_case);
+      ASSERT_NO_FATAL_FAILURE(run.check_gradients());
     }
+    ++turn;  // so that a router meets every extra
   }
 }
 

@@ -27,7 +27,7 @@ TEST(ActivationGolden, OnnxRuntimeSwigluWithOffset) {
     const Tensor in = test::tensor_of(test::Values(static_cast<std::size_t>(2 * units), z),
                                       {1, 2 * units}, DType::kFloat64);
     const Tensor h = test::unwritten({1, units}, DType::kFloat64);
-    ops::activation({}, ops::Activation::kSwiglu, in, {}, h, 1.0);
+    ops::activation({}, ops::Activation::kSwiglu, in, {}, h, {.up_offset = 1.0});
     const test::Values down(static_cast<std::size_t>(units), weight);
     EXPECT_NEAR(test::project(test::values_of(h), down), golden["expected"][row].get<double>(),
                 1e-6);

@@ -18,7 +18,7 @@ struct ActivationCase {
   std::int64_t rows;
   std::int64_t ff;
   bool weighted;
-  double up_offset = 0.0;
+  ops::SwigluOptions options = {};
 
   Values in = test::random_normal(rows * ops::input_factor(kind) * ff, 1);
   Values weight = test::random_normal(weighted ? rows : 0, 2);
@@ -28,7 +28,7 @@ struct ActivationCase {
     const Tensor x = test::tensor_of(in, {rows, ops::input_factor(kind) * ff}, dtype);
     const Tensor w = weighted ? test::tensor_of(weight, {rows}, dtype) : Tensor();
     const Tensor h = test::unwritten({rows, ff}, dtype);
-    ops::activation({}, kind, x, w, h, up_offset);
+    ops::activation({}, kind, x, w, h, options);
     return test::values_of(h);
   }
 
@@ -39,7 +39,7 @@ struct ActivationCase {
     const Tensor own = test::unwritten({rows, ops::input_factor(kind) * ff}, dtype);
     const Tensor dw = weighted ? test::unwritten({rows}, dtype) : Tensor();
     const TensorView din = alias ? x.view() : own.view();
-    ops::activation_backward({}, kind, x, w, dh, din, dw, up_offset);
+    ops::activation_backward({}, kind, x, w, dh, din, dw, options);
     test::Outputs outputs = {{"h", forward(dtype)}, {"din", test::values_of(din)}};
     if (weighted) outputs.push_back({"drow_weight", test::values_of(dw)});
     return outputs;
@@ -48,13 +48,15 @@ struct ActivationCase {
 
 std::vector<ActivationCase> cases() {
   std::vector<ActivationCase> all;
-  for (Activation kind : {Activation::kSwiglu, Activation::kSilu, Activation::kRelu}) {
+  for (Activation kind : {Activation::kSwiglu, Activation::kSilu, Activation::kRelu,
+                          Activation::kGelu, Activation::kGeluTanh}) {
     all.push_back({kind, 0, 5, true});
     all.push_back({kind, 1, 1, true});
     all.push_back({kind, 3, 7, false});
     all.push_back({kind, 5, 37, true});
   }
-  all.push_back({Activation::kSwiglu, 3, 19, true, 1.0});
+  all.push_back({Activation::kSwiglu, 3, 19, true, {.up_offset = 1.0}});
+  all.push_back({Activation::kSwiglu, 4, 21, true, {1.0, 1.702, 0.8}});
   return all;
 }
 
@@ -109,7 +111,7 @@ TEST(Activation, MatchesOnnxRuntimeSwigluWithOffset) {
     const Values z(2 * kUnits, 0.1 * input_sum[row]);  // gate and up alike
     const Tensor h = test::unwritten({1, kUnits}, DType::kFloat64);
     ops::activation({}, Activation::kSwiglu, test::tensor_of(z, {1, 2 * kUnits}, DType::kFloat64),
-                    {}, h, 1.0);
+                    {}, h, {.up_offset = 1.0});
     EXPECT_NEAR(test::project(test::values_of(h), Values(kUnits, 0.1)), expected[row], 1e-6);
   }
 }

@@ -6,6 +6,7 @@ namespace witan::cpu::WITAN_ISA {
 namespace {
 
 using ops::Activation;
+using ops::SwigluOptions;
 
 // The value and the slope of f at one vector of inputs.
 template <class T>
@@ -26,31 +27,88 @@ WITAN_INLINE Point<T> relu(Vec<T> x) {
   return {x < 0 ? Vec<T>{} : x, x > 0 ? broadcast<T>(1) : Vec<T>{}};
 }
 
+// x Phi(x), Phi the normal distribution.
+template <class T>
+WITAN_INLINE Point<T> gelu(Vec<T> x) {
+  constexpr double kHalfRoot = 0.70710678118654752440;  // 1 / sqrt(2)
+  constexpr double kDensity = 0.39894228040143267794;   // 1 / sqrt(2 pi)
+  Point<T> f;
+  for (int i = 0; i < kLanes<T>; ++i) {
+    const auto value = static_cast<double>(x[i]);
+    const double phi = 0.5 * __builtin_erfc(-value * kHalfRoot);
+    f.value[i] = static_cast<T>(value * phi);
+    f.slope[i] = static_cast<T>(phi + value * kDensity * __builtin_exp(-0.5 * value * value));
+  }
+  return f;
+}
+
+// x (1 + tanh u) / 2 = x sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3).
+template <class T>
+WITAN_INLINE Point<T> gelu_tanh(Vec<T> x) {
+  constexpr T kTwoRoot = static_cast<T>(2 * 0.79788456080286535588);
+  constexpr T kCubic = static_cast<T>(0.044715);
+  const Vec<T> square = x * x;
+  const Vec<T> gate = sigmoid(kTwoRoot * x * (1 + kCubic * square));
+  const Vec<T> slope = kTwoRoot * (1 + 3 * kCubic * square);
+  return {x * gate, gate + x * gate * (1 - gate) * slope};
+}
+
 template <class T, Activation kKind>
+WITAN_INLINE Point<T> point(Vec<T> x) {
+  if constexpr (kKind == Activation::kRelu) return relu<T>(x);
+  if constexpr (kKind == Activation::kGelu) return gelu<T>(x);
+  if constexpr (kKind == Activation::kGeluTanh) return gelu_tanh<T>(x);
+  return silu<T>(x);
+}
+
+// SwiGLU's halves with its options: f(gate) and up + offset, and where their slopes are not 0.
+template <class T>
+struct Glu {
+  Point<T> gate;
+  Vec<T> up;
+  Vec<T> up_slope;
+};
+
+template <class T, bool kPlain>
+WITAN_INLINE Glu<T> glu(Vec<T> gate, Vec<T> up, const SwigluOptions& options) {
+  if constexpr (kPlain) return {silu<T>(gate), up, broadcast<T>(1)};
+  const T slope = static_cast<T>(options.gate_slope);
+  const T limit = static_cast<T>(options.clamp > 0.0 ? options.clamp : __builtin_inf());
+  const Vec<T> gate_open = gate > limit ? Vec<T>{} : broadcast<T>(1);
+  const Vec<T> up_open = up > limit || up < -limit ? Vec<T>{} : broadcast<T>(1);
+  const Vec<T> x = gate > limit ? broadcast(limit) : gate;
+  const Vec<T> clamped = up > limit ? broadcast(limit) : up < -limit ? broadcast(-limit) : up;
+  const Vec<T> s = sigmoid(slope * x);
+  return {{x * s, gate_open * s * (1 + slope * x * (1 - s))},
+          clamped + static_cast<T>(options.up_offset),
+          up_open};
+}
+
+template <class T, Activation kKind, bool kPlain>
 void forward_rows(const T* in, const T* row_weight, T* h, std::int64_t rows, std::int64_t ff,
-                  T up_offset) {
+                  const SwigluOptions& options) {
   constexpr int kFactor = ops::input_factor(kKind);
   for (std::int64_t row = 0; row < rows; ++row) {
     const T* x = in + row * kFactor * ff;
     T* y = h + row * ff;
     const T weight = row_weight == nullptr ? T{1} : row_weight[row];
     for_each_vec<T>(ff, [&](std::int64_t i, auto part) WITAN_LAMBDA {
-      const Vec<T> gate = load(x + i, part);
+      const Vec<T> first = load(x + i, part);
       Vec<T> value;
-      if constexpr (kKind == Activation::kRelu) {
-        value = relu<T>(gate).value;
+      if constexpr (kKind == Activation::kSwiglu) {
+        const Glu<T> f = glu<T, kPlain>(first, load(x + ff + i, part), options);
+        value = f.gate.value * f.up;
       } else {
-        value = silu<T>(gate).value;
+        value = point<T, kKind>(first).value;
       }
-      if constexpr (kKind == Activation::kSwiglu) value *= load(x + ff + i, part) + up_offset;
       store(y + i, value * weight, part);
     });
   }
 }
 
-template <class T, Activation kKind>
+template <class T, Activation kKind, bool kPlain>
 void backward_rows(const T* in, const T* row_weight, const T* dh, T* din, T* drow_weight,
-                   std::int64_t rows, std::int64_t ff, T up_offset) {
+                   std::int64_t rows, std::int64_t ff, const SwigluOptions& options) {
   constexpr int kFactor = ops::input_factor(kKind);
   for (std::int64_t row = 0; row < rows; ++row) {
     const T* x = in + row * kFactor * ff;
@@ -59,21 +117,16 @@ void backward_rows(const T* in, const T* row_weight, const T* dh, T* din, T* dro
     const T weight = row_weight == nullptr ? T{1} : row_weight[row];
     Vec<T> dot = {};
     for_each_vec<T>(ff, [&](std::int64_t i, auto part) WITAN_LAMBDA {
-      const Vec<T> gate = load(x + i, part);
+      const Vec<T> first = load(x + i, part);
       const Vec<T> grad = load(dy + i, part);
-      Point<T> f;
-      if constexpr (kKind == Activation::kRelu) {
-        f = relu<T>(gate);
-      } else {
-        f = silu<T>(gate);
-      }
       const Vec<T> weighted = grad * weight;
       if constexpr (kKind == Activation::kSwiglu) {
-        const Vec<T> up = load(x + ff + i, part) + up_offset;
-        dot += grad * (f.value * up);
-        store(dx + i, weighted * (f.slope * up), part);
-        store(dx + ff + i, weighted * f.value, part);
+        const Glu<T> f = glu<T, kPlain>(first, load(x + ff + i, part), options);
+        dot += grad * (f.gate.value * f.up);
+        store(dx + i, weighted * (f.gate.slope * f.up), part);
+        store(dx + ff + i, weighted * f.gate.value * f.up_slope, part);
       } else {
+        const Point<T> f = point<T, kKind>(first);
         dot += grad * f.value;
         store(dx + i, weighted * f.slope, part);
       }
@@ -82,47 +135,62 @@ void backward_rows(const T* in, const T* row_weight, const T* dh, T* din, T* dro
   }
 }
 
+template <class T>
+using Forward = decltype(&forward_rows<T, Activation::kSilu, true>);
+template <class T>
+using Backward = decltype(&backward_rows<T, Activation::kSilu, true>);
+
+template <class T>
+Forward<T> forward_of(Activation kind, bool plain) {
+  switch (kind) {
+    case Activation::kSilu: return forward_rows<T, Activation::kSilu, true>;
+    case Activation::kRelu: return forward_rows<T, Activation::kRelu, true>;
+    case Activation::kGelu: return forward_rows<T, Activation::kGelu, true>;
+    case Activation::kGeluTanh: return forward_rows<T, Activation::kGeluTanh, true>;
+    case Activation::kSwiglu: break;
+  }
+  return plain ? forward_rows<T, Activation::kSwiglu, true>
+               : forward_rows<T, Activation::kSwiglu, false>;
+}
+
+template <class T>
+Backward<T> backward_of(Activation kind, bool plain) {
+  switch (kind) {
+    case Activation::kSilu: return backward_rows<T, Activation::kSilu, true>;
+    case Activation::kRelu: return backward_rows<T, Activation::kRelu, true>;
+    case Activation::kGelu: return backward_rows<T, Activation::kGelu, true>;
+    case Activation::kGeluTanh: return backward_rows<T, Activation::kGeluTanh, true>;
+    case Activation::kSwiglu: break;
+  }
+  return plain ? backward_rows<T, Activation::kSwiglu, true>
+               : backward_rows<T, Activation::kSwiglu, false>;
+}
+
+// Here and not in the struct: a member function would be a weak symbol of every level.
+bool is_plain(const SwigluOptions& options) {
+  return options.up_offset == 0.0 && options.gate_slope == 1.0 && options.clamp == 0.0;
+}
+
 }  // namespace
 
 template <class T>
 void activation(Activation kind, const T* in, const T* row_weight, T* h, std::int64_t rows,
-                std::int64_t ff, T up_offset) {
-  switch (kind) {
-    case Activation::kSwiglu:
-      forward_rows<T, Activation::kSwiglu>(in, row_weight, h, rows, ff, up_offset);
-      break;
-    case Activation::kSilu:
-      forward_rows<T, Activation::kSilu>(in, row_weight, h, rows, ff, up_offset);
-      break;
-    case Activation::kRelu:
-      forward_rows<T, Activation::kRelu>(in, row_weight, h, rows, ff, up_offset);
-      break;
-  }
+                std::int64_t ff, const SwigluOptions& options) {
+  forward_of<T>(kind, is_plain(options))(in, row_weight, h, rows, ff, options);
 }
 
 template <class T>
 void activation_backward(Activation kind, const T* in, const T* row_weight, const T* dh, T* din,
-                         T* drow_weight, std::int64_t rows, std::int64_t ff, T up_offset) {
-  switch (kind) {
-    case Activation::kSwiglu:
-      backward_rows<T, Activation::kSwiglu>(in, row_weight, dh, din, drow_weight, rows, ff,
-                                            up_offset);
-      break;
-    case Activation::kSilu:
-      backward_rows<T, Activation::kSilu>(in, row_weight, dh, din, drow_weight, rows, ff,
-                                          up_offset);
-      break;
-    case Activation::kRelu:
-      backward_rows<T, Activation::kRelu>(in, row_weight, dh, din, drow_weight, rows, ff,
-                                          up_offset);
-      break;
-  }
+                         T* drow_weight, std::int64_t rows, std::int64_t ff,
+                         const SwigluOptions& options) {
+  backward_of<T>(kind, is_plain(options))(in, row_weight, dh, din, drow_weight, rows, ff, options);
 }
 
-#define WITAN_INSTANTIATE(T)                                                                   \
-  template void activation(Activation, const T*, const T*, T*, std::int64_t, std::int64_t, T); \
-  template void activation_backward(Activation, const T*, const T*, const T*, T*, T*,          \
-                                    std::int64_t, std::int64_t, T);
+#define WITAN_INSTANTIATE(T)                                                               \
+  template void activation(Activation, const T*, const T*, T*, std::int64_t, std::int64_t, \
+                           const SwigluOptions&);                                          \
+  template void activation_backward(Activation, const T*, const T*, const T*, T*, T*,      \
+                                    std::int64_t, std::int64_t, const SwigluOptions&);
 WITAN_INSTANTIATE(float)
 WITAN_INSTANTIATE(double)
 

@@ -10,10 +10,10 @@
 #define WITAN_ACTIVATION_KERNELS                                                                   \
   template <class T>                                                                               \
   void activation(ops::Activation kind, const T* in, const T* row_weight, T* h, std::int64_t rows, \
-                  std::int64_t ff, T up_offset);                                                   \
+                  std::int64_t ff, const ops::SwigluOptions& options);                             \
   template <class T>                                                                               \
   void activation_backward(ops::Activation kind, const T* in, const T* row_weight, const T* dh,    \
                            T* din, T* drow_weight, std::int64_t rows, std::int64_t ff,             \
-                           T up_offset);
+                           const ops::SwigluOptions& options);
 
 WITAN_DECLARE_ISA(WITAN_ACTIVATION_KERNELS)
