@@ -99,7 +99,7 @@ class LayerBench {
     results.push_back(std::move(main));
     for (const PhaseTimes::Phase& phase : phases_.phases()) {
       results.push_back({kSection, subject(), "phase: " + phase.name, phase.seconds});
-      results.back().ratios.push_back({"of the layer", phase.seconds.median / both.median});
+      results.back().ratios.push_back({"of the phases", phase.share});
     }
     return results;
   }

@@ -42,8 +42,12 @@ void PhaseTimes::collect() {
 
 std::vector<PhaseTimes::Phase> PhaseTimes::phases() const {
   std::vector<Phase> phases;
-  phases.reserve(order_.size());
-  for (const std::string& name : order_) phases.push_back({name, spread_of(seconds_.at(name))});
+  double sum = 0.0;
+  for (const std::string& name : order_) {
+    phases.push_back({name, spread_of(seconds_.at(name))});
+    sum += phases.back().seconds.median;
+  }
+  for (Phase& phase : phases) phase.share = phase.seconds.median / sum;
   return phases;
 }
 

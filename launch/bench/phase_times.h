@@ -24,6 +24,7 @@ class PhaseTimes {
   struct Phase {
     std::string name;
     Spread seconds;
+    double share = 0.0;  // of all phases together
   };
   // In the order in which they first ended.
   std::vector<Phase> phases() const;

@@ -36,7 +36,7 @@ std::vector<BenchResult> bench_step(const BenchSession& session, const StepShape
   results.push_back(step);
   for (const PhaseTimes::Phase& phase : phases.phases()) {
     results.push_back({kSection, subject, "phase: " + phase.name, phase.seconds});
-    results.back().ratios.push_back({"of the step", phase.seconds.median / step.seconds.median});
+    results.back().ratios.push_back({"of the phases", phase.share});
   }
   return results;
 }

@@ -20,6 +20,12 @@ std::string rate_of(const BenchResult& result) {
   return "";
 }
 
+// A phase that hardly counts is in the JSON file only.
+bool is_small_phase(const BenchResult& result) {
+  constexpr double kSmall = 0.005;
+  return result.what.rfind("phase: ", 0) == 0 && result.ratios.front().value < kSmall;
+}
+
 std::string ratios_of(const BenchResult& result) {
   std::string text;
   for (const Ratio& ratio : result.ratios) {
@@ -36,6 +42,7 @@ std::string ratios_of(const BenchResult& result) {
 std::string text_table(const std::vector<BenchResult>& results) {
   std::string text, subject;
   for (const BenchResult& result : results) {
+    if (is_small_phase(result)) continue;
     if (result.subject != subject) text += result.section + ": " + result.subject + "\n";
     subject = result.subject;
     text += format("  %-30s %10.3f ms  %5.1f%% %16s %10s  ", result.what.c_str(),

@@ -38,7 +38,7 @@ Sections:
   imbalance  the layer with hot experts (MaxVio 0, 1, 4), against the busiest rank's bound
 
 Every figure is a median; behind it stands the distance of the quartiles in percent. What is
-compared is measured in turns. With several ranks, the time is that of the slowest one, work that
+compared is measured in turns. Phases are those of rank 0, each without the phases inside it. With several ranks, the time is that of the slowest one, work that
 of all. "peak" is the faster of multiply-adds on registers and the best matrix product of that run.
 
 Examples:
@@ -227,9 +227,11 @@ void add_options(CLI::App& command, Arguments& arguments) {
       ->capture_default_str()
       ->check(CLI::Range(1, 100000));
   command
-      .add_option("--clock", arguments.clock,
-                  "wall; cpu: the time that the threads were given, for a machine that others use, "
-                  "blind to threads that wait asleep")
+      .add_option(
+          "--clock", arguments.clock,
+          "wall; cpu: the time that the threads were given, for a machine that others use; "
+          "blind to threads that wait asleep (start it with OMP_WAIT_POLICY=passive, so that "
+          "all of them do)")
       ->capture_default_str()
       ->check(CLI::IsMember({"wall", "cpu"}));
   command.add_option("--json", arguments.json_file, "Write the figures to this file")

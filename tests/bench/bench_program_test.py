@@ -83,7 +83,8 @@ class BenchProgramTest(unittest.TestCase):
             self.assertLessEqual(0.0, low, result)
             self.assertLessEqual(low, result["seconds"], result)
             self.assertLessEqual(result["seconds"], high, result)
-            self.assertIn(result["what"], out)
+            if not result["what"].startswith("phase: "):  # small ones are not printed
+                self.assertIn(result["what"], out)
             for ratio in result["ratios"]:
                 self.assertTrue(math.isfinite(ratio["value"]), result)
                 if "at_least" in ratio:

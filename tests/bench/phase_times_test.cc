@@ -29,6 +29,8 @@ TEST(PhaseTimes, TimeBelongsToTheInnermostScope) {
   EXPECT_EQ(phases[0].name, "inner");
   EXPECT_EQ(phases[1].name, "outer");
   EXPECT_EQ(phases[0].seconds.count, 3);
+  EXPECT_NEAR(phases[0].share + phases[1].share, 1.0, 1e-12);
+  EXPECT_GT(phases[0].share, 0.5);
   EXPECT_GE(phases[0].seconds.median, 0.020);
   EXPECT_GE(phases[1].seconds.median, 0.004);
   EXPECT_LT(phases[1].seconds.median, phases[0].seconds.median);
