@@ -5,7 +5,7 @@ Runs `witan train` several times, each with half of its steps profiled (--profil
 then the later half, in turn, so that a drift of the machine falls on both. Prints the ratio of the median step times,
 profiled / not, per run and over all runs, and that of two halves of runs without any profile as a measure of the noise.
 
-usage: profile_overhead.py WITAN CONFIG [--ranks N] [--runs N] [--steps N] [-- --set ...]
+usage: profile_overhead.py WITAN CONFIG [--ranks N] [--runs N] [--steps N] [--set PATH=VALUE ...]
 """
 import argparse
 import json
@@ -23,7 +23,9 @@ def step_seconds(arguments, profile, steps, folder):
     command = ([str(LAUNCHER), "-n", str(arguments.ranks)] if arguments.ranks > 1 else []) + [
         arguments.witan, "train", arguments.config, "--set", f"train.output={output}", "--set", f"train.steps={steps}",
         "--set", "train.eval_interval=0", "--set", "checkpoint.interval=0", "--set", "checkpoint.at_end=false",
-        "--set", "data.validation_share=0"] + arguments.rest
+        "--set", "data.validation_share=0"]
+    for change in arguments.set:
+        command += ["--set", change]
     if profile:
         command += ["--profile", f"{profile[0]}:{profile[1]}"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -38,7 +40,7 @@ def main():
     parser.add_argument("--ranks", type=int, default=1)
     parser.add_argument("--runs", type=int, default=4, help="even")
     parser.add_argument("--steps", type=int, default=24, help="of each half")
-    parser.add_argument("rest", nargs="*")
+    parser.add_argument("--set", action="append", default=[], help="as of witan train")
     arguments = parser.parse_args()
 
     halves = [(WARM_UP + 1, WARM_UP + arguments.steps), (WARM_UP + arguments.steps + 1, WARM_UP + 2 * arguments.steps)]
