@@ -14,6 +14,11 @@ ParamStore::Layout layout_of(const configs::ModelConfig& model, const Mesh& mesh
   return layout;
 }
 
+ExchangeOptions on_node(ExchangeOptions options, int node) {
+  options.node = node;
+  return options;
+}
+
 }  // namespace
 
 Engine::Engine(const configs::ModelConfig& model, const Mesh& mesh, const Runtime& runtime,
@@ -22,8 +27,9 @@ Engine::Engine(const configs::ModelConfig& model, const Mesh& mesh, const Runtim
       runtime_(runtime),
       table_(model),
       params_(table_, layout_of(model, mesh), runtime.dtype, runtime.ctx.device, options.gradients),
-      exchange_(make_token_exchange(mesh.expert(), {.node = mesh.node()})),
-      model_(model, params_, *exchange_, runtime.ctx, {options.recompute, options.tags}) {}
+      exchange_(make_token_exchange(mesh.expert(), on_node(options.exchange, mesh.node()))),
+      model_(model, params_, *exchange_, runtime.ctx,
+             {options.recompute, options.tags, options.exchange.chunks}) {}
 
 std::vector<MemoryPart> Engine::memory_parts() const {
   const auto bytes = [](const TensorView& view) { return static_cast<std::int64_t>(view.bytes()); };

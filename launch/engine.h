@@ -9,6 +9,7 @@
 #include "configs/schema/run.pb.h"
 #include "core/model/transformer.h"
 #include "launch/runtime.h"
+#include "parallel/exchange_options.h"
 #include "parallel/mesh.h"
 
 namespace witan {
@@ -24,6 +25,7 @@ class Engine {
     bool gradients = false;
     std::int64_t tags = 1;
     Recompute recompute = Recompute::kNone;
+    ExchangeOptions exchange = {};  // its node is the mesh's
   };
   Engine(const configs::ModelConfig& model, const Mesh& mesh, const Runtime& runtime,
          const Options& options);

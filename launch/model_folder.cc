@@ -109,8 +109,9 @@ LoadedModel::LoadedModel(const ModelFolder& source, const MpiEnvironment& mpi, b
     : runtime_(start_runtime(source.config.run.runtime(), mpi)),
       mesh_(mpi, resolve_expert_parallel(source.config.run, mpi.size()),
             source.config.run.parallel().watchdog_seconds()),
-      engine_(source.config.run.model(), mesh_, runtime_,
-              Engine::Options{gradients, 1, Recompute::kNone}) {
+      engine_(
+          source.config.run.model(), mesh_, runtime_,
+          Engine::Options{gradients, 1, Recompute::kNone, exchange_options(source.config.run)}) {
   load_weights(source.folder, engine_.params(), mesh_);
   if (!leader()) return;
   for (const std::string& warning : runtime_.warnings) {

@@ -66,7 +66,7 @@ class Run {
     open_data();
     engine_.emplace(run_.model(), mesh_, runtime_,
                     Engine::Options{true, static_cast<std::int64_t>(stream_->tags().size()),
-                                    recompute_of(run_)});
+                                    recompute_of(run_), exchange_options(run_)});
     trainer_.emplace(run_, *engine_, *stream_, end_of_document_);
     probe_.emplace(run_.model().layers());
     clock_.lap("model");

@@ -245,7 +245,7 @@ TensorView EpTokenExchange::dispatch_end(const Context& ctx) {
 TensorView EpTokenExchange::combine_input(const ExchangePlan& plan, const TensorView& y,
                                           Arena& arena) {
   const Shape shape = y.shape.with_rows(plan.rows);
-  if (windows_ != nullptr) {
+  if (windows_ != nullptr && !combine_.is_open()) {  // not while another chunk is on its way
     combine_.open(row_unit(y), plan.rows_from);
     return {combine_.all_parts(), shape, y.dtype, Device{}};
   }

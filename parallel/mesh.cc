@@ -114,6 +114,12 @@ int resolve_expert_parallel(const configs::RunConfig& run, int ranks) {
 void check_parallel(const configs::RunConfig& run, int ranks, const configs::Fail& fail) {
   if (run.parallel().has_expert()) check_expert_parallel(run, ranks, fail);
   check_batch(run.train(), ranks, fail);
+  if (run.runtime().precision() == configs::RuntimeConfig::FLOAT64 &&
+      run.parallel().exchange().network_type() == configs::ExchangeConfig::BFLOAT16) {
+    fail("parallel.exchange.network_type",
+         "BFLOAT16 rounds float, but runtime.precision is FLOAT64; use AS_COMPUTED, or another "
+         "precision");
+  }
 }
 
 }  // namespace witan

@@ -19,6 +19,7 @@ class Transformer {
   struct Options {
     Recompute recompute = Recompute::kNone;
     std::int64_t tags = 1;  // token tags that are counted apart in MoeStats
+    int exchange_chunks = 1;
   };
   // `params` and `exchange` outlive the model.
   Transformer(const configs::ModelConfig& model, ParamStore& params, TokenExchange& exchange,

@@ -43,7 +43,7 @@ configs::RunConfig with_random_data(configs::RunConfig run, const std::string& f
 }
 
 Engine::Options options_of(const configs::RunConfig& run) {
-  return {true, 1, static_cast<Recompute>(run.train().recompute())};
+  return {true, 1, static_cast<Recompute>(run.train().recompute()), exchange_options(run)};
 }
 
 }  // namespace
@@ -75,8 +75,8 @@ void StepRun::force_load(const ForcedLoad::Load& load) {
   const configs::TrainConfig& train = run_.train();
   const std::int64_t sequences =
       train.has_micro_batch() ? train.micro_batch() : train.global_batch() / mesh.world_size();
-  trainer_.set_routing(std::make_unique<ForcedLoad>(
-      load, sequences * run_.data().seq_len(), static_cast<std::uint64_t>(mesh.world_rank())));
+  trainer_.set_routing(std::make_unique<ForcedLoad>(load, sequences * run_.data().seq_len(),
+                                                    static_cast<std::uint64_t>(mesh.world_rank())));
 }
 
 double StepRun::flop() const {

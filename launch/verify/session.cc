@@ -26,7 +26,7 @@ Runtime typed(const Runtime& runtime, RuntimeConfig::Precision precision) {
 
 Engine::Options options_of(const RunConfig& run, const SampleStream& stream) {
   return {true, static_cast<std::int64_t>(stream.tags().size()),
-          static_cast<Recompute>(static_cast<int>(run.train().recompute()))};
+          static_cast<Recompute>(static_cast<int>(run.train().recompute())), exchange_options(run)};
 }
 
 // Mean and spread of a woken tensor.
@@ -91,6 +91,8 @@ RunConfig gradient_config(const RunConfig& run, RuntimeConfig::Precision precisi
   RunConfig result = run;
   result.mutable_optimizer()->set_lr(0.0);
   result.mutable_optimizer()->set_zero1(false);
+  result.mutable_parallel()->mutable_exchange()->set_network_type(
+      configs::ExchangeConfig::AS_COMPUTED);
   result.mutable_runtime()->set_precision(precision);
   return result;
 }

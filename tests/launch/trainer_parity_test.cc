@@ -87,6 +87,31 @@ TEST(TrainerParity, Bf16IsNearFloat32) {
   expect_gradients_near(rounded, full, 5e-2);
 }
 
+// However the rows travel, and in however many parts.
+TEST(TrainerParity, EveryExchangeGivesTheStepOfOneRank) {
+  const Corpus corpus;
+  const Mesh alone = Mesh::self();
+  const std::string change = "runtime { precision: FLOAT64 } optimizer { lr: 0 } ";
+  Session whole(run_config(corpus, invariant_balance(true), change), alone);
+  whole.trainer().step(false);
+  const Mesh mesh = mesh_of(expert_parallel_sizes(whole.run()).back());
+  for (const char* transport : {"SHARED_WINDOWS", "ALL_TO_ALL"}) {
+    for (const char* rows : {"PER_RANK", "PER_CHOICE"}) {
+      for (const char* chunks : {"1", "3"}) {
+        // Chunks also where dispatch and experts are done again.
+        const char* recompute = *chunks == '3' ? "MOE_LAYER" : "NONE";
+        const std::string exchange = std::string("parallel { exchange { transport: ") + transport +
+                                     " rows: " + rows + " chunks: " + chunks +
+                                     " } } train { recompute: " + recompute + " } ";
+        SCOPED_TRACE(exchange);
+        Session part(run_config(corpus, invariant_balance(true), change + exchange), mesh);
+        part.trainer().step(false);
+        expect_same_step(part, whole, kFloat64Tolerance);
+      }
+    }
+  }
+}
+
 // What the gradients are of: the loss and the balancing losses that the step reports, each divided
 // by its own count. Only a router sees all of them.
 TEST(TrainerParity, GradientsAreThoseOfTheReportedLosses) {

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -224,7 +225,7 @@ std::vector<ExchangeOptions> every_option(const Mesh& mesh) {
   for (const RowsPer rows_per : {RowsPer::kRank, RowsPer::kChoice}) {
     for (const ExchangeTransport transport :
          {ExchangeTransport::kSharedWindows, ExchangeTransport::kAllToAll}) {
-      all.push_back({rows_per, transport, ops::WireFormat::kAsIs, mesh.node()});
+      all.push_back({rows_per, transport, ops::WireFormat::kAsIs, mesh.node(), 1});
     }
   }
   return all;
@@ -258,6 +259,31 @@ TEST(EpTokenExchangeTest, EqualsOneRankOnTwoPretendedNodes) {
   for (const ExchangeOptions& options : every_option(across)) {
     compare_with_one_rank<double>(across.expert(), options);
   }
+}
+
+// On the network only: a rank's own rows, and those inside a node, keep their bits.
+TEST(EpTokenExchangeTest, Bfloat16RoundsWhatCrossesTheNetwork) {
+  const Mesh mesh(mpi(), mpi().size(), kWatchdogSeconds);
+  const Scenario scenario = scenarios(mpi().size())[6];  // sums of more than 8 bits
+  const std::int64_t tokens = scenario.tokens[static_cast<std::size_t>(mpi().rank())];
+  constexpr std::int64_t kWidth = 67;
+  const auto run = [&](ExchangeTransport transport, ops::WireFormat format) {
+    const auto exchange =
+        make_token_exchange(mesh.expert(), {RowsPer::kRank, transport, format, mesh.node(), 1});
+    Arena arena, rows_arena;
+    return run_layer<float>(*exchange, scenario, 0, tokens, kWidth, arena, rows_arena);
+  };
+  const Layer<float> exact = run(ExchangeTransport::kAllToAll, ops::WireFormat::kAsIs);
+  EXPECT_EQ(run(ExchangeTransport::kSharedWindows, ops::WireFormat::kBfloat16).y, exact.y);
+  const Layer<float> rounded = run(ExchangeTransport::kAllToAll, ops::WireFormat::kBfloat16);
+  EXPECT_EQ(rounded.y == exact.y, mpi().size() == 1);
+  double error = 0.0;
+  double norm = 0.0;
+  for (std::size_t i = 0; i < exact.y.size(); ++i) {
+    error += std::pow(rounded.y[i] - exact.y[i], 2.0);
+    norm += std::pow(exact.y[i], 2.0);
+  }
+  EXPECT_LT(std::sqrt(error), std::sqrt(norm) / 256.0);  // half a unit in the last of 8 bits
 }
 
 // Rows come by source rank, then token, once each; slots by expert, then row.

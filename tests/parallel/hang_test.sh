@@ -30,6 +30,10 @@ expect sleep 1 3 "watchdog: waited 1.* s in all_to_all_v on communicator 'world'
 expect kill 300 any "signal 9"
 # The others handle the signal that mpirun sends them: they give up waiting for the dead rank before mpirun kills them.
 kill_after=3 expect "kill, SIGTERM is handled" 300 any "watchdog: waited"
+# The same where ranks wait for each other's memory instead of MPI.
+kill_after=1 expect "none in windows" 30 0 ""
+kill_after=1 expect "sleep in windows" 1 3 "watchdog: waited 1.* s in dispatch on communicator 'world' (rank [02] of 3, operation 6)"
+kill_after=3 expect "kill in windows, SIGTERM is handled" 300 any "watchdog: waited"
 # A rank that stops with an error takes the others along.
 expect throw 300 1 "this rank cannot go on"
 exit $failed

@@ -122,6 +122,13 @@ TEST(ParallelConfigTest, MistakesSayWhatWouldBeRight) {
   EXPECT_EQ(failures(run, 2), (Strings{"train.micro_batch: 4 does not divide the 6 sequences of "
                                        "each rank (global_batch 12 over 2 ranks); use one of 1, "
                                        "2, 3, 6"}));
+  configs::RunConfig narrow = run_with(8);
+  narrow.mutable_runtime()->set_precision(configs::RuntimeConfig::FLOAT64);
+  narrow.mutable_parallel()->mutable_exchange()->set_network_type(
+      configs::ExchangeConfig::BFLOAT16);
+  EXPECT_EQ(failures(narrow, 2),
+            (Strings{"parallel.exchange.network_type: BFLOAT16 rounds float, but runtime.precision "
+                     "is FLOAT64; use AS_COMPUTED, or another precision"}));
   configs::RunConfig dense = run_with(0);
   dense.mutable_parallel()->set_expert(2);
   EXPECT_EQ(failures(dense, 4), (Strings{"parallel.expert: 2, but the model has no experts (no "
