@@ -96,6 +96,10 @@ void check_balance(const configs::MoeConfig& moe, const configs::Fail& fail) {
 
 using configs::RouterConfig;
 
+bool drops_causally(const configs::MoeConfig& moe) {
+  return moe.capacity().policy() == configs::CapacityConfig::TOKEN_MAJOR;
+}
+
 void check_most(const char* field, std::int64_t found, std::int64_t most, const char* what,
                 const configs::Fail& fail) {
   if (found <= most) return;
@@ -121,6 +125,12 @@ void check_groups(const configs::MoeConfig& moe, const configs::Fail& fail) {
 void check_selection(const configs::MoeConfig& moe, const configs::Fail& fail) {
   const RouterConfig& router = moe.router();
   const std::int64_t experts = moe.experts();
+  if (!drops_causally(moe) && !router.allow_non_causal()) {
+    fail("model.moe.capacity.policy",
+         concat(configs::CapacityConfig::Policy_Name(moe.capacity().policy()),
+                " lets later tokens take a token's place; use TOKEN_MAJOR, or set "
+                "router.allow_non_causal: true"));
+  }
   if (!selects_causally(router) && !router.allow_non_causal()) {
     fail(concat("model.moe.router.", router.has_sinkhorn() ? "sinkhorn" : "expert_choice"),
          "lets a token's experts depend on later tokens, which a decoder does not have when it "

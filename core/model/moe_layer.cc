@@ -43,6 +43,7 @@ MoeLayer::MoeLayer(const configs::ModelConfig& model, const ParamStore& params, 
       moe_layers_(ModelDims(model).moe_layers()),
       router_(make_router(model.moe().router(), {layer, experts_, model.vocab_size()})),
       router_params_(router_params(params, layer)),
+      capacity_(model.moe(), ModelDims(model).top_k),
       bank_(model.moe(), params, layer),
       global_fractions_(static_cast<std::size_t>(experts_), 1.0 / static_cast<double>(experts_)),
       batch_counts_(static_cast<std::size_t>(experts_), 0),
@@ -59,8 +60,8 @@ void MoeLayer::route(const ModelContext& model, const Batch& batch, const Tensor
                      Saved& saved) {
   const ProfileScope routing("router");
   ModelArenas& arenas = *model.arenas;
-  router_->forward(model.ctx, router_params_, x, arenas.saved, arenas.choice, saved.has_choice,
-                   model.hook, batch, saved.router);
+  router_->forward(model.ctx, router_params_, capacity_, x, arenas.saved, arenas.choice,
+                   saved.has_choice, model.hook, batch, saved.router);
   if (!saved.has_choice) {
     plan(model, saved);
     count(batch, saved.router);
@@ -83,7 +84,7 @@ void MoeLayer::plan(const ModelContext& model, Saved& saved) const {
     Chunk& chunk = saved.chunks[static_cast<std::size_t>(i)];
     chunk.begin = tokens * i / chunks;
     const std::int64_t count = tokens * (i + 1) / chunks - chunk.begin;
-    model.exchange->plan(model.ctx, saved.router.indices.slice_rows(chunk.begin, count), experts_,
+    model.exchange->plan(model.ctx, saved.router.kept.slice_rows(chunk.begin, count), experts_,
                          model.arenas->choice, chunk.plan);
   }
 }
@@ -93,6 +94,7 @@ void MoeLayer::count(const Batch& batch, const RouterSaved& saved) {
   const std::int64_t tokens = saved.indices.rows();
   const std::int64_t top_k = saved.indices.cols();
   const std::int32_t* index = saved.indices.as<std::int32_t>();
+  const std::int32_t* kept = saved.kept.as<std::int32_t>();
   const std::int32_t* tag = batch.tags.empty() ? nullptr : batch.tags.as<std::int32_t>();
   std::fill(batch_counts_.begin(), batch_counts_.end(), 0);
   for (std::int64_t t = 0; t < tokens; ++t) {
@@ -100,6 +102,7 @@ void MoeLayer::count(const Batch& batch, const RouterSaved& saved) {
     for (std::int64_t j = 0; j < top_k; ++j) {
       const std::int32_t expert = index[t * top_k + j];
       if (expert == ops::kNoChoice) continue;
+      stats_.dropped += kept[t * top_k + j] == ops::kNoChoice ? 1 : 0;
       ++batch_counts_[static_cast<std::size_t>(expert)];
       ++stats_.counts[static_cast<std::size_t>(row * experts_ + expert)];
     }
@@ -261,7 +264,8 @@ void MoeLayer::backward(const ModelContext& model, const Batch& batch, const Ten
     exchange.return_weights(ctx, chunk.plan, chunk.dslot_weights, chunk.of(dweights));
   }
   const ProfileScope profile("router backward");
-  router_->backward(ctx, router_params_, batch, saved.router, dweights, gradient, dx, scratch);
+  router_->backward(ctx, router_params_, capacity_, batch, saved.router, dweights, gradient, dx,
+                    scratch);
   if (shared_) ops::add(ctx, dx, shared_dx, dx);
 }
 

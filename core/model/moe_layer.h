@@ -82,6 +82,7 @@ class MoeLayer {
   std::int64_t moe_layers_;  // of the model
   std::unique_ptr<Router> router_;
   RouterParams router_params_;
+  Capacity capacity_;
   ExpertBank bank_;
   std::optional<SharedExpert> shared_;
   std::vector<std::unique_ptr<Balancer>> balancers_;

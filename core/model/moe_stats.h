@@ -18,7 +18,7 @@ struct MoeStats {
   void clear() {
     counts.assign(counts.size(), 0);
     losses.assign(losses.size(), 0.0);
-    tokens = 0;
+    tokens = dropped = 0;
     top_weight = logit_square = lse = 0.0;
   }
 
@@ -27,6 +27,7 @@ struct MoeStats {
   std::vector<std::int64_t> counts;  // [tags, experts] (token, choice) pairs
   std::vector<double> losses;        // one per balancer, summed over tokens (Balancer::backward)
   std::int64_t tokens = 0;
+  std::int64_t dropped = 0;   // pairs in counts that found no place at their expert
   double top_weight = 0.0;    // sum of the largest weight of each token
   double logit_square = 0.0;  // sum of the squared router logits
   double lse = 0.0;           // sum of logsumexp(z)

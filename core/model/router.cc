@@ -66,9 +66,9 @@ Router::Router(const RouterConfig& config, const RouterPlace& place)
       jitter_(config.input_jitter()),
       place_(place) {}
 
-void Router::forward(const Context& ctx, const RouterParams& params, const TensorView& x,
-                     Arena& arena, Arena& choice_arena, bool keep_choice, RoutingHook* hook,
-                     const Batch& batch, RouterSaved& saved) const {
+void Router::forward(const Context& ctx, const RouterParams& params, const Capacity& capacity,
+                     const TensorView& x, Arena& arena, Arena& choice_arena, bool keep_choice,
+                     RoutingHook* hook, const Batch& batch, RouterSaved& saved) const {
   const std::int64_t tokens = x.rows();
   const std::int64_t experts = params.weight.rows();
   saved.x = x;
@@ -90,16 +90,29 @@ void Router::forward(const Context& ctx, const RouterParams& params, const Tenso
     if (hook != nullptr) hook->on_route(place_.layer, batch, saved.indices, experts);
   }
   ops::route_weights(ctx, weights_, scale_, saved.s, saved.indices, saved.weights);
+  if (!capacity.limits(batch.training)) {
+    saved.kept = saved.indices;
+    return;
+  }
+  if (!keep_choice) {
+    saved.kept = choice_arena.allocate({tokens, top_k()}, DType::kInt32, "router");
+    capacity.drop(saved.indices, saved.weights, saved.s, batch.training, saved.kept);
+  }
+  if (capacity.renormalizes()) {
+    ops::route_weights(ctx, weights_, scale_, saved.s, saved.kept, saved.weights);
+  }
 }
 
-void Router::backward(const Context& ctx, const RouterParams& params, const Batch& batch,
-                      const RouterSaved& saved, const TensorView& dweights,
+void Router::backward(const Context& ctx, const RouterParams& params, const Capacity& capacity,
+                      const Batch& batch, const RouterSaved& saved, const TensorView& dweights,
                       const RouterGradient& losses, const TensorView& dx, Arena& scratch) const {
   ArenaScope scope(scratch);
   const Context full = ctx.in_full();
   const TensorView dz = scratch.allocate(saved.z.shape, saved.z.dtype, "router backward");
   if (!losses.dweights.empty()) ops::add(ctx, dweights, losses.dweights, dweights);
-  ops::router_backward(ctx, score_, weights_, scale_, saved.z, saved.s, saved.lse, saved.indices,
+  // A dropped pair has no gradient of its own, but its score may stand in the others' weights.
+  const TensorView& weighed = capacity.renormalizes() ? saved.kept : saved.indices;
+  ops::router_backward(ctx, score_, weights_, scale_, saved.z, saved.s, saved.lse, weighed,
                        saved.weights, dweights, losses.ds, losses.z_loss_scale, dz);
   if (!losses.dz.empty()) ops::add(ctx, dz, losses.dz, dz);
 

@@ -15,6 +15,7 @@
 #include "configs/schema/model.pb.h"
 #include "core/base/context.h"
 #include "core/model/batch.h"
+#include "core/model/capacity.h"
 #include "core/ops/topk.h"
 #include "core/tensor/arena.h"
 #include "core/tensor/tensor_view.h"
@@ -30,7 +31,10 @@ struct RouterSaved {
   // [tokens, top_k] int32: the choice, ops::kNoChoice where a token has fewer; a recompute re-uses
   // it and never selects again
   TensorView indices;
-  TensorView weights;  // [tokens, top_k]
+  // [tokens, top_k] int32: what capacity leaves of it, kNoChoice where a pair was dropped; indices
+  // itself without a limit
+  TensorView kept;
+  TensorView weights;  // [tokens, top_k]; those of dropped pairs are not used
   // Noisy routers: z = clean_z + a standard normal times noise_scale, all [tokens, experts];
   // noise_logits are what noise_scale is the softplus of, if it is learned. Empty without noise.
   TensorView clean_z, noise_scale, noise_logits;
@@ -82,16 +86,16 @@ class Router {
   virtual ~Router() = default;
 
   // x [tokens, d]. `saved` is allocated in `arena`, its indices in `choice_arena`. With
-  // `keep_choice`, saved.indices is an input: the choice of an earlier forward.
-  void forward(const Context& ctx, const RouterParams& params, const TensorView& x, Arena& arena,
-               Arena& choice_arena, bool keep_choice, RoutingHook* hook, const Batch& batch,
-               RouterSaved& saved) const;
+  // `keep_choice`, saved.indices and saved.kept are inputs: the choice of an earlier forward.
+  void forward(const Context& ctx, const RouterParams& params, const Capacity& capacity,
+               const TensorView& x, Arena& arena, Arena& choice_arena, bool keep_choice,
+               RoutingHook* hook, const Batch& batch, RouterSaved& saved) const;
 
   // dweights [tokens, top_k] from the experts, to which those of `losses` are added; dx [tokens, d]
   // is accumulated.
-  void backward(const Context& ctx, const RouterParams& params, const Batch& batch,
-                const RouterSaved& saved, const TensorView& dweights, const RouterGradient& losses,
-                const TensorView& dx, Arena& scratch) const;
+  void backward(const Context& ctx, const RouterParams& params, const Capacity& capacity,
+                const Batch& batch, const RouterSaved& saved, const TensorView& dweights,
+                const RouterGradient& losses, const TensorView& dx, Arena& scratch) const;
 
   // Columns of the choice: the most experts a token can have.
   virtual std::int64_t top_k() const = 0;

@@ -163,7 +163,7 @@ std::optional<std::vector<std::int32_t>> shared_prompt(const Arguments& argument
 int run_generate(const Arguments& arguments) {
   const MpiEnvironment& mpi = mpi_session();
   const auto world = mpi.world(0.0);
-  const ModelFolder source = find_model(arguments.model, arguments.overrides, *world);
+  ModelFolder source = find_model(arguments.model, arguments.overrides, *world);
   if (!source.ok) return 2;
   const configs::RunConfig& run = source.config.run;
   if (!selects_causally(run.model().moe().router())) {
@@ -182,6 +182,8 @@ int run_generate(const Arguments& arguments) {
   GenerateOptions options = arguments.options;
   options.context = run.model().max_seq_len();
   options.end_of_document = end_of_document_of(run, tokenizer.get());
+  // Nothing is dropped: what a token gets must not depend on what else is being generated.
+  source.config.run.mutable_model()->mutable_moe()->clear_capacity();
   LoadedModel model(source, mpi);
   const auto start = std::chrono::steady_clock::now();
   const std::vector<GeneratedSample> samples = generate(model.engine(), *prompt, options);

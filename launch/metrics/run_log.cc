@@ -21,13 +21,24 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+double dropped_share(const LayerMetrics& layer) {
+  const auto pairs = std::accumulate(layer.counts.begin(), layer.counts.end(), std::int64_t{0});
+  return pairs > 0 ? layer.dropped / static_cast<double>(pairs) : 0.0;
+}
+
 Json figures_json(const LayerMetrics& layer, int ranks) {
   const LoadFigures f = load_figures(layer.counts, ranks);
-  return {
-      {"layer", layer.layer},           {"max_vio", f.max_vio}, {"cv", f.cv},
-      {"entropy", f.entropy},           {"dead", f.dead},       {"count_mse", f.count_mse},
-      {"rank_max_vio", f.rank_max_vio}, {"dropped", 0.0},       {"top_weight", layer.top_weight},
-      {"logit_rms", layer.logit_rms},   {"lse", layer.lse}};
+  return {{"layer", layer.layer},
+          {"max_vio", f.max_vio},
+          {"cv", f.cv},
+          {"entropy", f.entropy},
+          {"dead", f.dead},
+          {"count_mse", f.count_mse},
+          {"rank_max_vio", f.rank_max_vio},
+          {"dropped", dropped_share(layer)},
+          {"top_weight", layer.top_weight},
+          {"logit_rms", layer.logit_rms},
+          {"lse", layer.lse}};
 }
 
 // Drops the lines of steps after `step`, which a resumed run makes again.

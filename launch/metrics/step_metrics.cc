@@ -27,7 +27,7 @@ MetricsReducer::MetricsReducer(std::vector<MoeLayer*> layers, Communicator& worl
   std::size_t counts = 0;
   for (const MoeLayer* layer : layers_) {
     const MoeStats& stats = layer->stats();
-    size += stats.counts.size() + stats.losses.size() + 4;
+    size += stats.counts.size() + stats.losses.size() + 5;
     counts += static_cast<std::size_t>(layer->experts());
   }
   message_.resize(size);
@@ -50,6 +50,7 @@ void MetricsReducer::reduce(double loss_sum, bool stop, double loss_tokens, doub
     for (const double loss : stats.losses) out.put(loss);
     out.put(static_cast<double>(stats.tokens));
     out.put(stats.top_weight);
+    out.put(static_cast<double>(stats.dropped));
     out.put(stats.logit_square);
     out.put(stats.lse);
     stats.clear();
@@ -88,6 +89,7 @@ void MetricsReducer::reduce(double loss_sum, bool stop, double loss_tokens, doub
     }
     const double tokens = std::max(1.0, in.take());
     layer.top_weight = in.take() / tokens;
+    layer.dropped = in.take();
     layer.logit_rms = std::sqrt(in.take() / (tokens * static_cast<double>(experts)));
     layer.lse = in.take() / tokens;
   }

@@ -25,6 +25,7 @@ struct LayerMetrics {
   std::vector<std::int64_t> counts;      // [experts] over all tags
   std::vector<std::int64_t> tag_counts;  // [tags, experts]
   std::vector<double> losses;            // per balancer: its share of the step's loss
+  double dropped = 0.0;                  // pairs in counts that found no place at their expert
   double top_weight = 0.0;               // mean largest weight
   double logit_rms = 0.0;                // root mean square of the router logits
   double lse = 0.0;                      // mean logsumexp(z)

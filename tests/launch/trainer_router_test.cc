@@ -50,5 +50,31 @@ TEST(TrainerRouters, EveryMeshGivesTheStepOfOneRank) {
   }
 }
 
+// A capacity is one of a rank's micro-batch.
+TEST(TrainerRouters, CapacityDropsTheSameWithTheSamePartition) {
+  const Corpus corpus;
+  const Mesh alone = Mesh::self();
+  const std::string per_rank =
+      "train { micro_batch: " + std::to_string(kGlobalBatch / world().size()) + " } ";
+  for (const char* policy : {"TOKEN_MAJOR", "CHOICE_MAJOR", "PROBABILITY", "BATCH_PRIORITY"}) {
+    const std::string change =
+        std::string(
+            "runtime { precision: FLOAT64 } model { moe { capacity { factor: 0.8 policy: ") +
+        policy + " } } } ";
+    Session whole(run_config(corpus, "", change + per_rank), alone);
+    const StepMetrics expected = whole.trainer().gradients(false);
+    EXPECT_GT(expected.layers.front().dropped, 0.0);
+    for (const int ep : expert_parallel_sizes(whole.run())) {
+      SCOPED_TRACE(std::string(policy) + ", EP " + std::to_string(ep));
+      const Mesh mesh = mesh_of(ep);
+      Session part(run_config(corpus, "", change), mesh);
+      const StepMetrics metrics = part.trainer().gradients(false);
+      expect_metrics_near(metrics, expected, kTolerance);
+      EXPECT_EQ(metrics.layers.front().dropped, expected.layers.front().dropped);
+      expect_gradients_near(part, whole, kTolerance);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace witan::test

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "tests/model/balance_golden.h"
+#include "tests/model/capacity_golden.h"
 
 namespace witan::test {
 namespace {
@@ -23,6 +24,12 @@ TEST(BalanceGolden, VMoeLosses) {
   const std::string path = golden("vmoe_losses.json");
   if (!std::filesystem::exists(path)) GTEST_SKIP() << "../shared/golden is absent";
   check_vmoe_losses(read_json(path));
+}
+
+TEST(CapacityGolden, DeepSpeedTopK) {
+  const std::string path = golden("deepspeed_topk.json");
+  if (!std::filesystem::exists(path)) GTEST_SKIP() << "../shared/golden is absent";
+  check_deepspeed_topk(read_json(path));
 }
 
 TEST(BalanceGolden, MaxTextBiasUpdate) {

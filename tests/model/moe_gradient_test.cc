@@ -164,6 +164,23 @@ TEST(MoeGradient, EveryKindOfExpertWithAndWithoutSharedExpert) {
   }
 }
 
+TEST(MoeGradient, DroppedPairs) {
+  for (const char* policy : {"TOKEN_MAJOR", "CHOICE_MAJOR", "PROBABILITY", "BATCH_PRIORITY"}) {
+    for (const char* renormalize : {"false", "true"}) {
+      for (const char* weights : {"RENORMALIZED", "AS_IS", "SOFTMAX_OF_SCORES"}) {
+        MoeCase moe_case;
+        moe_case.router = std::string("score: SIGMOID bias: true weights: ") + weights;
+        moe_case.moe = std::string("capacity { factor: 0.7 policy: ") + policy +
+                       " renormalize_after_drop: " + renormalize + " }";
+        SCOPED_TRACE(moe_case.router + " " + moe_case.moe);
+        MoeRun run(moe_case);
+        ASSERT_NO_FATAL_FAILURE(run.check_gradients());
+        ASSERT_GT(run.stats().dropped, 0);
+      }
+    }
+  }
+}
+
 TEST(MoeGradient, NoiseJitterAndTheirLosses) {
   for (const char* noise : {"LEARNED", "FIXED"}) {
     MoeCase moe_case;

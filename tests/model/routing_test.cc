@@ -59,7 +59,8 @@ Routed route(const RouterCase& c, std::uint64_t seed, std::vector<double>& exper
   Arena arena, choice;
   RouterSaved saved;
   const TokenBatch batch(1, c.tokens, kVocab);
-  router->forward({}, params, view(x, {c.tokens, c.width}), arena, choice, false, nullptr,
+  const Capacity no_limit(configs::MoeConfig{}, 1);
+  router->forward({}, params, no_limit, view(x, {c.tokens, c.width}), arena, choice, false, nullptr,
                   batch.batch, saved);
   Routed routed{copy_of(saved.z), copy_of(saved.s), {}, copy_of(saved.weights)};
   const auto* index = saved.indices.as<std::int32_t>();
