@@ -26,19 +26,17 @@ double Stopwatch::now() const {
   return std::accumulate(seconds.begin(), seconds.end(), 0.0) / threads;
 }
 
-Stopwatch::Threads::Threads(int threads) : before_(ops::available_threads()) {
 #ifdef _OPENMP
+Stopwatch::Threads::Threads(int threads) : before_(omp_get_max_threads()) {
   omp_set_num_threads(threads);
-#else
-  (void)threads;
-#endif
 }
 
-Stopwatch::Threads::~Threads() {
-#ifdef _OPENMP
-  omp_set_num_threads(before_);
+Stopwatch::Threads::~Threads() { omp_set_num_threads(before_); }
+#else
+Stopwatch::Threads::Threads(int /*threads*/) : before_(1) {}
+
+Stopwatch::Threads::~Threads() = default;
 #endif
-}
 
 std::vector<double> Stopwatch::slowest(const std::string& what) const {
   const auto found = samples_.find(what);
