@@ -38,8 +38,10 @@ Tensor random_tensor(const Shape& shape, DType dtype, const char* name, int rank
 
 }  // namespace
 
-std::unique_ptr<TokenExchange> exchange_of(const Mesh& mesh) {
-  return make_token_exchange(mesh.expert(), {.node = mesh.node()});
+std::unique_ptr<TokenExchange> exchange_of(const configs::RunConfig& run, const Mesh& mesh) {
+  ExchangeOptions options = exchange_options(run);
+  options.node = mesh.node();
+  return make_token_exchange(mesh.expert(), options);
 }
 
 LayerRun::LayerRun(const LayerShape& shape, const Mesh& mesh, const Runtime& runtime,
@@ -47,14 +49,18 @@ LayerRun::LayerRun(const LayerShape& shape, const Mesh& mesh, const Runtime& run
     : shape_(shape),
       table_(shape_.model()),
       params_(table_, layout_of(shape_, mesh), runtime.dtype, runtime.ctx.device, true),
-      exchange_(exchange_of(mesh)),
+      exchange_(exchange_of(shape_.run, mesh)),
       layer_(shape_.model(), params_, shape_.layer, 1),
       arenas_(runtime.ctx.device),
       batch_(batch_of(shape_, mesh)),
       asked_(load),
       load_(load, batch_.rows(), static_cast<std::uint64_t>(mesh.world_rank())),
-      context_{runtime.ctx, exchange_.get(), &arenas_, &load_,
-               static_cast<Recompute>(shape.run.train().recompute())} {
+      context_{runtime.ctx,
+               exchange_.get(),
+               &arenas_,
+               &load_,
+               static_cast<Recompute>(shape.run.train().recompute()),
+               exchange_options(shape_.run).chunks} {
   params_.initialize(1);
   const Shape rows = {batch_.rows(), shape_.model().d_model()};
   x_ = random_tensor(rows, runtime.dtype, "x", mesh.world_rank());

@@ -13,8 +13,9 @@
 
 namespace witan {
 
-// The exchange that training would use on this mesh. Collective over the expert-parallel group.
-std::unique_ptr<TokenExchange> exchange_of(const Mesh& mesh);
+// The exchange that training with this config would use on this mesh. Collective over the
+// expert-parallel group.
+std::unique_ptr<TokenExchange> exchange_of(const configs::RunConfig& run, const Mesh& mesh);
 
 class LayerRun {
  public:
