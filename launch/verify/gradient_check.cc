@@ -18,8 +18,8 @@ constexpr double kSmallestStep = 1e-7;
 // The differences at a step and half of it, where the loss is smooth.
 constexpr double kSmooth = 1e-4;
 constexpr double kTolerance = 1e-6;
-// The slope of ReLU jumps at 0, which some activation of some token always is close to.
-constexpr double kReluTolerance = 1e-3;
+// The slope of ReLU and of a clamp jumps where some activation of some token always is close to.
+constexpr double kKinkTolerance = 1e-3;
 // Derivatives are compared with the largest of themselves, their tensor's average element and this
 // share of the average over all tensors.
 constexpr double kLeast = 1e-3;
@@ -158,9 +158,9 @@ std::vector<CheckResult> check_gradients(const VerifyContext& context) {
   CheckResult result;
   result.check = "gradients";
   result.variant = "float64, against differences";
-  const bool relu = context.run.model().has_moe() &&
-                    context.run.model().moe().expert_kind() == configs::MoeConfig::RELU;
-  result.tolerance = relu ? kReluTolerance : kTolerance;
+  const configs::MoeConfig& moe = context.run.model().moe();
+  const bool kinks = moe.expert_kind() == configs::MoeConfig::RELU || moe.swiglu().clamp() > 0.0;
+  result.tolerance = kinks ? kKinkTolerance : kTolerance;
   Errors errors(session.table());
   compare_differences(context, session, errors);
   errors.agree(context.world);

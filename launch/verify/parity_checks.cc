@@ -2,6 +2,7 @@
 #include <string>
 #include <vector>
 
+#include "core/model/balance/balancer.h"
 #include "launch/verify/checks.h"
 #include "launch/verify/compare.h"
 
@@ -15,6 +16,19 @@ using configs::RuntimeConfig;
 double layout_tolerance(RuntimeConfig::Precision precision) {
   return precision == RuntimeConfig::FLOAT64 ? 1e-10 : 5e-5;
 }
+
+// Ways for the tokens that the config may not take.
+struct OtherExchange {
+  const char* name;
+  void (*set)(configs::ExchangeConfig& exchange);
+};
+constexpr OtherExchange kOtherExchanges[] = {
+    {"by all-to-all",
+     [](configs::ExchangeConfig& e) { e.set_transport(configs::ExchangeConfig::ALL_TO_ALL); }},
+    {"a row per choice",
+     [](configs::ExchangeConfig& e) { e.set_rows(configs::ExchangeConfig::PER_CHOICE); }},
+    {"in three chunks", [](configs::ExchangeConfig& e) { e.set_chunks(3); }},
+};
 
 std::vector<int> expert_parallel_sizes(const VerifyContext& context) {
   std::vector<int> sizes;
@@ -45,18 +59,29 @@ CheckResult compare_step(const VerifyContext& context, const std::string& check,
   return result;
 }
 
-// Its definition contains the partition of the batch. Whether there was one.
-bool remove_micro_batch_losses(RunConfig& run) {
-  if (!run.model().has_moe()) return false;
-  auto& balance = *run.mutable_model()->mutable_moe()->mutable_balance();
-  const int before = balance.size();
-  for (int i = balance.size(); i-- > 0;) {
-    const configs::BalancerConfig& b = balance[i];
-    if (b.has_switch_aux() && b.switch_aux().scope() == configs::SwitchAux::MICRO_BATCH) {
-      balance.DeleteSubrange(i, 1);
-    }
+// Whether the partition of the batch is a part of what it computes.
+bool contains_partition(const configs::BalancerConfig& balancer) {
+  return balancer.has_importance_cv2() || balancer.has_load_cv2() ||
+         balancer.has_device_balance() ||
+         (balancer.has_switch_aux() &&
+          balancer.switch_aux().scope() == configs::SwitchAux::MICRO_BATCH);
+}
+
+// Removes such losses, and the capacity, which drops within a micro-batch; their names.
+std::string remove_partition(RunConfig& run) {
+  std::string removed;
+  if (!run.model().has_moe()) return removed;
+  if (run.model().moe().has_capacity()) {
+    removed = "capacity";
+    run.mutable_model()->mutable_moe()->clear_capacity();
   }
-  return balance.size() < before;
+  auto& balance = *run.mutable_model()->mutable_moe()->mutable_balance();
+  for (int i = balance.size(); i-- > 0;) {
+    if (!contains_partition(balance[i])) continue;
+    removed += (removed.empty() ? "" : ", ") + std::string(make_balancer(balance[i])->name());
+    balance.DeleteSubrange(i, 1);
+  }
+  return removed;
 }
 
 }  // namespace
@@ -88,26 +113,40 @@ std::vector<CheckResult> check_expert_parallel(const VerifyContext& context) {
                                std::to_string(mesh.replicas()) + " against one rank, " +
                                name_of(precision);
     }
+    if (precision == RuntimeConfig::FLOAT32) continue;
+    const int ep = expert_parallel_sizes(context).back();
+    if (ep == 1) continue;
+    const Mesh mesh = context.mesh(ep);
+    for (const OtherExchange& other : kOtherExchanges) {
+      RunConfig changed = run;
+      other.set(*changed.mutable_parallel()->mutable_exchange());
+      results.push_back(compare_step(context, check, changed, mesh, whole, expected));
+      results.back().variant = "EP " + std::to_string(ep) + ", " + other.name + ", float64";
+    }
   }
   return results;
 }
 
 std::vector<CheckResult> check_accumulation(const VerifyContext& context) {
   RunConfig run = gradient_config(context.run, RuntimeConfig::FLOAT64);
-  const bool removed = remove_micro_batch_losses(run);
+  const std::string removed = remove_partition(run);
   run.mutable_train()->set_micro_batch(run.train().global_batch());
+  const std::string choices = context.own_file("accumulation");
+  record_routing(run, choices);
   const Mesh alone = Mesh::self();
   VerifySession whole(run, alone, context.runtime);
   whole.wake();
   const StepMetrics expected = compute_gradients(whole);
 
   run.mutable_train()->set_micro_batch(1);
+  replay_routing(run, choices);  // a router may choose within its micro-batch
   const Mesh mesh = context.mesh(context.expert_parallel());
   CheckResult result = compare_step(context, "accumulation", run, mesh, whole, expected);
   result.variant = std::to_string(context.ranks()) + " x " +
                    std::to_string(context.run.train().global_batch() / context.ranks()) +
                    " micro-batches against one batch";
-  if (removed) result.note = "without switch_aux of scope MICRO_BATCH, which is a function of them";
+  if (!removed.empty())
+    result.note = "without " + removed + ", over single micro-batches by definition";
   return {result};
 }
 

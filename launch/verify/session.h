@@ -52,7 +52,8 @@ class VerifySession {
 // `run`: optimizer.lr 0, zero1 off (gradient_config). Collective over the session's mesh.
 StepMetrics compute_gradients(VerifySession& session);
 
-// A config for compute_gradients: nothing moves, every rank keeps the whole gradient.
+// A config for compute_gradients: nothing moves, every rank keeps the whole gradient, no row is
+// rounded on its way.
 configs::RunConfig gradient_config(const configs::RunConfig& run,
                                    configs::RuntimeConfig::Precision precision);
 
