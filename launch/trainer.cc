@@ -120,7 +120,9 @@ double Trainer::forward_backward() {
     }
     if (fractions_exact_ && !counts_first) metrics_.reduce_fractions();
     const ProfileScope profile("backward");
-    loss += model.backward(buffers.batch, gradient_scale);
+    loss += model.backward(
+        buffers.batch, gradient_scale,
+        &buffers == &batches_.front() ? ops::Accumulate::kNo : ops::Accumulate::kYes);
   }
   return loss;
 }
@@ -136,7 +138,7 @@ StepMetrics Trainer::gradients(bool stop) {
 
   Communicator& exchange = engine_.mesh().expert();
   exchange.take_wait_seconds();
-  optimizer_.zero_gradients();
+  optimizer_.zero_gradients(ParamGroup::kDense);  // the experts' are overwritten
   const double loss_sum = forward_backward();
   seconds.exchange = exchange.take_wait_seconds();
   seconds.compute = lap() - seconds.exchange;

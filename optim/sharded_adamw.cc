@@ -197,6 +197,11 @@ void ShardedAdamW::zero_gradients() {
   for (const Shard& s : shards_) ops::fill(ctx_, params_.flat_grads(s.group), 0.0);
 }
 
+void ShardedAdamW::zero_gradients(ParamGroup group) {
+  const ProfileScope profile("zero gradients");
+  ops::fill(ctx_, params_.flat_grads(group), 0.0);
+}
+
 void ShardedAdamW::gather_moment(int moment, ParamGroup group, const TensorView& flat) {
   const Shard& s = shard(group);
   if (s.empty()) return;

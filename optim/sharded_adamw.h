@@ -46,6 +46,7 @@ class ShardedAdamW {
 
   // Gradients to zero, on every rank.
   void zero_gradients();
+  void zero_gradients(ParamGroup group);
 
   // Optimizer state in full for checkpoints: the flat buffer of moment 0 (m) or 1 (v) of a group,
   // gathered from the ranks that share it into `flat`, laid out like params.flat_values(group);

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "core/base/profile.h"
+#include "core/ops/elementwise.h"
 #include "core/ops/grouped_bias.h"
 #include "core/ops/grouped_gemm.h"
 
@@ -61,12 +62,13 @@ void ExpertBank::forward_down(const Context& ctx, const TensorView& h,
 void ExpertBank::backward(const Context& ctx, const TensorView& dout, const TensorView& rows,
                           std::span<const std::int64_t> offsets, const TensorView& row_weights,
                           const Saved& saved, const TensorView& drows,
-                          const TensorView& drow_weights, Arena& scratch) const {
+                          const TensorView& drow_weights, ops::Accumulate gradients,
+                          Arena& scratch) const {
   ArenaScope scope(scratch);
   const TensorView dh = scratch.allocate({rows.rows(), ff()}, rows.dtype, "experts backward");
   const TensorView& dup = saved.up;  // in place
   profiled("experts down backward", [&] {
-    ops::grouped_gemm_tn(ctx, dout, offsets, saved.h, ddown_);
+    ops::grouped_gemm_tn(ctx, dout, offsets, saved.h, ddown_, gradients);
     ops::grouped_gemm_nn(ctx, dout, offsets, down_, dh);
   });
   profiled("experts activation backward", [&] {
@@ -74,12 +76,16 @@ void ExpertBank::backward(const Context& ctx, const TensorView& dout, const Tens
                              swiglu_);
   });
   if (!down_bias_.empty()) {  // drow_weights accumulate
+    if (gradients == ops::Accumulate::kNo) {
+      ops::fill(ctx, dup_bias_, 0.0);
+      ops::fill(ctx, ddown_bias_, 0.0);
+    }
     ops::grouped_bias_backward(ctx, dout, offsets, row_weights, down_bias_, ddown_bias_,
                                drow_weights);
     ops::grouped_bias_backward(ctx, dup, offsets, {}, up_bias_, dup_bias_, {});
   }
   const ProfileScope profile("experts up backward");
-  ops::grouped_gemm_tn(ctx, dup, offsets, rows, dup_);
+  ops::grouped_gemm_tn(ctx, dup, offsets, rows, dup_, gradients);
   ops::grouped_gemm_nn(ctx, dup, offsets, up_, drows);
 }
 

@@ -9,6 +9,7 @@
 #include "core/model/model_context.h"
 #include "core/model/param_store.h"
 #include "core/ops/activation.h"
+#include "core/ops/gemm.h"
 
 namespace witan {
 
@@ -31,12 +32,12 @@ class ExpertBank {
   void forward_down(const Context& ctx, const TensorView& h, std::span<const std::int64_t> offsets,
                     const TensorView& row_weights, const TensorView& out) const;
 
-  // drows [rows, d] and drow_weights [rows] overwritten; parameter gradients accumulate; saved.up
-  // is overwritten. drows may alias dout.
+  // drows [rows, d] and drow_weights [rows] overwritten; parameter gradients accumulate, or are
+  // overwritten if `gradients` says so; saved.up is overwritten. drows may alias dout.
   void backward(const Context& ctx, const TensorView& dout, const TensorView& rows,
                 std::span<const std::int64_t> offsets, const TensorView& row_weights,
                 const Saved& saved, const TensorView& drows, const TensorView& drow_weights,
-                Arena& scratch) const;
+                ops::Accumulate gradients, Arena& scratch) const;
 
   std::int64_t up_width() const { return up_.shape[1]; }
   std::int64_t ff() const { return down_.shape[2]; }

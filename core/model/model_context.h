@@ -4,6 +4,7 @@
 #include "core/base/context.h"
 #include "core/model/router.h"
 #include "core/model/token_exchange.h"
+#include "core/ops/gemm.h"
 #include "core/tensor/arena.h"
 
 namespace witan {
@@ -34,6 +35,8 @@ struct ModelContext {
   RoutingHook* hook = nullptr;
   Recompute recompute = Recompute::kNone;
   int exchange_chunks = 1;  // parts of a micro-batch that travel apart, the same on every rank
+  // kNo: the next backward of a layer overwrites its experts' gradients.
+  ops::Accumulate expert_gradients = ops::Accumulate::kYes;
 };
 
 }  // namespace witan

@@ -200,7 +200,7 @@ RouterGradient MoeLayer::balance(const ModelContext& model, const Batch& batch, 
 }
 
 void MoeLayer::backward_experts(const ModelContext& model, const TensorView& dout, Chunk& chunk,
-                                const TensorView& drows) const {
+                                ops::Accumulate gradients, const TensorView& drows) const {
   const ProfileScope profile("experts backward");
   Arena& scratch = model.arenas->scratch;
   const ExchangePlan& plan = chunk.plan;
@@ -209,7 +209,7 @@ void MoeLayer::backward_experts(const ModelContext& model, const TensorView& dou
   const TensorView dy = rows_of_slots(model, dout, plan);
   const TensorView& dx = dy;  // in place
   bank_.backward(model.ctx, dy, x, plan.expert_offsets, chunk.slot_weights, chunk.experts, dx,
-                 chunk.dslot_weights, scratch);
+                 chunk.dslot_weights, gradients, scratch);
   ops::unpermute_sum(model.ctx, dx, plan.slots_of_row_begin, plan.slots_of_row, drows);
 }
 
@@ -252,7 +252,8 @@ void MoeLayer::backward(const ModelContext& model, const Batch& batch, const Ten
     }
     chunk.dslot_weights = scratch.allocate({chunk.plan.slots}, x.dtype, "experts backward");
     const TensorView drows = exchange.combine_input(chunk.plan, chunk.of(dx), scratch);
-    backward_experts(model, dout, chunk, drows);
+    backward_experts(model, dout, chunk, i == 0 ? model.expert_gradients : ops::Accumulate::kYes,
+                     drows);
     const ProfileScope profile("dispatch backward");
     if (i > 0) exchange.combine_end(ctx);
     exchange.combine_begin(ctx, chunk.plan, drows, chunk.of(dx));

@@ -72,7 +72,7 @@ class MoeLayer {
   void forward_experts(const ModelContext& model, Chunk& chunk, const TensorView& out) const;
   // dout, drows [rows, d].
   void backward_experts(const ModelContext& model, const TensorView& dout, Chunk& chunk,
-                        const TensorView& drows) const;
+                        ops::Accumulate gradients, const TensorView& drows) const;
   void count(const Batch& batch, const RouterSaved& saved);
   RouterGradient balance(const ModelContext& model, const Batch& batch, const Saved& saved,
                          double gradient_scale);

@@ -145,7 +145,9 @@ double Transformer::head_backward(const Batch& batch, const TensorView& dhidden)
   return total;
 }
 
-double Transformer::backward(const Batch& batch, double gradient_scale) {
+double Transformer::backward(const Batch& batch, double gradient_scale,
+                             ops::Accumulate expert_gradients) {
+  model_.expert_gradients = expert_gradients;
   ArenaScope scope(arenas_.scratch);
   const TensorView dhidden =
       arenas_.scratch.allocate(hidden_.shape, hidden_.dtype, "final norm backward");

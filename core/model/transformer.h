@@ -32,7 +32,10 @@ class Transformer {
   // Adds the gradient of the sum of the losses of the batch's targets (not divided by anything) and
   // of the balancing losses to the parameters' gradients; returns the sum of the losses.
   // gradient_scale: BalanceInput.
-  double backward(const Batch& batch, double gradient_scale);
+  // With expert_gradients kNo it overwrites the experts' gradients, which need not be zero then:
+  // for the first micro-batch of a step, since most memory of a sparse model is theirs.
+  double backward(const Batch& batch, double gradient_scale,
+                  ops::Accumulate expert_gradients = ops::Accumulate::kYes);
 
   // Forward only, keeping nothing; MoeStats count. Then losses() or logits().
   void forward(const Batch& batch);

@@ -35,17 +35,17 @@ std::int64_t cut_above(std::int64_t total_rows, GemmKernel kernel) {
 }
 
 // Whole groups, largest first; a group with too many rows of x is cut into parts by the rows of its
-// C, of which it has rows_of_c(group).
+// C, of which it has rows_of_c(group). Groups without rows are left out unless `keep_empty`.
 template <class RowsOfC>
 const std::vector<Item>& make_items(std::span<const std::int64_t> offsets, GemmKernel kernel,
-                                    const RowsOfC& rows_of_c) {
+                                    bool keep_empty, const RowsOfC& rows_of_c) {
   const std::int64_t groups = std::ssize(offsets) - 1;
   const std::int64_t limit = cut_above(offsets.back() - offsets.front(), kernel);
   item_list.clear();
   for (std::int64_t group = 0; group < groups; ++group) {
     const auto g = static_cast<std::size_t>(group);
     const std::int64_t rows = offsets[g + 1] - offsets[g];
-    if (rows == 0) continue;
+    if (rows == 0 && !keep_empty) continue;
     const std::int64_t c_rows = rows_of_c(group);
     const std::int64_t parts = std::clamp<std::int64_t>((rows + limit - 1) / limit, 1, c_rows);
     for (std::int64_t part = 0; part < parts; ++part) {
@@ -85,7 +85,7 @@ void times_weights(const Context& ctx, GemmLayout layout, std::int64_t n, std::i
   const std::int64_t mean = (offsets.back() - offsets.front()) / (std::ssize(offsets) - 1);
   const GemmKernel kernel =
       choose_gemm_kernel(layout, dtype_of<T>::value, ctx.products, mean, n, k);
-  const std::vector<Item>& items = make_items(offsets, kernel, rows_of);
+  const std::vector<Item>& items = make_items(offsets, kernel, false, rows_of);
   parallel_for_dynamic(std::ssize(items), [&](std::int64_t index) {
     const Item& item = items[static_cast<std::size_t>(index)];
     const std::int64_t first = offsets[static_cast<std::size_t>(item.group)];
@@ -139,7 +139,7 @@ void grouped_gemm_nn(const Context& ctx, const TensorView& dy,
 
 void grouped_gemm_tn(const Context& ctx, const TensorView& dy,
                      std::span<const std::int64_t> offsets, const TensorView& x,
-                     const TensorView& dw) {
+                     const TensorView& dw, Accumulate accumulate) {
   check_float("grouped_gemm_tn", "dy", dy, 2);
   check_float("grouped_gemm_tn", "x", x, 2);
   check_float("grouped_gemm_tn", "dw", dw, 3);
@@ -161,13 +161,15 @@ void grouped_gemm_tn(const Context& ctx, const TensorView& dy,
     const std::int64_t mean = (offsets.back() - offsets.front()) / groups;
     const GemmKernel kernel =
         choose_gemm_kernel(GemmLayout::kTN, dtype_of<T>::value, ctx.products, n, k, mean);
-    const std::vector<Item>& items = make_items(offsets, kernel, [n](std::int64_t) { return n; });
+    const bool add = accumulate == Accumulate::kYes;
+    const std::vector<Item>& items =
+        make_items(offsets, kernel, !add, [n](std::int64_t) { return n; });
     parallel_for_dynamic(std::ssize(items), [&](std::int64_t index) {
       const Item& item = items[static_cast<std::size_t>(index)];
       const std::int64_t first = offsets[static_cast<std::size_t>(item.group)];
       const std::int64_t count = offsets[static_cast<std::size_t>(item.group) + 1] - first;
       const auto task = gemm_task<T>(GemmLayout::kTN, n, k, count, dy_data + first * n,
-                                     x_data + first * k, dw_data + item.group * n * k, true);
+                                     x_data + first * k, dw_data + item.group * n * k, add);
       run_gemm(kernel, gemm_part(task, item.row, item.rows, 0, k));
     });
   });

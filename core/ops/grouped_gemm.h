@@ -22,10 +22,10 @@ void grouped_gemm_nn(const Context& ctx, const TensorView& dy,
                      std::span<const std::int64_t> offsets, const TensorView& w,
                      const TensorView& dx);
 
-// dw_g += dy_g^T x_g: dy [rows, n], x [rows, k], dw [groups, n, k]. An empty group leaves dw_g as
-// it is.
+// dw_g (+)= dy_g^T x_g: dy [rows, n], x [rows, k], dw [groups, n, k]. An empty group leaves dw_g as
+// it is, or makes it 0 if nothing is accumulated.
 void grouped_gemm_tn(const Context& ctx, const TensorView& dy,
                      std::span<const std::int64_t> offsets, const TensorView& x,
-                     const TensorView& dw);
+                     const TensorView& dw, Accumulate accumulate = Accumulate::kYes);
 
 }  // namespace witan::ops

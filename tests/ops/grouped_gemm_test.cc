@@ -139,6 +139,21 @@ TEST(GroupedGemm, SameBitsAtAnyNumberOfThreads) {
   }
 }
 
+TEST(GroupedGemm, WithoutAccumulationEmptyGroupsBecomeZero) {
+  for (const Offsets& offsets : kRoutings) {
+    const Case<float> c(offsets, 9, 13);
+    std::vector<float> dw(c.w.size(), std::numeric_limits<float>::quiet_NaN());
+    ops::grouped_gemm_tn({}, view_of(c.dy.data(), {c.rows, c.n}), offsets,
+                         view_of(c.x.data(), {c.rows, c.k}),
+                         view_of(dw.data(), {c.groups, c.n, c.k}), ops::Accumulate::kNo);
+    std::vector<float> expected(c.w.size(), 0.0F);
+    ops::grouped_gemm_tn({}, view_of(c.dy.data(), {c.rows, c.n}), offsets,
+                         view_of(c.x.data(), {c.rows, c.k}),
+                         view_of(expected.data(), {c.groups, c.n, c.k}));
+    EXPECT_EQ(dw, expected);
+  }
+}
+
 TEST(GroupedGemm, RowsOutsideTheGroupsAreLeftAlone) {
   const Offsets offsets = {2, 4, 5};
   const auto x = test::random_values<float>(8 * 3, 1);
