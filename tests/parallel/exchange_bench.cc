@@ -13,6 +13,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/base/rng.h"
@@ -62,7 +63,9 @@ double median(std::vector<double> values) {
 // What takes turns; seconds of the slowest rank.
 class Contest {
  public:
-  void add(const char* name, std::function<void()> run) { sides_.push_back({name, run, {}}); }
+  void add(const char* name, std::function<void()> run) {
+    sides_.push_back({name, std::move(run), {}});
+  }
   void run(int repeats) {
     for (int i = -2; i < repeats; ++i) {  // the first two grow buffers
       for (Side& side : sides_) {
