@@ -24,7 +24,7 @@ ALLOWED = {
 }
 # Headers from outside and the only files that may include them.
 RESTRICTED = {
-    r"mpi\.h": r"parallel/mpi_(communicator|environment)\.(h|cc)",
+    r"mpi\.h": r"parallel/(mpi_communicator|mpi_environment|raw_mpi)\.(h|cc)",
     r"nccl\.h": r"parallel/nccl_\w+\.(h|cc)",
     r"google/protobuf/.*": r"(configs|launch)/.*",
     r"CLI/.*": r"launch/.*",

@@ -115,7 +115,8 @@ TEST(Load, MissingRequiredFieldNamesTheMessageItBelongsTo) {
 TEST(Load, MissingChoice) {
   EXPECT_EQ(errors_of(good_config_with("{ z_loss {} }", "{}")),
             (Lines{"a.textproto:12:5: model.moe.balance[1].kind: missing: expected one of "
-                   "switch_aux, z_loss, expert_bias"}));
+                   "switch_aux, z_loss, expert_bias, importance_cv2, load_cv2, device_balance, "
+                   "entropy, none"}));
 }
 
 TEST(Load, OutOfRange) {

@@ -100,7 +100,7 @@ TEST(Override, Mistakes) {
             "--set: model.moe.balance[5]: the list has 2 entries; [2] appends one");
   EXPECT_EQ(error_of("model.moe.balance[2]={}"),
             "--set: model.moe.balance[2].kind: missing: expected one of switch_aux, z_loss, "
-            "expert_bias");
+            "expert_bias, importance_cv2, load_cv2, device_balance, entropy, none");
   EXPECT_EQ(error_of("optimizer.schedule={ kind: CUSINE }"),
             "--set: optimizer.schedule.kind: expected one of COSINE, LINEAR, CONSTANT, WSD, found "
             "CUSINE; did you mean COSINE?");

@@ -276,7 +276,10 @@ TEST(EpTokenExchangeTest, Bfloat16RoundsWhatCrossesTheNetwork) {
   const Layer<float> exact = run(ExchangeTransport::kAllToAll, ops::WireFormat::kAsIs);
   EXPECT_EQ(run(ExchangeTransport::kSharedWindows, ops::WireFormat::kBfloat16).y, exact.y);
   const Layer<float> rounded = run(ExchangeTransport::kAllToAll, ops::WireFormat::kBfloat16);
-  EXPECT_EQ(rounded.y == exact.y, mpi().size() == 1);
+  // Not at every rank: the sums of the first experts are small.
+  std::int64_t differs = rounded.y == exact.y ? 0 : 1;
+  mesh.expert().all_reduce(view_of(&differs, {1}), ReduceOp::kSum).wait();
+  EXPECT_EQ(differs > 0, mpi().size() > 1);
   double error = 0.0;
   double norm = 0.0;
   for (std::size_t i = 0; i < exact.y.size(); ++i) {
