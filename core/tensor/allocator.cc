@@ -1,3 +1,5 @@
+#include <sys/mman.h>
+
 #include <atomic>
 #include <cstdlib>
 
@@ -15,14 +17,30 @@ struct Counters {
 };
 Counters counters[2];
 
+// Large blocks lie on pages of 2 MiB where the system has them: matrix products and the optimizer
+// read many rows that lie pages apart, more than a TLB of 4 KiB pages holds.
+constexpr std::size_t kHugePage = std::size_t{1} << 21;
+
+void* cpu_allocate(std::size_t bytes) {
+#ifdef __SANITIZE_ADDRESS__
+  const bool huge = false;  // an overrun into the padding would go unnoticed
+#else
+  const bool huge = bytes >= kHugePage / 2;
+#endif
+  const std::size_t alignment = huge ? kHugePage : kTensorAlignment;
+  const std::size_t padded = (bytes + alignment - 1) / alignment * alignment;
+  void* data = std::aligned_alloc(alignment, padded == 0 ? alignment : padded);
+  WITAN_CHECK(data != nullptr, "out of memory: ", bytes, " bytes asked for on the CPU");
+  if (huge) madvise(data, padded, MADV_HUGEPAGE);  // advice: nothing depends on it
+  return data;
+}
+
 }  // namespace
 
 void* device_allocate(Device device, std::size_t bytes) {
   void* data = nullptr;
   if (device.is_cpu()) {
-    const std::size_t padded = (bytes + kTensorAlignment - 1) / kTensorAlignment * kTensorAlignment;
-    data = std::aligned_alloc(kTensorAlignment, padded == 0 ? kTensorAlignment : padded);
-    WITAN_CHECK(data != nullptr, "out of memory: ", bytes, " bytes asked for on the CPU");
+    data = cpu_allocate(bytes);
   } else {
     data = cuda_allocate(device, bytes);
   }

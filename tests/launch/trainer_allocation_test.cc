@@ -28,6 +28,9 @@ void* counted(std::size_t bytes, std::size_t alignment) {
 
 }  // namespace
 
+// GCC takes the two sides for a mismatch where it inlines only one of them.
+#pragma GCC diagnostic ignored "-Wmismatched-new-delete"
+
 void* operator new(std::size_t bytes) { return counted(bytes, alignof(std::max_align_t)); }
 void* operator new[](std::size_t bytes) { return counted(bytes, alignof(std::max_align_t)); }
 void* operator new(std::size_t bytes, std::align_val_t alignment) {
