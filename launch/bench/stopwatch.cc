@@ -8,6 +8,20 @@
 #include "core/ops/parallel.h"
 
 namespace witan {
+namespace {
+
+// Returns how many there were.
+int set_threads([[maybe_unused]] int threads) {
+#ifdef _OPENMP
+  const int before = omp_get_max_threads();
+  omp_set_num_threads(threads);
+  return before;
+#else
+  return 1;
+#endif
+}
+
+}  // namespace
 
 double Stopwatch::now() const {
   if (clock_ == BenchClock::kWall) {
@@ -26,17 +40,9 @@ double Stopwatch::now() const {
   return std::accumulate(seconds.begin(), seconds.end(), 0.0) / threads;
 }
 
-#ifdef _OPENMP
-Stopwatch::Threads::Threads(int threads) : before_(omp_get_max_threads()) {
-  omp_set_num_threads(threads);
-}
+Stopwatch::Threads::Threads(int threads) : before_(set_threads(threads)) {}
 
-Stopwatch::Threads::~Threads() { omp_set_num_threads(before_); }
-#else
-Stopwatch::Threads::Threads(int /*threads*/) : before_(1) {}
-
-Stopwatch::Threads::~Threads() = default;
-#endif
+Stopwatch::Threads::~Threads() { set_threads(before_); }
 
 std::vector<double> Stopwatch::slowest(const std::string& what) const {
   const auto found = samples_.find(what);
