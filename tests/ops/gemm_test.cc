@@ -87,6 +87,8 @@ TYPED_TEST(GemmOf, SeveralBlocks) {
     ASSERT_NO_FATAL_FAILURE(check<T>(layout, 201, 45, 790));
     ASSERT_NO_FATAL_FAILURE(check<T>(layout, 3, 1100, 500));
     ASSERT_NO_FATAL_FAILURE(check<T>(layout, 5, 1100, 500));
+    ASSERT_NO_FATAL_FAILURE(check<T>(layout, 47, 333, 790));
+    ASSERT_NO_FATAL_FAILURE(check<T>(layout, 61, 100, 520));
     ASSERT_NO_FATAL_FAILURE(check<T>(layout, 190, 1070, 20));
   }
 }

@@ -14,72 +14,11 @@
 #include <type_traits>
 #include <utility>
 
-#include "core/ops/cpu/gemm_kernels.h"
-#include "core/ops/cpu/gemm_operands.h"
-#include "core/ops/cpu/transpose.h"
+#include "core/ops/cpu/gemm_few_rows.h"
+#include "core/ops/cpu/gemm_packing.h"
 
 namespace witan::cpu::WITAN_ISA {
 namespace {
-
-constexpr int kVectors = 2;  // per row of a register tile
-
-template <class T>
-constexpr int kTileColumns = kVectors* kLanes<T>;
-
-// As many rows as leave two registers for B and one for an element of A.
-#if defined(__AVX512F__)
-constexpr int kTileRows = 14;
-#elif defined(__AVX2__)
-constexpr int kTileRows = 6;
-#else
-constexpr int kTileRows = 4;
-#endif
-
-// The block of terms: the same at every level and for all types, because it decides the order of
-// sums.
-constexpr std::int64_t kBlockTerms = 384;
-constexpr std::int64_t kBlockTermsStep = 16;
-constexpr std::int64_t kBlockRows = 168;      // of A: with kBlockTerms, a part of the L2 cache
-constexpr std::int64_t kBlockColumns = 1024;  // of B: the rest of it
-constexpr std::int64_t kSlack = 64 / sizeof(float);  // pack_rows writes up to a vector too far
-
-constexpr std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
-constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-
-template <class O>
-constexpr std::int64_t depth_of(std::int64_t terms) {
-  return ceil_div(terms, O::kTerms);
-}
-// The terms of packed element p.
-template <class O>
-constexpr std::int64_t terms_at(std::int64_t p, std::int64_t terms) {
-  return smaller(O::kTerms, terms - p * O::kTerms);
-}
-
-// c [kRows, columns] (+)= sums.
-template <class T, int kRows, int kCount>
-inline void store_tile(const Vec<T> (&sums)[kRows][kCount], T* c, std::int64_t ldc,
-                       std::int64_t columns, bool accumulate) {
-  constexpr int kWidth = kCount * kLanes<T>;
-  if (columns < kWidth) {
-    T edge[kRows][kWidth];
-    std::memcpy(edge, sums, sizeof(edge));
-    for (int r = 0; r < kRows; ++r) {
-      for (std::int64_t j = 0; j < columns; ++j) {
-        c[r * ldc + j] = accumulate ? c[r * ldc + j] + edge[r][j] : edge[r][j];
-      }
-    }
-    return;
-  }
-#pragma GCC unroll 14
-  for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 2
-    for (int v = 0; v < kCount; ++v) {
-      T* to = c + r * ldc + v * kLanes<T>;
-      store(to, accumulate ? load(to) + sums[r][v] : sums[r][v]);
-    }
-  }
-}
 
 // Where a tile finds its columns of B: in the packed panel; or in B itself, [terms, ldb], whence it
 // fills the panel for the tiles after it.
@@ -151,37 +90,6 @@ void pack_transposed_rows(const typename O::Value* a, std::int64_t lda, std::int
   }
 }
 
-// to [depth, stride], columns 0 .. rows - 1 = the transpose of from [rows, ld]; the columns after
-// them, up to whole vectors, are written too and belong to the slots filled next.
-template <class O>
-void pack_rows(const typename O::Value* from, std::int64_t ld, std::int64_t rows,
-               std::int64_t terms, std::int64_t stride, typename O::Packed* to) {
-  using T = typename O::Value;
-  constexpr std::int64_t n = kLanes<T>;
-  const std::int64_t whole = terms / (n * O::kTerms) * n;
-  // The last group first: what it writes too far lies in the next line of the first group.
-  for (std::int64_t group = ceil_div(rows, n) - 1; group >= 0; --group) {
-    const T* first = from + group * n * ld;
-    const std::int64_t count = smaller(n, rows - group * n);
-    // Lanes without a row of their own repeat the last one: nobody reads them.
-    const T* source[n];
-    for (std::int64_t r = 0; r < n; ++r) source[r] = first + smaller(r, count - 1) * ld;
-    for (std::int64_t p = 0; p < whole; p += n) {
-      Vec<T> square[n];
-#pragma GCC unroll 16
-      for (int r = 0; r < n; ++r) square[r] = O::row(source[r] + p * O::kTerms);
-      transpose<T>(square);
-#pragma GCC unroll 16
-      for (int r = 0; r < n; ++r) store(to + (p + r) * stride + group * n, square[r]);
-    }
-  }
-  for (std::int64_t p = whole; p < depth_of<O>(terms); ++p) {
-    for (std::int64_t r = 0; r < rows; ++r) {
-      to[p * stride + r] = O::one(from + r * ld + p * O::kTerms, 1, terms_at<O>(p, terms));
-    }
-  }
-}
-
 // The functions for 1 .. kTileRows rows.
 template <class O>
 struct Tiles {
@@ -199,13 +107,6 @@ constexpr Tiles<O> make_tiles(std::integer_sequence<int, kIndex...>) {
 }
 template <class O>
 constexpr Tiles<O> kTiles = make_tiles<O>(std::make_integer_sequence<int, kTileRows>{});
-
-// Rows of a block of A, cut into register tiles of nearly equal height.
-struct RowTiles {
-  std::int64_t rows;
-  std::int64_t count;
-  std::int64_t begin(std::int64_t tile) const { return rows * tile / count; }
-};
 
 // A [rows, terms] from row `row` and term `term`: tile after tile, each as [depth, rows of the
 // tile]. Where A lies transposed, a few terms of all tiles at a time: their lines are read whole,
@@ -277,65 +178,6 @@ void run_panel(const GemmTask<typename O::Value>& task, const RowTiles& tiles, s
   }
 }
 
-// c [kRows, columns] (+)= a b over `terms` for a few rows, a packed as [depth, kRows], b transposed
-// and at most one vector of columns wide: its squares are transposed in registers and used once,
-// without a detour through memory.
-template <class O, int kRows>
-void skinny_tile(std::int64_t terms, const typename O::Packed* a, const typename O::Value* b,
-                 std::int64_t ldb, typename O::Value* c, std::int64_t ldc, std::int64_t columns,
-                 bool accumulate) {
-  using T = typename O::Value;
-  constexpr std::int64_t n = kLanes<T>;
-  const T* source[n];
-  for (std::int64_t j = 0; j < n; ++j) source[j] = b + smaller(j, columns - 1) * ldb;
-  Vec<T> sums[kRows][1] = {};
-  const std::int64_t whole = terms / (n * O::kTerms) * n;
-  std::int64_t p = 0;
-  for (; p < whole; p += n) {
-    Vec<T> square[n];
-#pragma GCC unroll 16
-    for (int j = 0; j < n; ++j) square[j] = O::row(source[j] + p * O::kTerms);
-    transpose<T>(square);
-#pragma GCC unroll 16
-    for (int l = 0; l < n; ++l) {
-#pragma GCC unroll 4
-      for (int r = 0; r < kRows; ++r) {
-        sums[r][0] = O::multiply_add(sums[r][0], a[(p + l) * kRows + r], square[l]);
-      }
-    }
-  }
-  for (; p < depth_of<O>(terms); ++p) {
-    T line[n];
-    for (int j = 0; j < n; ++j) {
-      line[j] = O::one(source[j] + p * O::kTerms, 1, terms_at<O>(p, terms));
-    }
-    for (int r = 0; r < kRows; ++r) {
-      sums[r][0] = O::multiply_add(sums[r][0], a[p * kRows + r], load(line));
-    }
-  }
-  store_tile<T, kRows, 1>(sums, c, ldc, columns, accumulate);
-}
-
-constexpr std::int64_t kSkinnyRows = 4;
-
-// The product of up to kSkinnyRows rows with a transposed B, which is not packed: decoding.
-template <class O>
-void skinny(const GemmTask<typename O::Value>& task, std::int64_t block_terms,
-            typename O::Packed* packed_a) {
-  using T = typename O::Value;
-  constexpr decltype(&skinny_tile<O, 1>) kRun[] = {skinny_tile<O, 1>, skinny_tile<O, 2>,
-                                                   skinny_tile<O, 3>, skinny_tile<O, 4>};
-  for (std::int64_t term = 0; term < task.k; term += block_terms) {
-    const std::int64_t terms = smaller(block_terms, task.k - term);
-    pack_rows<O>(task.a + term, task.lda, task.m, terms, task.m, packed_a);
-    for (std::int64_t column = 0; column < task.n; column += kLanes<T>) {
-      kRun[task.m - 1](terms, packed_a, task.b + column * task.ldb + term, task.ldb,
-                       task.c + column, task.ldc, smaller(kLanes<T>, task.n - column),
-                       task.accumulate || term > 0);
-    }
-  }
-}
-
 template <class O>
 constexpr GemmTiling blocked_tiling() {
   return {kTileRows, kTileColumns<typename O::Value>,
@@ -355,8 +197,9 @@ void blocked_gemm(const GemmTask<typename O::Value>& task, typename O::Value* wo
   T* packed_a = workspace + kBlockTerms * kBlockColumns;
   const std::int64_t block_terms =
       ceil_div(ceil_div(task.k, ceil_div(task.k, kBlockTerms)), kBlockTermsStep) * kBlockTermsStep;
-  if (task.m <= kSkinnyRows && task.b_transposed && !task.a_transposed) {
-    return skinny<O>(task, block_terms, packed_a);
+  if (task.b_transposed && !task.a_transposed) {
+    if (task.m <= kSkinnyRows) return skinny<O>(task, block_terms, packed_a);
+    if (swapping_pays<T>(task.m)) return swapped<O>(task, block_terms, packed_b);
   }
   const std::int64_t row_blocks = ceil_div(task.m, kBlockRows);
   for (std::int64_t column = 0; column < task.n; column += kBlockColumns) {
