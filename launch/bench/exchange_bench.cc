@@ -3,6 +3,7 @@
 #include <memory>
 #include <numeric>
 
+#include "core/ops/elementwise.h"
 #include "core/tensor/tensor.h"
 #include "launch/bench/forced_load.h"
 #include "launch/bench/layer_run.h"
@@ -26,9 +27,12 @@ class ExchangeBench {
         load_({shape.experts(), shape.top_k()}, tokens_,
               static_cast<std::uint64_t>(mesh_.world_rank())),
         arena_(session.runtime.ctx.device),
+        rows_(session.runtime.ctx.device, "rows", exchange_->memory()),
         indices_({tokens_, shape.top_k()}, DType::kInt32),
-        x_(Tensor::zeros({tokens_, shape.model().d_model()}, DType::kFloat32)),
-        y_(Tensor::zeros({tokens_, shape.model().d_model()}, DType::kFloat32)) {
+        x_(rows_.allocate({tokens_, shape.model().d_model()}, DType::kFloat32)),
+        y_(rows_.allocate({tokens_, shape.model().d_model()}, DType::kFloat32)) {
+    ops::fill(session.runtime.ctx, x_, 0.0);
+    ops::fill(session.runtime.ctx, y_, 0.0);
     load_.on_route(0, {}, indices_, shape.experts());
     count_choices();
   }
@@ -115,9 +119,10 @@ class ExchangeBench {
   std::int64_t tokens_;  // of this rank
   ForcedLoad load_;
   Arena arena_;
+  Arena rows_;  // where the exchange wants what is dispatched
   ExchangePlan plan_;
   Tensor indices_;                         // [tokens, top_k]
-  Tensor x_, y_;                           // [tokens, d]
+  TensorView x_, y_;                       // [tokens, d]
   std::vector<std::int64_t> send_, recv_;  // [ranks] rows, one a choice
   Tensor sent_, received_;                 // [rows, d]
 };

@@ -24,16 +24,14 @@ Batch batch_of(const LayerShape& shape, const Mesh& mesh) {
   return batch;
 }
 
-Tensor random_tensor(const Shape& shape, DType dtype, const char* name, int rank) {
+void fill_random(const TensorView& x, const char* name, int rank) {
   const Random random(1, "bench", name, static_cast<std::uint64_t>(rank));
-  Tensor tensor(shape, dtype);
-  dispatch_float(dtype, name, [&](auto zero) {
-    auto* data = tensor.as<decltype(zero)>();
-    for (std::int64_t i = 0; i < shape.size(); ++i) {
+  dispatch_float(x.dtype, name, [&](auto zero) {
+    auto* data = x.as<decltype(zero)>();
+    for (std::int64_t i = 0; i < x.size(); ++i) {
       data[i] = static_cast<decltype(zero)>(random.normal(static_cast<std::uint64_t>(i)));
     }
   });
-  return tensor;
 }
 
 }  // namespace
@@ -51,7 +49,7 @@ LayerRun::LayerRun(const LayerShape& shape, const Mesh& mesh, const Runtime& run
       params_(table_, layout_of(shape_, mesh), runtime.dtype, runtime.ctx.device, true),
       exchange_(exchange_of(shape_.run, mesh)),
       layer_(shape_.model(), params_, shape_.layer, 1),
-      arenas_(runtime.ctx.device),
+      arenas_(runtime.ctx.device, exchange_->memory()),
       batch_(batch_of(shape_, mesh)),
       asked_(load),
       load_(load, batch_.rows(), static_cast<std::uint64_t>(mesh.world_rank())),
@@ -60,13 +58,13 @@ LayerRun::LayerRun(const LayerShape& shape, const Mesh& mesh, const Runtime& run
                &arenas_,
                &load_,
                static_cast<Recompute>(shape.run.train().recompute()),
-               exchange_options(shape_.run).chunks} {
+               exchange_options(shape_.run).chunks},
+      rows_(runtime.ctx.device, "rows", exchange_->memory()) {
   params_.initialize(1);
   const Shape rows = {batch_.rows(), shape_.model().d_model()};
-  x_ = random_tensor(rows, runtime.dtype, "x", mesh.world_rank());
-  dy_ = random_tensor(rows, runtime.dtype, "dy", mesh.world_rank());
-  y_ = Tensor(rows, runtime.dtype);
-  dx_ = Tensor(rows, runtime.dtype);
+  for (TensorView* view : {&x_, &y_, &dx_, &dy_}) *view = rows_.allocate(rows, runtime.dtype);
+  fill_random(x_, "x", mesh.world_rank());
+  fill_random(dy_, "dy", mesh.world_rank());
 }
 
 void LayerRun::forward() {
@@ -93,18 +91,17 @@ double LayerRun::expert_weights() const {
 
 double LayerRun::kept() const {
   return static_cast<double>(arenas_.saved.bytes_high_water()) /
-         static_cast<double>(size_of(x_.view().dtype));
+         static_cast<double>(size_of(x_.dtype));
 }
 
 double LayerRun::forward_bytes() const {
-  const double in_and_out = 2.0 * static_cast<double>(x_.view().size());
-  return (expert_weights() + in_and_out + kept()) * static_cast<double>(size_of(x_.view().dtype));
+  const double in_and_out = 2.0 * static_cast<double>(x_.size());
+  return (expert_weights() + in_and_out + kept()) * static_cast<double>(size_of(x_.dtype));
 }
 
 double LayerRun::backward_bytes() const {
-  const double in_and_out = 3.0 * static_cast<double>(x_.view().size());  // x, dy, dx
-  return (3.0 * expert_weights() + in_and_out + kept()) *
-         static_cast<double>(size_of(x_.view().dtype));
+  const double in_and_out = 3.0 * static_cast<double>(x_.size());  // x, dy, dx
+  return (3.0 * expert_weights() + in_and_out + kept()) * static_cast<double>(size_of(x_.dtype));
 }
 
 }  // namespace witan

@@ -54,7 +54,8 @@ class LayerRun {
   ForcedLoad::Load asked_;
   ForcedLoad load_;
   ModelContext context_;
-  Tensor x_, y_, dx_, dy_;  // [tokens, d]
+  Arena rows_;                  // where the exchange wants what is dispatched
+  TensorView x_, y_, dx_, dy_;  // [tokens, d]
   MoeLayer::Saved saved_;
 };
 
