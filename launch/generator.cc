@@ -92,6 +92,7 @@ class Generation {
   Batch make_batch(std::int64_t seq_len) {
     tokens_.clear();
     positions_.clear();
+    tags_.assign(static_cast<std::size_t>(count_ * seq_len), options_.tag);
     for (const std::vector<std::int32_t>& text : texts_) {
       tokens_.insert(tokens_.end(), text.begin() + in_cache_, text.end());
       for (std::int64_t t = in_cache_; t < length_; ++t) {
@@ -103,6 +104,7 @@ class Generation {
     batch.seq_len = seq_len;
     batch.tokens = view_of(tokens_.data(), {batch.rows()});
     batch.positions = view_of(positions_.data(), {batch.rows()});
+    batch.tags = view_of(tags_.data(), {batch.rows()});
     return batch;
   }
 
@@ -145,7 +147,7 @@ class Generation {
   std::vector<GeneratedSample> results_;
   KvCache cache_;
   Tensor logits_;  // [count, vocab]
-  std::vector<std::int32_t> tokens_, positions_;
+  std::vector<std::int32_t> tokens_, positions_, tags_;
   std::vector<double> row_;
 };
 

@@ -19,6 +19,7 @@ struct GenerateOptions {
   std::int64_t context =
       0;  // tokens the model sees at once (model.max_seq_len); at least the prompt
   std::int32_t end_of_document = -1;  // ends a sample; -1: none does
+  std::int32_t tag = 0;               // of every token (Batch.tags)
 };
 
 struct GeneratedSample {

@@ -94,7 +94,7 @@ void fill_batch(const InputIds& input, std::int64_t begin, std::int64_t count,
         const auto* ids = input.ids.data() + static_cast<std::size_t>(begin + i) * seq_len;
         std::copy(ids, ids + seq_len, window.begin());
         window[seq_len] = -1;
-        return 0;
+        return input.tag;
       },
       buffers);
 }
@@ -134,7 +134,7 @@ InputIds read_input_ids(const std::string& path, std::int64_t vocab) {
                      "2 tokens, found [",
                      shape, "]");
   }
-  InputIds input{tensor->shape[0], tensor->shape[1], {}};
+  InputIds input{tensor->shape[0], tensor->shape[1], {}, 0};
   input.ids.resize(static_cast<std::size_t>(input.sequences * input.seq_len));
   if (tensor->dtype == StDType::kI64) {
     copy_ids<std::int64_t>(path, file.data(*tensor), input.seq_len, vocab, input.ids);

@@ -14,6 +14,7 @@ struct InputIds {
   std::int64_t sequences = 0;
   std::int64_t seq_len = 0;
   std::vector<std::int32_t> ids;
+  int tag = 0;  // of every token (Batch.tags)
 };
 
 // From the tensor "input_ids" (I64 or I32) of a safetensors file. UserError: dtype, shape (at least

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "core/base/error.h"
+#include "core/model/expert_mask.h"
 #include "launch/checkpoint/checkpoint.h"
 #include "launch/checkpoint/manifest.h"
 #include "launch/run_config.h"
@@ -103,6 +104,25 @@ ModelFolder find_model(const std::string& path, const std::vector<std::string>& 
     }
   }
   return found;
+}
+
+std::optional<std::int32_t> find_tag(const configs::ModelConfig& model, const std::string& name,
+                                     Communicator& world) {
+  const auto index = from_leader(world, [&] {
+    const std::vector<std::string> tags = tag_names(model);
+    if (tags.empty() && name.empty()) return std::string("0");
+    if (tags.empty()) {
+      throw_user_error("--tag: found \"", name, "\", but the model has no allowed_experts by tag");
+    }
+    const auto found = std::find(tags.begin(), tags.end(), name);
+    if (found != tags.end()) return std::to_string(found - tags.begin());
+    std::string known;
+    for (const std::string& tag : tags) known += (known.empty() ? "" : ", ") + tag;
+    throw_user_error("--tag: ", name.empty() ? "missing" : "found \"" + name + "\"",
+                     "; the model's experts depend on the tag of a token, one of ", known);
+  });
+  if (!index) return std::nullopt;
+  return std::stoi(*index);
 }
 
 LoadedModel::LoadedModel(const ModelFolder& source, const MpiEnvironment& mpi, bool gradients)

@@ -30,6 +30,14 @@ struct ModelFolder {
 ModelFolder find_model(const std::string& path, const std::vector<std::string>& overrides,
                        Communicator& world);
 
+// --tag: the index of the tag `name` in the model's table of experts by tag; 0 where the model has
+// none. Nothing, and rank 0 has said why, for a name that is not there and for none where one is
+// needed. Collective.
+std::optional<std::int32_t> find_tag(const configs::ModelConfig& model, const std::string& name,
+                                     Communicator& world);
+constexpr const char* kTagHelp =
+    "Tag of the tokens, where the model allows experts by tag (model.moe.allowed_experts)";
+
 // The weights of a model, on the ranks there are.
 class LoadedModel {
  public:

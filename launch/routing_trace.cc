@@ -43,12 +43,17 @@ RoutingTrace::~RoutingTrace() {
 }
 
 std::string RoutingTrace::header() const {
-  const nlohmann::json json = {{"format", "witan routing trace 1"},
-                               {"moe_layers", moe_layers_},
-                               {"tokens_per_step", shape_.tokens_per_step},
-                               {"top_k", shape_.top_k},
-                               {"experts", shape_.experts}};
+  nlohmann::json json = {{"format", "witan routing trace 1"},
+                         {"moe_layers", moe_layers_},
+                         {"tokens_per_step", shape_.tokens_per_step},
+                         {"top_k", shape_.top_k},
+                         {"experts", shape_.experts}};
+  if (!shape_.allowed_experts.empty()) json["allowed_experts"] = shape_.allowed_experts;
   std::string text = json.dump() + "\n";
+  if (static_cast<std::int64_t>(text.size()) > kHeaderBytes) {
+    throw_user_error("train.routing: model.moe.allowed_experts has ", shape_.allowed_experts.size(),
+                     " characters, too many for the header of a routing trace");
+  }
   text.resize(kHeaderBytes, ' ');
   return text;
 }

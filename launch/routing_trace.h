@@ -30,6 +30,7 @@ class RoutingTrace final : public RoutingHook {
     std::int64_t tokens_per_step = 0;
     std::int64_t top_k = 0;
     std::int64_t experts = 0;
+    std::string allowed_experts = {};  // moe.allowed_experts as text
   };
   // Collective. A file that does not fit the shape is a UserError that names what differs.
   RoutingTrace(Mode mode, const std::string& path, const Shape& shape, Communicator& world);

@@ -1,12 +1,15 @@
 #include "launch/run_config.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
 #include <iterator>
 
 #include "core/base/error.h"
 #include "core/model/check_model.h"
+#include "core/model/expert_mask.h"
 #include "core/model/param_table.h"
+#include "launch/data/sample_stream.h"
 #include "launch/data/tokenizer.h"
 #include "parallel/mesh.h"
 
@@ -43,6 +46,26 @@ void check_data(const RunConfig& run, const configs::Fail& fail) {
   }
 }
 
+// Every dataset has a tag that the model knows.
+void check_tags(const RunConfig& run, const configs::Fail& fail) {
+  const std::vector<std::string> known = tag_names(run.model());
+  if (known.empty()) return;
+  std::string list;
+  for (const std::string& name : known) list += (list.empty() ? "" : ", ") + name;
+  const auto check = [&](const configs::Dataset& dataset, const std::string& field) {
+    if (std::ranges::find(known, tag_of(dataset)) != known.end()) return;
+    fail(field,
+         detail::concat(dataset.has_tag() ? "found \"" : "is the dataset's name \"",
+                        tag_of(dataset), "\"; model.moe.allowed_experts has the tags ", list));
+  };
+  for (int i = 0; i < run.data().train_size(); ++i) {
+    check(run.data().train(i), detail::concat("data.train[", i, "].tag"));
+  }
+  for (int i = 0; i < run.data().validation_size(); ++i) {
+    check(run.data().validation(i), detail::concat("data.validation[", i, "].tag"));
+  }
+}
+
 void check_device(const RunConfig& run, const configs::Fail& fail) {
   if (run.device() == configs::CUDA) {
     fail("device", "found CUDA; training on GPUs is not there yet, the only device is CPU");
@@ -54,6 +77,11 @@ void check_routing(const RunConfig& run, const configs::Fail& fail) {
   const int ways = (routing.force_balanced() ? 1 : 0) + (routing.has_replay() ? 1 : 0);
   if (ways > 1) {
     fail("train.routing.replay", "excludes force_balanced; keep one of the two");
+  }
+  if (routing.force_balanced() && run.model().moe().has_allowed_experts()) {
+    fail("train.routing.force_balanced",
+         "deals out every expert, also those that model.moe.allowed_experts keeps from a token; "
+         "remove one of the two");
   }
   if ((ways > 0 || routing.has_record()) && !run.model().has_moe()) {
     fail("train.routing", "is set, but the model has no MoE layer");
@@ -73,7 +101,10 @@ std::vector<configs::Check> run_config_checks(int ranks) {
           [ranks](const RunConfig& run, const configs::Fail& fail) {
             check_parallel(run, ranks, fail);
           },
-          check_data, check_device, check_routing};
+          check_data,
+          check_tags,
+          check_device,
+          check_routing};
 }
 
 std::vector<configs::Check> inference_checks(int ranks) {
@@ -84,12 +115,12 @@ std::vector<configs::Check> inference_checks(int ranks) {
             without_batch.mutable_train()->clear_micro_batch();
             check_parallel(without_batch, ranks, fail);
           },
-          check_data, check_device};
+          check_data, check_tags, check_device};
 }
 
 std::vector<configs::Check> model_checks() {
   return {[](const RunConfig& run, const configs::Fail& fail) { check_model(run.model(), fail); },
-          check_data, check_device, check_routing};
+          check_data, check_tags, check_device, check_routing};
 }
 
 RunConfigResult read_run_config(const std::string& file, const std::vector<std::string>& overrides,
@@ -132,6 +163,11 @@ std::vector<std::string> run_config_warnings(const RunConfig& run) {
   }
   if (run.model().has_ffn() && ModelDims(run.model()).moe_layers() == run.model().layers()) {
     warnings.emplace_back("model.ffn is not used: every layer is an MoE layer");
+  }
+  const std::vector<std::int32_t> unused = experts_without_tag(run.model().moe());
+  if (!unused.empty()) {
+    warnings.push_back(detail::concat("model.moe.allowed_experts: no tag may use expert ",
+                                      unused.front(), unused.size() > 1 ? " and others" : ""));
   }
   if (run.model().has_moe() && run.model().moe().balance_size() == 0) {
     warnings.emplace_back("model.moe.balance is empty: nothing balances the experts' load");

@@ -88,6 +88,12 @@ std::string summary_json(const RunSummary& s) {
                             {"dead", figures.dead},
                             {"rank_max_vio", figures.rank_max_vio},
                             {"counts", layer.counts}});
+    const auto experts = static_cast<std::ptrdiff_t>(layer.counts.size());
+    auto begin = layer.tag_counts.begin();
+    for (std::size_t t = 0; s.tags.size() > 1 && t < s.tags.size(); ++t, begin += experts) {
+      json["load"].back()["counts_by_tag"][s.tags[t]] =
+          std::vector<std::int64_t>(begin, begin + experts);
+    }
   }
   json["worst_step_max_vio"] = s.worst_step_max_vio;
   return json.dump(2) + "\n";

@@ -25,6 +25,7 @@ struct RunSummary {
   std::string checkpoint;  // the last one; empty if none
   std::vector<EvalResult> validation;
   std::vector<LayerMetrics> load;   // counts over the last tenth of the steps
+  std::vector<std::string> tags;    // of LayerMetrics::tag_counts
   double worst_step_max_vio = 0.0;  // of any layer and step in it
   std::vector<MemoryPart> memory;   // of rank 0
   std::int64_t peak_memory = 0;     // resident set of rank 0

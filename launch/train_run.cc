@@ -101,7 +101,8 @@ class Run {
     } else if (tokenizer_ != nullptr) {
       end_of_document_ = tokenizer_->end_of_document();
     }
-    stream_.emplace(run_.data(), run_.model().vocab_size(), run_.train().seed());
+    stream_.emplace(run_.data(), run_.model().vocab_size(), run_.train().seed(),
+                    tag_names(run_.model()));
     clock_.lap("data");
   }
 
@@ -264,6 +265,9 @@ class Run {
         for (std::size_t e = 0; e < load_[i].counts.size(); ++e) {
           load_[i].counts[e] += metrics.layers[i].counts[e];
         }
+        for (std::size_t j = 0; j < load_[i].tag_counts.size(); ++j) {
+          load_[i].tag_counts[j] += metrics.layers[i].tag_counts[j];
+        }
       }
     }
     for (const LayerMetrics& layer : metrics.layers) {
@@ -332,6 +336,7 @@ class Run {
     s.checkpoint = last_checkpoint_.empty() ? checkpoint_.value_or("") : last_checkpoint_;
     s.validation = std::move(validation);
     s.load = load_;
+    s.tags = stream_->tags();
     s.worst_step_max_vio = worst_max_vio_;
     s.memory = engine_->memory_parts();
     s.memory.push_back(

@@ -56,7 +56,8 @@ Trainer::Trainer(const configs::RunConfig& run, Engine& engine, const SampleStre
   } else if (routing.has_record() || routing.has_replay()) {
     const RoutingTrace::Shape shape{engine.model().dims().is_moe,
                                     run.train().global_batch() * run.data().seq_len(),
-                                    engine.model().dims().choices, engine.model().dims().experts};
+                                    engine.model().dims().choices, engine.model().dims().experts,
+                                    run.model().moe().allowed_experts().ShortDebugString()};
     auto trace = std::make_unique<RoutingTrace>(
         routing.has_replay() ? RoutingTrace::Mode::kReplay : RoutingTrace::Mode::kRecord,
         routing.has_replay() ? routing.replay() : routing.record(), shape, engine.mesh().world());
@@ -186,8 +187,11 @@ void Trainer::update_balance(const StepMetrics& metrics) {
   const std::vector<MoeLayer*>& layers = engine_.model().moe_layers();
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const std::vector<std::int64_t>& counts = metrics.layers[i].counts;
+    const std::vector<std::int64_t>& by_tag = metrics.layers[i].tag_counts;
+    const ExpertMask& mask = layers[i]->mask();
     for (const auto& balancer : layers[i]->balancers()) {
-      balancer->after_step(step_, run_.train().steps(), counts, layers[i]->expert_bias());
+      balancer->after_step(step_, run_.train().steps(), mask.empty() ? counts : by_tag, mask,
+                           layers[i]->expert_bias());
     }
     if (!fractions_needed_ || fractions_exact_) continue;
     set_previous_counts(i, counts);

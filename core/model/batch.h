@@ -22,7 +22,7 @@ struct Batch {
   TensorView targets;     // [rows]; -1: not counted
   TensorView positions;   // [rows], for RoPE
   TensorView first_key;   // [rows]: first position in its sequence a token may attend to
-  TensorView tags;        // [rows]: index of the dataset the token comes from
+  TensorView tags;        // [rows]: index of the token's tag; may be empty if nothing reads it
 
   std::int64_t rows() const { return sequences * seq_len; }
 };

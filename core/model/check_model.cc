@@ -1,6 +1,12 @@
 #include "core/model/check_model.h"
 
+#include <set>
+#include <span>
+#include <string>
+#include <vector>
+
 #include "core/base/error.h"
+#include "core/model/expert_mask.h"
 #include "core/model/param_table.h"
 
 namespace witan {
@@ -156,6 +162,81 @@ void check_selection(const configs::MoeConfig& moe, const configs::Fail& fail) {
   }
 }
 
+// Experts that one token needs: every token must be allowed as many.
+std::int64_t experts_needed(const configs::MoeConfig& moe) {
+  switch (moe.router().selection_case()) {
+    case RouterConfig::kTopK: return moe.router().top_k().k();
+    case RouterConfig::kNoisyTopK: return moe.router().noisy_top_k().k();
+    case RouterConfig::kTopP: return moe.router().top_p().k_max();
+    case RouterConfig::kHash: return moe.router().hash().k();
+    case RouterConfig::kSinkhorn: return moe.router().sinkhorn().k();
+    case RouterConfig::kGroupLimited: return moe.router().group_limited().k();
+    case RouterConfig::kExpertChoice:  // as many as choose the token
+    case RouterConfig::kAll:
+    case RouterConfig::SELECTION_NOT_SET: return 1;
+  }
+  return 1;
+}
+
+// A group is all there for a token or not at all, so that its best experts decide as they do
+// without tags.
+void check_allowed_groups(const configs::MoeConfig& moe, std::span<const std::int32_t> experts,
+                          const std::string& path, const configs::Fail& fail) {
+  const configs::GroupLimitedSelection& groups = moe.router().group_limited();
+  if (groups.n_group() < 1 || moe.experts() % groups.n_group() != 0) return;  // said already
+  const std::int64_t size = moe.experts() / groups.n_group();
+  std::vector<std::int64_t> members(static_cast<std::size_t>(groups.n_group()), 0);
+  for (const std::int32_t e : experts) ++members[static_cast<std::size_t>(e / size)];
+  std::int64_t whole = 0;
+  for (std::size_t group = 0; group < members.size(); ++group) {
+    if (members[group] == size) ++whole;
+    if (members[group] == 0 || members[group] == size) continue;
+    return fail(path, concat("allows ", members[group], " of the ", size, " experts of group ",
+                             group, "; with group_limited a tag has a group or has it not"));
+  }
+  if (whole < groups.topk_group()) {
+    fail(path, concat("allows ", whole,
+                      " groups; the selection takes the best topk_group = ", groups.topk_group()));
+  }
+}
+
+void check_allowed_experts(const configs::MoeConfig& moe, const configs::Fail& fail) {
+  if (!moe.has_allowed_experts() || moe.experts() < 1) return;
+  const std::string path = "model.moe.allowed_experts";
+  const configs::AllowedExperts& table = moe.allowed_experts();
+  if (table.tag_size() == 0) fail(path + ".tag", "is empty; name at least one tag");
+  bool readable = true;
+  const auto read = [&](const std::string& field, const std::string& text) {
+    try {
+      parse_experts(text, moe.experts());
+    } catch (const UserError& error) {
+      readable = false;
+      fail(path + field, error.what());
+    }
+  };
+  std::set<std::string> names;
+  read(".open_to_all", table.open_to_all());
+  for (int i = 0; i < table.tag_size(); ++i) {
+    const configs::TagExperts& tag = table.tag(i);
+    read(concat(".tag[", i, "].experts"), tag.experts());
+    if (!names.insert(tag.name()).second) {
+      fail(concat(path, ".tag[", i, "].name"), concat("\"", tag.name(), "\" is there twice"));
+    }
+  }
+  if (!readable) return;
+  const ExpertMask mask(moe);
+  for (int i = 0; i < table.tag_size(); ++i) {
+    const std::string field = concat(path, ".tag[", i, "].experts");
+    const std::span<const std::int32_t> experts = mask.experts(i);
+    if (static_cast<std::int64_t>(experts.size()) < experts_needed(moe)) {
+      fail(field, concat("tokens of tag \"", table.tag(i).name(), "\" may use ", experts.size(),
+                         " experts; the selection needs ", experts_needed(moe)));
+    } else if (moe.router().has_group_limited()) {
+      check_allowed_groups(moe, experts, field, fail);
+    }
+  }
+}
+
 // Combinations that would do something else than they seem to.
 void check_weights(const configs::MoeConfig& moe, const configs::Fail& fail) {
   const RouterConfig& router = moe.router();
@@ -190,6 +271,7 @@ void check_moe(const configs::ModelConfig& model, const configs::Fail& fail) {
     fail("model.moe.swiglu", "applies to expert_kind: SWIGLU only");
   }
   check_selection(moe, fail);
+  check_allowed_experts(moe, fail);
   check_weights(moe, fail);
 }
 

@@ -1,6 +1,7 @@
 #include "core/model/moe_layer.h"
 
 #include <algorithm>
+#include <limits>
 #include <string>
 
 #include "core/base/profile.h"
@@ -34,6 +35,19 @@ TensorView rows_of_slots(const ModelContext& model, const TensorView& x, const E
   return y;
 }
 
+// The logits of the experts that a token may use.
+void count_finite_logits(const TensorView& z, MoeStats& stats) {
+  dispatch_float(z.dtype, "router logits", [&](auto zero) {
+    const auto* logit = z.as<decltype(zero)>();
+    for (std::int64_t i = 0; i < z.size(); ++i) {
+      const auto value = static_cast<double>(logit[i]);
+      if (value == -std::numeric_limits<double>::infinity()) continue;
+      stats.logit_square += value * value;
+      ++stats.logits;
+    }
+  });
+}
+
 }  // namespace
 
 MoeLayer::MoeLayer(const configs::ModelConfig& model, const ParamStore& params, int layer,
@@ -41,7 +55,8 @@ MoeLayer::MoeLayer(const configs::ModelConfig& model, const ParamStore& params, 
     : layer_(layer),
       experts_(model.moe().experts()),
       moe_layers_(ModelDims(model).moe_layers()),
-      router_(make_router(model.moe().router(), {layer, experts_, model.vocab_size()})),
+      mask_(model.moe()),
+      router_(make_router(model.moe().router(), {layer, experts_, model.vocab_size(), mask_})),
       router_params_(router_params(params, layer)),
       capacity_(model.moe(), ModelDims(model).top_k),
       bank_(model.moe(), params, layer),
@@ -109,8 +124,13 @@ void MoeLayer::count(const Batch& batch, const RouterSaved& saved) {
   }
   stats_.tokens += tokens;
   const Context ctx{};
-  stats_.logit_square += ops::sum_of_squares(ctx, saved.z);
   stats_.lse += ops::sum(ctx, saved.lse);
+  if (saved.masked) {
+    count_finite_logits(saved.z, stats_);
+  } else {
+    stats_.logits += saved.z.size();
+    stats_.logit_square += ops::sum_of_squares(ctx, saved.z);
+  }
   dispatch_float(saved.weights.dtype, "router weights", [&](auto zero) {
     const auto* weight = saved.weights.as<decltype(zero)>();
     for (std::int64_t t = 0; t < tokens; ++t) {

@@ -60,6 +60,7 @@ class MoeLayer {
   const MoeStats& stats() const { return stats_; }
   std::span<const std::unique_ptr<Balancer>> balancers() const { return balancers_; }
   const TensorView& expert_bias() const { return router_params_.expert_bias; }
+  const ExpertMask& mask() const { return mask_; }
   // f_i [experts] for losses of GLOBAL_BATCH scope; set before the backward.
   std::vector<double>& global_fractions() { return global_fractions_; }
 
@@ -80,6 +81,7 @@ class MoeLayer {
   int layer_;
   std::int64_t experts_;
   std::int64_t moe_layers_;  // of the model
+  ExpertMask mask_;
   std::unique_ptr<Router> router_;
   RouterParams router_params_;
   Capacity capacity_;

@@ -18,7 +18,7 @@ struct MoeStats {
   void clear() {
     counts.assign(counts.size(), 0);
     losses.assign(losses.size(), 0.0);
-    tokens = dropped = 0;
+    tokens = dropped = logits = 0;
     top_weight = logit_square = lse = 0.0;
   }
 
@@ -29,7 +29,8 @@ struct MoeStats {
   std::int64_t tokens = 0;
   std::int64_t dropped = 0;   // pairs in counts that found no place at their expert
   double top_weight = 0.0;    // sum of the largest weight of each token
-  double logit_square = 0.0;  // sum of the squared router logits
+  std::int64_t logits = 0;    // of experts that the token may use
+  double logit_square = 0.0;  // sum of their squares
   double lse = 0.0;           // sum of logsumexp(z)
 };
 

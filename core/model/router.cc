@@ -83,10 +83,14 @@ void Router::forward(const Context& ctx, const RouterParams& params, const Capac
   ops::gemm_nt(ctx.in_full(), saved.x, params.weight, saved.z);
   if (!params.bias.empty()) ops::add_bias(ctx, saved.z, params.bias);
   if (batch.training) add_noise(ctx.in_full(), params, batch, arena, saved);
+  saved.masked = !place_.mask.empty();
+  if (saved.masked) place_.mask.apply(batch.tags, saved.z);
   ops::router_score(ctx, score_, saved.z, saved.s, saved.lse);
   if (!keep_choice) {
     saved.indices = choice_arena.allocate({tokens, top_k()}, DType::kInt32, "router");
-    select(ctx, {batch, saved.z, saved.s, params.expert_bias}, saved.indices);
+    ArenaScope scope(choice_arena);
+    const TensorView ranked = ranked_scores(ctx, saved.masked, saved.z, saved.s, choice_arena);
+    select(ctx, {batch, saved.z, saved.s, ranked, params.expert_bias}, saved.indices);
     if (hook != nullptr) hook->on_route(place_.layer, batch, saved.indices, experts);
   }
   ops::route_weights(ctx, weights_, scale_, saved.s, saved.indices, saved.weights);

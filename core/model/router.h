@@ -16,6 +16,7 @@
 #include "core/base/context.h"
 #include "core/model/batch.h"
 #include "core/model/capacity.h"
+#include "core/model/expert_mask.h"
 #include "core/ops/topk.h"
 #include "core/tensor/arena.h"
 #include "core/tensor/tensor_view.h"
@@ -24,8 +25,10 @@ namespace witan {
 
 // What the forward keeps for the backward; float32 or float64 like the activations.
 struct RouterSaved {
-  TensorView x;    // [tokens, d] what the router read: its input, or that with jitter
-  TensorView z;    // [tokens, experts] logits, with noise if there is any
+  TensorView x;  // [tokens, d] what the router read: its input, or that with jitter
+  // [tokens, experts] logits, with noise if there is any; minus infinity for experts that the token
+  // may not use
+  TensorView z;
   TensorView s;    // [tokens, experts] scores
   TensorView lse;  // [tokens] logsumexp(z)
   // [tokens, top_k] int32: the choice, ops::kNoChoice where a token has fewer; a recompute re-uses
@@ -38,6 +41,7 @@ struct RouterSaved {
   // Noisy routers: z = clean_z + a standard normal times noise_scale, all [tokens, experts];
   // noise_logits are what noise_scale is the softplus of, if it is learned. Empty without noise.
   TensorView clean_z, noise_scale, noise_logits;
+  bool masked = false;  // some logits may be minus infinity
 };
 
 // What reaches a router's backward besides the experts' gradient: from the balancing losses. Empty
@@ -70,6 +74,7 @@ class RoutingHook {
 struct SelectionInput {
   const Batch& batch;
   TensorView z, s;         // [tokens, experts]
+  TensorView ranked;       // [tokens, experts] s, but minus infinity where the token may not go
   TensorView expert_bias;  // [experts], may be empty
 };
 
@@ -78,6 +83,7 @@ struct RouterPlace {
   int layer = 0;
   std::int64_t experts = 0;
   std::int64_t vocab = 0;
+  ExpertMask mask = {};  // which experts a token may use
 };
 
 class Router {
@@ -102,8 +108,8 @@ class Router {
   ops::Score score() const { return score_; }
 
  protected:
-  // Fills indices [tokens, top_k] without repeating an expert within a token; kNoChoice behind the
-  // last choice of a token that has fewer.
+  // Fills indices [tokens, top_k] with experts the token may use, without repeating one within a
+  // token; kNoChoice behind the last choice of a token that has fewer.
   virtual void select(const Context& ctx, const SelectionInput& in,
                       const TensorView& indices) const = 0;
   // Adds noise to saved.z, and its backward from dz and dnoise_scale (may be empty) [tokens,

@@ -60,6 +60,7 @@ class Decoding {
       batch.seq_len = 1;
       batch.tokens = view_of(&token_, {1});
       batch.positions = view_of(&position_, {1});
+      batch.tags = view_of(&tag_, {1});
       model.forward_cached(batch, cache_);
       model.logits(0, 1, logits_);
     }
@@ -80,7 +81,7 @@ class Decoding {
   Tensor logits_;  // [1, vocab]
   Random random_;
   std::uint64_t drawn_ = 0;
-  std::int32_t token_ = 0, position_ = 0;
+  std::int32_t token_ = 0, position_ = 0, tag_ = 0;
   double weights_ = 0.0, active_ = 0.0;
 };
 

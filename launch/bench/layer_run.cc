@@ -15,6 +15,16 @@ ParamStore::Layout layout_of(const LayerShape& shape, const Mesh& mesh) {
   return layout;
 }
 
+// Tags of the tokens, in turn; what their experts are is forced all the same.
+std::vector<std::int32_t> tags_of(const LayerShape& shape, std::int64_t tokens) {
+  const auto tags = static_cast<std::int64_t>(tag_names(shape.model()).size());
+  std::vector<std::int32_t> result;
+  for (std::int64_t t = 0; tags > 0 && t < tokens; ++t) {
+    result.push_back(static_cast<std::int32_t>(t % tags));
+  }
+  return result;
+}
+
 Batch batch_of(const LayerShape& shape, const Mesh& mesh) {
   Batch batch;
   batch.sequences = 1;
@@ -60,6 +70,8 @@ LayerRun::LayerRun(const LayerShape& shape, const Mesh& mesh, const Runtime& run
                static_cast<Recompute>(shape.run.train().recompute()),
                exchange_options(shape_.run).chunks},
       rows_(runtime.ctx.device, "rows", exchange_->memory()) {
+  tags_ = tags_of(shape_, batch_.rows());
+  if (!tags_.empty()) batch_.tags = view_of(tags_.data(), {batch_.rows()});
   params_.initialize(1);
   const Shape rows = {batch_.rows(), shape_.model().d_model()};
   for (TensorView* view : {&x_, &y_, &dx_, &dy_}) *view = rows_.allocate(rows, runtime.dtype);

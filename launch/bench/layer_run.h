@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "core/model/moe_layer.h"
 #include "core/model/param_table.h"
@@ -51,6 +52,7 @@ class LayerRun {
   MoeLayer layer_;
   ModelArenas arenas_;
   Batch batch_;
+  std::vector<std::int32_t> tags_;
   ForcedLoad::Load asked_;
   ForcedLoad load_;
   ModelContext context_;

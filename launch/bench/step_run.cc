@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -36,14 +37,20 @@ configs::RunConfig with_random_data(configs::RunConfig run, const std::string& f
   data.clear_train();
   data.clear_validation();
   data.set_validation_share(0.0);
-  configs::Dataset& dataset = *data.add_train();
-  dataset.set_name("random");
-  dataset.set_path(prefix);
+  std::vector<std::string> names = tag_names(run.model());  // tokens of every tag
+  if (names.empty()) names.emplace_back("random");
+  for (const std::string& name : names) {
+    configs::Dataset& dataset = *data.add_train();
+    dataset.set_name(name);
+    dataset.set_path(prefix);
+  }
   return run;
 }
 
 Engine::Options options_of(const configs::RunConfig& run) {
-  return {true, 1, static_cast<Recompute>(run.train().recompute()), exchange_options(run)};
+  const auto tags = static_cast<std::int64_t>(tag_names(run.model()).size());
+  return {true, std::max<std::int64_t>(tags, 1), static_cast<Recompute>(run.train().recompute()),
+          exchange_options(run)};
 }
 
 }  // namespace
@@ -62,7 +69,7 @@ TemporaryFolder::~TemporaryFolder() {
 
 StepRun::StepRun(const configs::RunConfig& run, const Mesh& mesh, const Runtime& runtime)
     : run_(with_random_data(run, folder_.path())),
-      stream_(run_.data(), run_.model().vocab_size(), run_.train().seed()),
+      stream_(run_.data(), run_.model().vocab_size(), run_.train().seed(), tag_names(run_.model())),
       engine_(run_.model(), mesh, runtime, options_of(run_)),
       trainer_(run_, engine_, stream_, -1) {
   engine_.params().initialize(run_.train().seed());

@@ -40,6 +40,7 @@ void check_mixtral(const ModelConfig& model, Obstacles& obstacles) {
     obstacles.emplace_back("model.moe.expert_kind is not SWIGLU");
   }
   if (moe.expert_bias_terms()) obstacles.emplace_back("model.moe.expert_bias_terms is set");
+  if (moe.has_allowed_experts()) obstacles.emplace_back("model.moe.allowed_experts is set");
   if (moe.has_swiglu()) obstacles.emplace_back("model.moe.swiglu is set");
   if (moe.shared_d_ff() > 0) obstacles.emplace_back("model.moe.shared_d_ff is not 0");
   if (router.score() != configs::RouterConfig::SOFTMAX) {

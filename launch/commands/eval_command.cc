@@ -41,7 +41,7 @@ Keys of --json: checkpoint (the folder), seq_len, ranks, expert_parallel, valida
 Exit codes: 0 done, 1 failed, 2 a mistake in the command line, data or checkpoint.)";
 
 struct Arguments {
-  std::string model, json_file;
+  std::string model, json_file, tag;
   std::vector<std::string> overrides, data;
   std::int64_t seq_len = 0;
   std::int64_t batch = 16;
@@ -49,7 +49,8 @@ struct Arguments {
 };
 
 // --data NAME=PREFIX takes the place of the run's own validation data.
-void replace_data(const std::vector<std::string>& arguments, configs::DataConfig& data) {
+void replace_data(const std::vector<std::string>& arguments, const std::string& tag,
+                  configs::DataConfig& data) {
   if (arguments.empty()) return;
   data.clear_train();
   data.clear_validation();
@@ -61,12 +62,13 @@ void replace_data(const std::vector<std::string>& arguments, configs::DataConfig
     configs::Dataset& dataset = *data.add_validation();
     dataset.set_name(argument.substr(0, equals));
     dataset.set_path(argument.substr(equals + 1));
+    if (!tag.empty()) dataset.set_tag(tag);
   }
 }
 
 configs::DataConfig validation_data(const Arguments& arguments, const configs::RunConfig& run) {
   configs::DataConfig data = run.data();
-  replace_data(arguments.data, data);
+  replace_data(arguments.data, arguments.tag, data);
   if (arguments.seq_len > 0) data.set_seq_len(arguments.seq_len);
   if (data.seq_len() > run.model().max_seq_len()) {
     throw_user_error("--seq-len: found ", data.seq_len(),
@@ -132,7 +134,8 @@ int run_eval(const Arguments& arguments) {
   const configs::DataConfig data = validation_data(arguments, run);
   const std::unique_ptr<Tokenizer> tokenizer =
       data.tokenizer() == "none" ? nullptr : make_tokenizer(data.tokenizer());
-  const SampleStream stream(data, run.model().vocab_size(), run.train().seed());
+  const SampleStream stream(data, run.model().vocab_size(), run.train().seed(),
+                            tag_names(run.model()));
 
   LoadedModel model(source, mpi);
   const std::vector<EvalResult> results =
@@ -162,13 +165,20 @@ void register_eval(CLI::App& app, RunCommand& run) {
   CLI::App* command = app.add_subcommand("eval", "Evaluate a model on validation data");
   const auto arguments = std::make_shared<Arguments>();
   command->add_option("checkpoint", arguments->model, kModelFolderHelp)->required();
+  CLI::Option* data =
+      command
+          ->add_option("--data", arguments->data,
+                       "Evaluate on the indexed dataset PREFIX.bin, PREFIX.idx under this name, "
+                       "instead of the run's "
+                       "validation data (repeatable)")
+          ->type_name("NAME=PREFIX")
+          ->allow_extra_args(false);
   command
-      ->add_option("--data", arguments->data,
-                   "Evaluate on the indexed dataset PREFIX.bin, PREFIX.idx under this name, "
-                   "instead of the run's "
-                   "validation data (repeatable)")
-      ->type_name("NAME=PREFIX")
-      ->allow_extra_args(false);
+      ->add_option("--tag", arguments->tag,
+                   "Tag of the tokens of --data, where the model allows experts by tag "
+                   "(model.moe.allowed_experts); absent: the dataset's name")
+      ->type_name("NAME")
+      ->needs(data);
   command
       ->add_option("--seq-len", arguments->seq_len,
                    "Tokens per window; absent: data.seq_len of the run")

@@ -41,7 +41,7 @@ Keys of --json: checkpoint (the folder), prompt, prompt_ids, greedy, temperature
 Exit codes: 0 done, 1 failed, 2 a mistake in the command line or checkpoint.)";
 
 struct Arguments {
-  std::string model, prompt, prompt_file, json_file;
+  std::string model, prompt, prompt_file, json_file, tag;
   std::vector<std::int64_t> prompt_ids;
   std::vector<std::string> overrides;
   GenerateOptions options;
@@ -178,8 +178,11 @@ int run_generate(const Arguments& arguments) {
   const std::unique_ptr<Tokenizer> tokenizer = tokenizer_of(run);
   const auto prompt = shared_prompt(arguments, run, tokenizer.get(), *world);
   if (!prompt) return 2;
+  const auto tag = find_tag(run.model(), arguments.tag, *world);
+  if (!tag) return 2;
 
   GenerateOptions options = arguments.options;
+  options.tag = *tag;
   options.context = run.model().max_seq_len();
   options.end_of_document = end_of_document_of(run, tokenizer.get());
   // Nothing is dropped: what a token gets must not depend on what else is being generated.
@@ -262,6 +265,7 @@ void register_generate(CLI::App& app, RunCommand& run) {
   command->add_option("checkpoint", arguments->model, kModelFolderHelp)->required();
   add_prompt_options(*command, *arguments);
   add_sampling_options(*command, arguments->options);
+  command->add_option("--tag", arguments->tag, kTagHelp)->type_name("NAME");
   command
       ->add_option("--set", arguments->overrides,
                    "Override a field of the run's config: path=value (repeatable)")

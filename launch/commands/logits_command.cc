@@ -37,7 +37,7 @@ Keys of --json: checkpoint (the folder), loss, sequences, seq_len, vocab_size, r
 Exit codes: 0 done, 1 failed, 2 a mistake in the command line, tokens or checkpoint.)";
 
 struct Arguments {
-  std::string model, json_file;
+  std::string model, json_file, tag;
   std::vector<std::string> overrides;
   LogitsFiles files;
 };
@@ -72,8 +72,11 @@ int run_logits(const Arguments& arguments) {
   ModelFolder source = find_model(arguments.model, arguments.overrides, *world);
   if (!source.ok) return 2;
   configs::ModelConfig& config = *source.config.run.mutable_model();
-  const auto input = shared_input(arguments, config, *world);
+  auto input = shared_input(arguments, config, *world);
   if (!input) return 2;
+  const auto tag = find_tag(config, arguments.tag, *world);
+  if (!tag) return 2;
+  input->tag = *tag;
   remove_balancing_losses(config);
   LoadedModel model(source, mpi, !arguments.files.gradients.empty());
   const double loss = compute_logits(model.engine(), *input, arguments.files);
@@ -108,6 +111,7 @@ void register_logits(CLI::App& app, RunCommand& run) {
       ->type_name("FILE");
   command->add_option("--gradients", arguments->files.gradients, "Write the gradients to this file")
       ->type_name("FILE");
+  command->add_option("--tag", arguments->tag, kTagHelp)->type_name("NAME");
   command
       ->add_option("--set", arguments->overrides,
                    "Override a field of the model's config: path=value (repeatable)")

@@ -35,25 +35,31 @@ void check_names(const google::protobuf::RepeatedPtrField<configs::Dataset>& dat
 }  // namespace
 
 struct SampleStream::Impl {
-  Impl(const configs::DataConfig& data, std::int64_t vocab_size, std::uint64_t order_seed);
+  Impl(const configs::DataConfig& data, std::int64_t vocab_size, std::uint64_t order_seed,
+       const std::vector<std::string>& model_tags);
 
   void open_training(const configs::DataConfig& data);
   void open_validation(const configs::DataConfig& data);
   const IndexedDataset& open(const configs::Dataset& dataset, const std::string& field);
-  int tag_of(const std::string& name);
+  int find_tag(const configs::Dataset& dataset, const std::string& field);
   std::int64_t windows(const TokenRange& split) const { return (split.tokens() - 1) / seq_len; }
 
   std::int64_t seq_len, vocab;
   std::uint64_t seed;
   std::vector<std::unique_ptr<IndexedDataset>> datasets;
   std::vector<std::string> tags;
+  bool tags_are_known;  // by the model: no other may be added
   std::vector<TokenRange> train, validation;
   std::optional<Blend> blend;
 };
 
 SampleStream::Impl::Impl(const configs::DataConfig& data, std::int64_t vocab_size,
-                         std::uint64_t order_seed)
-    : seq_len(data.seq_len()), vocab(vocab_size), seed(order_seed) {
+                         std::uint64_t order_seed, const std::vector<std::string>& model_tags)
+    : seq_len(data.seq_len()),
+      vocab(vocab_size),
+      seed(order_seed),
+      tags(model_tags),
+      tags_are_known(!model_tags.empty()) {
   if (data.train_size() == 0 && data.validation_size() == 0)
     throw_user_error("data.train: no dataset; expected at least one (a name and a path)");
   check_names(data.train(), "data.train");
@@ -83,10 +89,18 @@ const IndexedDataset& SampleStream::Impl::open(const configs::Dataset& dataset,
   return *datasets.back();
 }
 
-int SampleStream::Impl::tag_of(const std::string& name) {
-  const auto found = std::find(tags.begin(), tags.end(), name);
+int SampleStream::Impl::find_tag(const configs::Dataset& dataset, const std::string& field) {
+  const std::string& tag = tag_of(dataset);
+  const auto found = std::find(tags.begin(), tags.end(), tag);
   if (found != tags.end()) return static_cast<int>(found - tags.begin());
-  tags.push_back(name);
+  if (tags_are_known) {
+    std::string known;
+    for (const std::string& name : tags) known += (known.empty() ? "" : ", ") + name;
+    throw_user_error(field, ".tag (dataset \"", dataset.name(),
+                     "\"): ", dataset.has_tag() ? "found \"" : "absent, so it is the name \"", tag,
+                     "\"; model.moe.allowed_experts has the tags ", known);
+  }
+  tags.push_back(tag);
   return static_cast<int>(tags.size()) - 1;
 }
 
@@ -96,7 +110,7 @@ void SampleStream::Impl::open_training(const configs::DataConfig& data) {
     const configs::Dataset& entry = data.train(i);
     const std::string field = detail::concat("data.train[", i, "]");
     const IndexedDataset& dataset = open(entry, field);
-    const int tag = tag_of(entry.name());
+    const int tag = find_tag(entry, field);
     const std::int64_t tokens = dataset.tokens();
     const std::int64_t held_out = std::llround(static_cast<double>(tokens) * share);
     train.push_back({&dataset, entry.name(), tag, 0, tokens - held_out});
@@ -122,13 +136,17 @@ void SampleStream::Impl::open_validation(const configs::DataConfig& data) {
     if (dataset.tokens() < 2)
       throw_user_error(field, " (dataset \"", entry.name(), "\"): ", entry.path(), " has ",
                        dataset.tokens(), " tokens, expected at least 2");
-    validation.push_back({&dataset, entry.name(), tag_of(entry.name()), 0, dataset.tokens()});
+    validation.push_back({&dataset, entry.name(), find_tag(entry, field), 0, dataset.tokens()});
   }
 }
 
+const std::string& tag_of(const configs::Dataset& dataset) {
+  return dataset.has_tag() ? dataset.tag() : dataset.name();
+}
+
 SampleStream::SampleStream(const configs::DataConfig& data, std::int64_t vocab_size,
-                           std::uint64_t seed)
-    : impl_(std::make_unique<Impl>(data, vocab_size, seed)) {}
+                           std::uint64_t seed, const std::vector<std::string>& model_tags)
+    : impl_(std::make_unique<Impl>(data, vocab_size, seed, model_tags)) {}
 SampleStream::~SampleStream() = default;
 
 const std::vector<std::string>& SampleStream::tags() const { return impl_->tags; }

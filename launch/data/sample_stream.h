@@ -12,6 +12,9 @@
 
 namespace witan {
 
+// Dataset.tag, or its name where it has none.
+const std::string& tag_of(const configs::Dataset& dataset);
+
 enum class Split { kTrain, kValidation };
 
 // Opens the datasets of a DataConfig. Each dataset is a stream of tokens cut into windows of
@@ -22,11 +25,14 @@ class SampleStream {
  public:
   // Checks that there is at least one training window, that no path is missing, etc. (UserError). A
   // stream for evaluation alone may have no training data, but then has validation data.
-  SampleStream(const configs::DataConfig& data, std::int64_t vocab_size, std::uint64_t seed);
+  // `model_tags`: the tags that the model knows (tag_names in core/model/expert_mask.h), in its
+  // order; then a dataset of another tag is a UserError. Empty: any tag is good.
+  SampleStream(const configs::DataConfig& data, std::int64_t vocab_size, std::uint64_t seed,
+               const std::vector<std::string>& model_tags = {});
   ~SampleStream();
 
-  // Names of all datasets, training first; the index is the tag of a token. A validation dataset of
-  // the same name shares the tag.
+  // Tags of all datasets; the index is the tag of a token. Those of the model, or if it has none in
+  // the order in which the datasets, training first, name them.
   const std::vector<std::string>& tags() const;
   std::int64_t seq_len() const;
 

@@ -27,7 +27,7 @@ MetricsReducer::MetricsReducer(std::vector<MoeLayer*> layers, Communicator& worl
   std::size_t counts = 0;
   for (const MoeLayer* layer : layers_) {
     const MoeStats& stats = layer->stats();
-    size += stats.counts.size() + stats.losses.size() + 5;
+    size += stats.counts.size() + stats.losses.size() + 6;
     counts += static_cast<std::size_t>(layer->experts());
   }
   message_.resize(size);
@@ -51,6 +51,7 @@ void MetricsReducer::reduce(double loss_sum, bool stop, double loss_tokens, doub
     out.put(static_cast<double>(stats.tokens));
     out.put(stats.top_weight);
     out.put(static_cast<double>(stats.dropped));
+    out.put(static_cast<double>(stats.logits));
     out.put(stats.logit_square);
     out.put(stats.lse);
     stats.clear();
@@ -90,7 +91,8 @@ void MetricsReducer::reduce(double loss_sum, bool stop, double loss_tokens, doub
     const double tokens = std::max(1.0, in.take());
     layer.top_weight = in.take() / tokens;
     layer.dropped = in.take();
-    layer.logit_rms = std::sqrt(in.take() / (tokens * static_cast<double>(experts)));
+    const double logits = std::max(1.0, in.take());
+    layer.logit_rms = std::sqrt(in.take() / logits);
     layer.lse = in.take() / tokens;
   }
 }

@@ -9,6 +9,7 @@
 #include <map>
 
 #include "core/model/check_model.h"
+#include "core/model/expert_mask.h"
 #include "core/model/param_table.h"
 #include "parallel/mesh.h"
 
@@ -199,7 +200,10 @@ void drop_rules(RunConfig& run) {
 
 void use_synthetic_data(const std::string& folder, RunConfig& run) {
   configs::DataConfig& data = *run.mutable_data();
-  if (data.train_size() == 0) data.add_train()->set_name("synthetic");
+  if (data.train_size() == 0) {
+    const std::vector<std::string> tags = tag_names(run.model());
+    data.add_train()->set_name(tags.empty() ? "synthetic" : tags.front());
+  }
   for (int i = 0; i < data.train_size(); ++i) {
     data.mutable_train(i)->set_path(folder + "/synthetic-" + std::to_string(i));
   }

@@ -56,7 +56,7 @@ bool uses_previous_counts(const RunConfig& run) {
 
 VerifySession::VerifySession(const RunConfig& run, const Mesh& mesh, const Runtime& runtime)
     : run_(run),
-      stream_(run.data(), run.model().vocab_size(), run.train().seed()),
+      stream_(run.data(), run.model().vocab_size(), run.train().seed(), tag_names(run.model())),
       engine_(run.model(), mesh, typed(runtime, run.runtime().precision()),
               options_of(run, stream_)),
       trainer_(run, engine_, stream_, end_of_document(run.data())) {

@@ -203,5 +203,38 @@ TEST_F(SampleStreamTest, IdsOutsideTheVocabularyAreNamed) {
   EXPECT_CONTAINS(message, "expected 0 to 49");
 }
 
+// Datasets of one tag count together; a model that knows tags orders them and takes no other.
+TEST_F(SampleStreamTest, TagsAreThoseOfTheModelIfItHasSome) {
+  write_counting("a", 0, 100);
+  write_counting("b", 1000, 100);
+  write_counting("c", 2000, 100);
+  configs::DataConfig data;
+  for (const char* name : {"a", "b", "c"}) add(data.mutable_train(), name);
+  data.set_seq_len(7);
+  data.mutable_train(1)->set_tag("more");
+  data.mutable_train(2)->set_tag("a");
+  const auto tags_by_dataset = [](const SampleStream& stream) {
+    std::map<int, std::set<int>> found;
+    std::vector<std::int32_t> window(8);
+    for (std::int64_t n = 0; n < 30; ++n) {
+      const int tag = stream.train_sample(n, window);
+      found[window[0] / 1000].insert(tag);
+    }
+    return found;
+  };
+  using Found = std::map<int, std::set<int>>;
+  const SampleStream free(data, kVocab, 1);
+  EXPECT_EQ(free.tags(), (std::vector<std::string>{"a", "more"}));
+  EXPECT_EQ(tags_by_dataset(free), (Found{{0, {0}}, {1, {1}}, {2, {0}}}));
+  const std::vector<std::string> known = {"none", "more", "a"};
+  const SampleStream bound(data, kVocab, 1, known);
+  EXPECT_EQ(bound.tags(), known);
+  EXPECT_EQ(tags_by_dataset(bound), (Found{{0, {2}}, {1, {1}}, {2, {2}}}));
+  data.mutable_train(1)->clear_tag();
+  EXPECT_EQ(user_error([&] { SampleStream stream(data, kVocab, 1, known); }),
+            "data.train[1].tag (dataset \"b\"): absent, so it is the name \"b\"; "
+            "model.moe.allowed_experts has the tags none, more, a");
+}
+
 }  // namespace
 }  // namespace witan

@@ -188,6 +188,42 @@ class ProgramTest(unittest.TestCase):
                 for a, b in zip(one, losses(name, *options, ranks=ranks)):
                     self.assertAlmostEqual(a, b, delta=1e-4 * a)
 
+    def test_experts_by_tag(self):
+        allowed = """allowed_experts {
+          tag { name: "english" experts: "0-1" }
+          tag { name: "korean" experts: "1,3" }
+        }
+        router {"""
+        config = CONFIG.replace("router {", allowed)
+        config = config.replace('train { name: "text" path: "text" }',
+                                'train { name: "a" path: "text" tag: "korean" } train { name: "english" path: "text" }')
+        (self.folder / "tiny.textproto").write_text(config)
+        _, err = self.train(2, "--set", "data.train[1].tag=french", "--set", "train.routing.force_balanced=true")
+        self.assertIn('data.train[1].tag: found "french"', err)
+        self.assertIn("train.routing.force_balanced", err)
+        self.train(0, ranks=2)
+        lines = (self.folder / "runs/tiny/metrics.jsonl").read_text().splitlines()
+        for line in map(json.loads, lines):
+            if line["kind"] != "step":
+                continue
+            for layer in line["layers"]:
+                self.assertEqual([n > 0 for n in layer["counts_by_tag"]["english"]], [True, True, False, False])
+                self.assertEqual([n > 0 for n in layer["counts_by_tag"]["korean"]], [False, True, False, True])
+        run = "runs/tiny"
+        for arguments, words in [(["generate", run, "--prompt", "3", "--tokens", "4"], "english, korean"),
+                                 (["generate", run, "--prompt", "3", "--tag", "french"], "french"),
+                                 (["eval", run, "--data", "text=text"], "english, korean"),
+                                 (["eval", run, "--tag", "korean"], "--data")]:
+            _, err = self.check(2, [WITAN, *arguments])
+            self.assertIn(words, err)
+        texts = [self.check(0, [WITAN, "generate", run, "--prompt", "3", "--tokens", "8", "--tag", tag])[0]
+                 for tag in ("english", "korean")]
+        self.assertNotEqual(*texts)
+        self.check(0, [WITAN, "eval", run, "--windows", "2"])
+        self.check(0, [WITAN, "eval", run, "--windows", "2", "--data", "text=text", "--tag", "korean", "--json", "e.json"])
+        layer = json.loads((self.folder / "e.json").read_text())["validation"][0]["load"][0]
+        self.assertEqual([n > 0 for n in layer["counts"]], [False, True, False, True])
+
     def test_a_run_is_not_overwritten(self):
         self.train(0)
         _, err = self.train(2)

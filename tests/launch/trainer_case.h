@@ -141,7 +141,7 @@ class Session {
  public:
   Session(const configs::RunConfig& run, const Mesh& mesh)
       : run_(run),
-        stream_(run.data(), run.model().vocab_size(), run.train().seed()),
+        stream_(run.data(), run.model().vocab_size(), run.train().seed(), tag_names(run.model())),
         engine_(run.model(), mesh, runtime_of(run), options_of(run, stream_)),
         trainer_(run, engine_, stream_, kEndOfDocument) {
     engine_.params().initialize(run.train().seed());

@@ -144,7 +144,7 @@ inline void check_bias_update(const nlohmann::json& golden) {
   std::vector<std::int64_t> counts(update.at("num_experts").get<std::size_t>(), 0);
   for (const double e : flatten(update.at("top_k_indices"))) ++counts[static_cast<std::size_t>(e)];
   std::vector<double> bias(counts.size(), 0.25);
-  update_expert_bias({}, update.at("rate").get<double>(), counts,
+  update_expert_bias({}, update.at("rate").get<double>(), counts, {},
                      view(bias, {static_cast<std::int64_t>(bias.size())}));
   const std::vector<double> delta = flatten(update.at("expected_delta"));
   for (std::size_t e = 0; e < bias.size(); ++e) EXPECT_DOUBLE_EQ(bias[e], 0.25 + delta[e]);

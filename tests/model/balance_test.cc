@@ -52,7 +52,7 @@ TEST(ExpertBias, MovesByTheCountsSinceTheLastUpdate) {
   const std::vector<std::vector<std::int64_t>> counts = {{9, 2, 1}, {0, 6, 6}, {4, 4, 4}};
   for (int step = 0; step < 3; ++step) {
     EXPECT_EQ(bias, (std::vector<double>{0.0, 0.0, 0.0})) << "before step " << step;
-    balancer->after_step(step, 10, counts[static_cast<std::size_t>(step)], b);
+    balancer->after_step(step, 10, counts[static_cast<std::size_t>(step)], {}, b);
   }
   EXPECT_EQ(bias, (std::vector<double>{-0.5, 0.0, 0.5}));  // 13, 12, 11 of a mean of 12
   ASSERT_NE(balancer->state(), nullptr);
@@ -62,10 +62,10 @@ TEST(ExpertBias, MovesByTheCountsSinceTheLastUpdate) {
 TEST(ExpertBias, ProportionalAndCentredMoves) {
   std::vector<double> bias = {1.0, 1.0, 1.0};
   const std::vector<std::int64_t> counts = {9, 2, 1};  // mean 4
-  expert_bias("rate: 0.5 move: PROPORTIONAL")->after_step(0, 10, counts, view(bias, {3}));
+  expert_bias("rate: 0.5 move: PROPORTIONAL")->after_step(0, 10, counts, {}, view(bias, {3}));
   EXPECT_EQ(bias, (std::vector<double>{1.0 - 0.625, 1.25, 1.375}));
   bias = {0.0, 0.0, 0.0};
-  expert_bias("rate: 3 centred: true")->after_step(0, 10, counts, view(bias, {3}));
+  expert_bias("rate: 3 centred: true")->after_step(0, 10, counts, {}, view(bias, {3}));
   EXPECT_EQ(bias, (std::vector<double>{-4.0, 2.0, 2.0}));  // -3, 3, 3 less their mean
 }
 
@@ -94,7 +94,7 @@ TEST(ExpertBias, ScheduleFallsToZeroAtTheLastStep) {
     std::vector<double> moves;
     for (std::int64_t step = 0; step < kSteps; ++step) {
       const double before = bias[1];
-      balancer->after_step(step, kSteps, counts, view(bias, {2}));
+      balancer->after_step(step, kSteps, counts, {}, view(bias, {2}));
       moves.push_back(bias[1] - before);
       EXPECT_DOUBLE_EQ(bias[0], -bias[1]);
     }
@@ -108,7 +108,8 @@ TEST(ExpertBias, ScheduleFallsToZeroAtTheLastStep) {
 TEST(ExpertBias, TheSignIsTakenInIntegers) {
   constexpr std::int64_t kMany = (std::int64_t{1} << 53) / 4;
   std::vector<double> bias = {0.0, 0.0, 0.0};
-  update_expert_bias({}, 1.0, std::vector<std::int64_t>{kMany, kMany, kMany + 1}, view(bias, {3}));
+  update_expert_bias({}, 1.0, std::vector<std::int64_t>{kMany, kMany, kMany + 1}, {},
+                     view(bias, {3}));
   EXPECT_EQ(bias, (std::vector<double>{1.0, 1.0, -1.0}));
 }
 

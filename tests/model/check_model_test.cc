@@ -66,6 +66,25 @@ TEST(CheckModel, NamesFieldValueAndRemedy) {
        "model.moe.balance[0].expert_bias: has no effect: this selection does not look at it; "
        "remove "
        "it, or select by top_k, group_limited, top_p or noisy_top_k"},
+      {"moe { allowed_experts { open_to_all: '0-1' } }",
+       "model.moe.allowed_experts.tag: is empty; name at least one tag"},
+      {"moe { allowed_experts { tag { name: 'a' experts: '2-4' } } }",
+       "model.moe.allowed_experts.tag[0].experts: found \"2-4\"; the last expert is 3"},
+      {"moe { allowed_experts { tag { name: 'a' experts: '1' } tag { name: 'b' experts: '2,3' } } "
+       "}",
+       "model.moe.allowed_experts.tag[0].experts: tokens of tag \"a\" may use 1 experts; the "
+       "selection needs 2"},
+      {"moe { allowed_experts { tag { name: 'a' experts: '' } tag { name: 'a' experts: '2' } "
+       "open_to_all: '0-1' } }",
+       "model.moe.allowed_experts.tag[1].name: \"a\" is there twice"},
+      {"moe { router { group_limited { k: 1 n_group: 2 topk_group: 1 group_top: 1 } } "
+       "allowed_experts { tag { name: 'a' experts: '0-2' } } }",
+       "model.moe.allowed_experts.tag[0].experts: allows 1 of the 2 experts of group 1; with "
+       "group_limited a tag has a group or has it not"},
+      {"moe { router { group_limited { k: 1 n_group: 2 topk_group: 2 group_top: 1 } } "
+       "allowed_experts { tag { name: 'a' experts: '0-1' } } }",
+       "model.moe.allowed_experts.tag[0].experts: allows 1 groups; the selection takes the best "
+       "topk_group = 2"},
       {"moe { pattern { list: 4 } }", "model.moe.pattern.list: names layer 4; the last layer is 3"},
       {"moe { pattern { list: 1 every: 2 } }",
        "model.moe.pattern.list: excludes `every` and `first`; keep one of the two forms"},

@@ -181,6 +181,39 @@ TEST(MoeGradient, DroppedPairs) {
   }
 }
 
+// Every router where a tag shuts half of the experts off, with and without the smooth load.
+TEST(MoeGradient, ExpertsByTag) {
+  for (const RouterEntry& router : registered_routers()) {
+    for (const char* score : {"SOFTMAX", "SIGMOID", "SQRT_SOFTPLUS"}) {
+      MoeCase moe_case;
+      moe_case.selection = router.example;
+      moe_case.router = std::string("bias: true score: ") + score;
+      moe_case.moe =
+          "allowed_experts { tag { name: 'a' experts: '0,1' } tag { name: 'b' experts: '2-3' } "
+          "open_to_all: '4-5' }";
+      const bool noisy = router.selection == configs::RouterConfig::kNoisyTopK;
+      if (noisy) moe_case.balance += " balance { load_cv2 { coefficient: 0.7 } }";
+      SCOPED_TRACE(router.name + (" " + moe_case.router));
+      MoeRun run(moe_case);
+      ASSERT_NO_FATAL_FAILURE(run.check_gradients());
+      EXPECT_TRUE(std::isfinite(run.stats().logit_square));
+      EXPECT_EQ(run.stats().logits, kTokens * 4) << "of six experts";
+    }
+  }
+}
+
+// As many experts are allowed as are chosen: nothing is left to chance, or to noise.
+TEST(MoeGradient, AsManyExpertsByTagAsChoices) {
+  MoeCase moe_case;
+  moe_case.selection = "noisy_top_k { k: 2 }";
+  moe_case.moe =
+      "allowed_experts { tag { name: 'a' experts: '0,5' } tag { name: 'b' experts: '2,3' } }";
+  moe_case.balance = "balance { load_cv2 { coefficient: 0.7 } } balance { z_loss {} }";
+  MoeRun run(moe_case);
+  ASSERT_NO_FATAL_FAILURE(run.check_gradients());
+  EXPECT_EQ(run.stats().counts, (std::vector<std::int64_t>{10, 0, 5, 5, 0, 10}));
+}
+
 TEST(MoeGradient, NoiseJitterAndTheirLosses) {
   for (const char* noise : {"LEARNED", "FIXED"}) {
     MoeCase moe_case;

@@ -27,14 +27,27 @@ struct RouterCase {
   std::int64_t tokens, experts, width;
   bool bias, expert_bias;
   configs::RouterConfig config;
+  configs::AllowedExperts allowed;  // of the tags 0 and 1, which take turns; no tag: all
 
-  RouterPlace place() const { return {0, experts, kVocab}; }
+  RouterPlace place() const {
+    configs::MoeConfig moe;
+    moe.set_experts(experts);
+    *moe.mutable_allowed_experts() = allowed;
+    return {0, experts, kVocab, ExpertMask(moe)};
+  }
 };
 
 std::string describe(const RouterCase& c) {
   return std::to_string(c.tokens) + " tokens, " + std::to_string(c.experts) + " experts, bias " +
          std::to_string(c.bias) + ", expert bias " + std::to_string(c.expert_bias) + ", " +
-         c.config.ShortDebugString();
+         c.config.ShortDebugString() + ", " + c.allowed.ShortDebugString();
+}
+
+bool is_allowed(const RouterCase& c, std::int64_t token, std::int64_t expert) {
+  if (c.allowed.tag_size() == 0) return true;
+  const std::string list = c.allowed.tag(static_cast<int>(token % 2)).experts();
+  const std::vector<std::int32_t> experts = parse_experts(list, c.experts);
+  return std::find(experts.begin(), experts.end(), expert) != experts.end();
 }
 
 // Scores of a few distinct values, so that ties are common.
@@ -58,7 +71,7 @@ Routed route(const RouterCase& c, std::uint64_t seed, std::vector<double>& exper
   const std::unique_ptr<Router> router = make_router(c.config, c.place());
   Arena arena, choice;
   RouterSaved saved;
-  const TokenBatch batch(1, c.tokens, kVocab);
+  const TokenBatch batch(c.tokens, 1, kVocab);
   const Capacity no_limit(configs::MoeConfig{}, 1);
   router->forward({}, params, no_limit, view(x, {c.tokens, c.width}), arena, choice, false, nullptr,
                   batch.batch, saved);
@@ -72,7 +85,8 @@ Routed route(const RouterCase& c, std::uint64_t seed, std::vector<double>& exper
         z += x[static_cast<std::size_t>(t * c.width + i)] *
              weight[static_cast<std::size_t>(e * c.width + i)];
       }
-      EXPECT_DOUBLE_EQ(routed.z[static_cast<std::size_t>(t * c.experts + e)], z);
+      EXPECT_DOUBLE_EQ(routed.z[static_cast<std::size_t>(t * c.experts + e)],
+                       is_allowed(c, t, e) ? z : -HUGE_VAL);
     }
   }
   return routed;
@@ -110,6 +124,7 @@ void check_token(const RouterCase& c, const double* z, const double* s, const st
       continue;
     }
     ASSERT_FALSE(ended) << "a choice behind the last one";
+    ASSERT_TRUE(std::isfinite(z[chosen[j]])) << "expert " << chosen[j] << " is not allowed";
     ASSERT_TRUE(distinct.insert(chosen[j]).second) << "an expert is chosen twice";
     sum += weight_of(c.config.weights(), s[chosen[j]]);
   }
@@ -149,14 +164,18 @@ void sink_other_groups(const configs::GroupLimitedSelection& config, std::vector
 }
 
 // What this token must have chosen; empty: the selection is not one of score + bias.
-std::vector<std::int32_t> expected_choice(const RouterCase& c, const double* s,
+std::vector<std::int32_t> expected_choice(const RouterCase& c, const double* z, const double* s,
                                           const std::vector<double>& bias, std::int64_t top_k) {
   using configs::RouterConfig;
-  std::vector<double> value(s, s + c.experts);
-  for (std::size_t e = 0; e < value.size(); ++e) value[e] += bias[e];
+  const bool biased = !c.config.has_sinkhorn();  // in evaluation sinkhorn is plain top_k
+  std::vector<double> value;
+  for (std::int64_t e = 0; e < c.experts; ++e) {
+    const double b = biased ? bias[static_cast<std::size_t>(e)] : 0.0;
+    value.push_back(std::isfinite(z[e]) ? s[e] + b : -HUGE_VAL);
+  }
   switch (c.config.selection_case()) {
     case RouterConfig::kGroupLimited: sink_other_groups(c.config.group_limited(), value); break;
-    case RouterConfig::kSinkhorn: value.assign(s, s + c.experts); break;  // in evaluation
+    case RouterConfig::kSinkhorn:
     case RouterConfig::kTopK:
     case RouterConfig::kNoisyTopK:
     case RouterConfig::kTopP: break;
@@ -184,15 +203,18 @@ void check_expert_choice(const RouterCase& c, const Routed& routed) {
     double worst_taken = 1e300;
     double best_left = -1e300;
     std::int64_t taken = 0;
+    std::int64_t candidates = 0;
     for (std::int64_t t = 0; t < c.tokens; ++t) {
       const auto* row = routed.indices.data() + t * c.experts;
       const double s = routed.s[static_cast<std::size_t>(t * c.experts + e)];
       const bool chosen = std::find(row, row + c.experts, e) != row + c.experts;
       taken += chosen ? 1 : 0;
+      if (!is_allowed(c, t, e)) continue;
+      ++candidates;
       (chosen ? worst_taken : best_left) =
           chosen ? std::min(worst_taken, s) : std::max(best_left, s);
     }
-    ASSERT_EQ(taken, capacity) << "expert " << e;
+    ASSERT_EQ(taken, std::min(capacity, candidates)) << "expert " << e;
     ASSERT_GE(worst_taken, best_left) << "expert " << e;
   }
 }
@@ -225,6 +247,32 @@ void vary(configs::RouterConfig& config, std::int64_t& experts, const Between& b
   }
 }
 
+// Two random sets of experts, each large enough; whole groups where the selection has groups.
+template <class Between>
+configs::AllowedExperts random_sets(const RouterCase& c, std::int64_t top_k,
+                                    const Between& between) {
+  configs::AllowedExperts allowed;
+  const auto& groups = c.config.group_limited();
+  const std::int64_t size = c.config.has_group_limited() ? c.experts / groups.n_group() : 1;
+  const bool all_sizes = c.config.has_all() || c.config.has_expert_choice();
+  const std::int64_t fewest = all_sizes ? 1 : std::max(top_k, groups.topk_group() * size);
+  for (const char* name : {"a", "b"}) {
+    std::set<std::int64_t> parts;
+    const std::int64_t wanted = between((fewest + size - 1) / size, c.experts / size);
+    while (static_cast<std::int64_t>(parts.size()) < wanted) {
+      parts.insert(between(0, c.experts / size - 1));
+    }
+    std::string list;
+    for (const std::int64_t part : parts) {
+      list += (list.empty() ? "" : ",") + std::to_string(part * size) + "-" +
+              std::to_string((part + 1) * size - 1);
+    }
+    allowed.add_tag()->set_name(name);
+    allowed.mutable_tag(allowed.tag_size() - 1)->set_experts(list);
+  }
+  return allowed;
+}
+
 TEST(Routing, ChoicesAndWeightsAreAsDefinedOverRandomShapes) {
   const Random random(3, "shapes");
   std::uint64_t draw = 0;
@@ -245,6 +293,10 @@ TEST(Routing, ChoicesAndWeightsAreAsDefinedOverRandomShapes) {
       c.config.set_score(static_cast<configs::RouterConfig::Score>(between(0, 2)));
       c.config.set_weights(static_cast<configs::RouterConfig::Weights>(between(0, 3)));
       c.config.set_routed_scaling_factor(static_cast<double>(between(1, 3)));
+      if (trial % 2 == 1) {
+        const std::int64_t columns = make_router(c.config, c.place())->top_k();
+        c.allowed = random_sets(c, columns, between);
+      }
       SCOPED_TRACE(describe(c));
       std::vector<double> bias;
       const Routed routed = route(c, static_cast<std::uint64_t>(10 * trial), bias);
@@ -255,7 +307,8 @@ TEST(Routing, ChoicesAndWeightsAreAsDefinedOverRandomShapes) {
         const std::int32_t* chosen = routed.indices.data() + t * top_k;
         ASSERT_NO_FATAL_FAILURE(check_token(c, routed.z.data() + t * c.experts, scores, chosen,
                                             routed.weights.data() + t * top_k, top_k));
-        const std::vector<std::int32_t> expected = expected_choice(c, scores, bias, top_k);
+        const std::vector<std::int32_t> expected =
+            expected_choice(c, routed.z.data() + t * c.experts, scores, bias, top_k);
         if (expected.empty()) continue;
         ASSERT_EQ(std::vector<std::int32_t>(chosen, chosen + top_k), expected);
       }

@@ -63,11 +63,13 @@ class Balancer {
     return false;
   }
 
-  // After each optimizer step, with counts [experts] summed over all ranks and micro-batches of the
-  // step. expert_bias [experts] may be empty. `step` counts from 0.
+  // After each optimizer step, with counts [experts], or [tags, experts] if the mask is not empty,
+  // summed over all ranks and micro-batches of the step. expert_bias [experts] may be empty. `step`
+  // counts from 0.
   virtual void after_step(std::int64_t step, std::int64_t steps,
-                          std::span<const std::int64_t> counts, const TensorView& expert_bias) {
-    (void)step, (void)steps, (void)counts, (void)expert_bias;
+                          std::span<const std::int64_t> counts, const ExpertMask& mask,
+                          const TensorView& expert_bias) {
+    (void)step, (void)steps, (void)counts, (void)mask, (void)expert_bias;
   }
   // What must be saved with a checkpoint; null if nothing.
   virtual std::vector<std::int64_t>* state() { return nullptr; }
@@ -96,8 +98,11 @@ std::unique_ptr<Balancer> make_no_balance(const configs::BalancerConfig& config)
 // (standard deviation / mean)^2 of x, and its gradient in place of x; 0 where the mean is 0.
 double cv2_with_gradient(std::span<double> x);
 
-// One move of the biases for counts n, `rate` being that of this step (Wang et al. 2024).
+// One move of the biases for counts n, `rate` being that of this step (Wang et al. 2024). Counts as
+// for after_step; with tags mean(n) becomes ExpertMask::even_counts(n), since an expert that few
+// tokens may use cannot reach the mean of all.
 void update_expert_bias(const configs::ExpertBias& config, double rate,
-                        std::span<const std::int64_t> counts, const TensorView& bias);
+                        std::span<const std::int64_t> counts, const ExpertMask& mask,
+                        const TensorView& bias);
 
 }  // namespace witan

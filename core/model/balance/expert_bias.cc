@@ -18,11 +18,11 @@ class ExpertBiasBalancer final : public Balancer {
   const char* name() const override { return "expert_bias"; }
 
   void after_step(std::int64_t step, std::int64_t steps, std::span<const std::int64_t> counts,
-                  const TensorView& expert_bias) override {
+                  const ExpertMask& mask, const TensorView& expert_bias) override {
     since_update_.resize(counts.size(), 0);
     for (std::size_t i = 0; i < counts.size(); ++i) since_update_[i] += counts[i];
     if ((step + 1) % config_.interval() != 0) return;
-    update_expert_bias(config_, rate(step, steps), since_update_, expert_bias);
+    update_expert_bias(config_, rate(step, steps), since_update_, mask, expert_bias);
     since_update_.assign(counts.size(), 0);
   }
 
@@ -44,31 +44,57 @@ class ExpertBiasBalancer final : public Balancer {
   std::vector<std::int64_t> since_update_;
 };
 
+// Of one expert, both in the same unit.
+struct Gap {
+  double even = 0.0;     // what it should have got
+  double missing = 0.0;  // that less what it got
+};
+
+// In units of 1 / experts the gaps are integers: rounding cannot flip their sign.
+std::vector<Gap> gaps_to_mean(std::span<const std::int64_t> counts) {
+  std::int64_t total = 0;
+  for (const std::int64_t n : counts) total += n;
+  const auto experts = static_cast<std::int64_t>(counts.size());
+  std::vector<Gap> gaps;
+  for (const std::int64_t n : counts) {
+    gaps.push_back({static_cast<double>(total), static_cast<double>(total - experts * n)});
+  }
+  return gaps;
+}
+
+std::vector<Gap> gaps_to_even(std::span<const std::int64_t> counts, const ExpertMask& mask) {
+  constexpr double kRounding = 1e-9;  // a sum of a few quotients; true gaps are larger
+  const std::vector<double> even = mask.even_counts(counts);
+  std::vector<Gap> gaps;
+  for (std::size_t e = 0; e < even.size(); ++e) {
+    double missing = even[e];
+    for (std::size_t i = e; i < counts.size(); i += even.size()) {
+      missing -= static_cast<double>(counts[i]);
+    }
+    gaps.push_back({even[e], std::abs(missing) <= kRounding * even[e] ? 0.0 : missing});
+  }
+  return gaps;
+}
+
 }  // namespace
 
 void update_expert_bias(const ExpertBias& config, double rate, std::span<const std::int64_t> counts,
-                        const TensorView& bias) {
-  std::int64_t total = 0;
-  for (const std::int64_t n : counts) total += n;
-  if (total == 0) return;
-  const auto experts = static_cast<std::int64_t>(counts.size());
-  // mean(n) - n_i is gap / experts, gap an integer: rounding cannot flip its sign.
-  const auto move = [&](std::int64_t i) {
-    const std::int64_t gap = total - experts * counts[static_cast<std::size_t>(i)];
-    if (config.move() == ExpertBias::PROPORTIONAL) {
-      return rate * static_cast<double>(gap) / static_cast<double>(total);
-    }
-    return rate * (gap > 0 ? 1.0 : gap < 0 ? -1.0 : 0.0);
-  };
+                        const ExpertMask& mask, const TensorView& bias) {
+  const std::vector<Gap> gaps = mask.empty() ? gaps_to_mean(counts) : gaps_to_even(counts, mask);
+  std::vector<double> moves;
   double mean = 0.0;
-  for (std::int64_t i = 0; i < experts && config.centred(); ++i) {
-    mean += move(i) / static_cast<double>(experts);
+  for (const Gap& gap : gaps) {
+    const bool proportional = config.move() == ExpertBias::PROPORTIONAL;
+    const double sign = gap.missing > 0.0 ? 1.0 : gap.missing < 0.0 ? -1.0 : 0.0;
+    const double share = gap.even > 0.0 ? gap.missing / gap.even : 0.0;
+    moves.push_back(rate * (proportional ? share : sign));
+    mean += moves.back() / static_cast<double>(gaps.size());
   }
   dispatch_float(bias.dtype, "expert bias", [&](auto zero) {
     using T = decltype(zero);
     T* b = bias.as<T>();
-    for (std::int64_t i = 0; i < experts; ++i) {
-      b[i] = static_cast<T>(static_cast<double>(b[i]) + move(i) - mean);
+    for (std::size_t i = 0; i < moves.size(); ++i) {
+      b[i] = static_cast<T>(static_cast<double>(b[i]) + moves[i] - (config.centred() ? mean : 0.0));
     }
   });
 }

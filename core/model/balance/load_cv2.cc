@@ -4,6 +4,7 @@
 // (Shazeer et al. 2017): the k-th largest of the others. Without noise, in evaluation, it is 0.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numbers>
 #include <vector>
 
@@ -13,6 +14,9 @@ namespace witan {
 namespace {
 
 double normal_cdf(double x) { return 0.5 * std::erfc(-x / std::numbers::sqrt2); }
+template <class T>
+constexpr T kMasked = -std::numeric_limits<T>::infinity();
+
 double normal_density(double x) {
   return std::exp(-0.5 * x * x) / std::sqrt(2.0 * std::numbers::pi);
 }
@@ -36,29 +40,35 @@ class LoadCv2Balancer final : public Balancer {
     dispatch_float(router.z.dtype, "load_cv2", [&](auto zero) {
       using T = decltype(zero);
       load_.assign(static_cast<std::size_t>(input.experts), 0.0);
-      each<T>(router, [&](std::int64_t, std::size_t e, std::int64_t, double x, double) {
-        load_[e] += normal_cdf(x);
-      });
+      each<T>(
+          router,
+          [&](std::int64_t, std::size_t e, std::int64_t, double x, double) {
+            load_[e] += normal_cdf(x);
+          },
+          [&](std::size_t e) { load_[e] += 1.0; });
       value = scale * cv2_with_gradient(load_);
       T* dz = gradient.dz.as<T>();
       T* dclean = gradient.dclean_z.as<T>();
       T* dscale = gradient.dnoise_scale.as<T>();
-      each<T>(router, [&](std::int64_t i, std::size_t e, std::int64_t threshold, double x,
-                          double noise_scale) {
-        const double dx = scale * input.gradient_scale * load_[e] * normal_density(x);
-        dclean[i] += static_cast<T>(dx / noise_scale);
-        dz[threshold] -= static_cast<T>(dx / noise_scale);
-        dscale[i] -= static_cast<T>(dx * x / noise_scale);
-      });
+      each<T>(
+          router,
+          [&](std::int64_t i, std::size_t e, std::int64_t threshold, double x, double noise_scale) {
+            const double dx = scale * input.gradient_scale * load_[e] * normal_density(x);
+            dclean[i] += static_cast<T>(dx / noise_scale);
+            dz[threshold] -= static_cast<T>(dx / noise_scale);
+            dscale[i] -= static_cast<T>(dx * x / noise_scale);
+          },
+          [](std::size_t) {});
     });
     return value;
   }
 
  private:
   // visit(i, expert, index of the threshold's noisy logit, x, noise scale) for every logit i: the
-  // probability is that of a standard normal below x.
-  template <class T, class Visit>
-  void each(const RouterSaved& router, const Visit& visit) {
+  // probability is that of a standard normal below x. always(expert) where it is 1. Logits that the
+  // token's tag forbids are passed over.
+  template <class T, class Visit, class Always>
+  void each(const RouterSaved& router, const Visit& visit, const Always& always) {
     const std::int64_t experts = router.z.cols();
     const std::int64_t k = std::min(router.indices.cols(), experts);
     const bool learned = !router.noise_logits.empty();
@@ -72,11 +82,18 @@ class LoadCv2Balancer final : public Balancer {
       std::sort(order_.begin(), order_.end(), [&](std::int64_t a, std::int64_t b) {
         return noisy[a] != noisy[b] ? noisy[a] > noisy[b] : a < b;
       });
-      for (std::int64_t place = 0; place < experts; ++place) {
+      std::int64_t allowed = experts;
+      while (allowed > k && noisy[order_[static_cast<std::size_t>(allowed - 1)]] == kMasked<T>) {
+        --allowed;
+      }
+      for (std::int64_t place = 0; place < allowed; ++place) {
         const std::int64_t i = order_[static_cast<std::size_t>(place)];
         // Without itself, one of the first k looks at the next one.
         const std::int64_t other = learned && place < k ? k : k - 1;
-        if (other >= experts) continue;  // all are chosen whatever the noise
+        if (other >= allowed) {  // all are chosen whatever the noise
+          always(static_cast<std::size_t>(i - first));
+          continue;
+        }
         const std::int64_t threshold = order_[static_cast<std::size_t>(other)];
         const auto size = static_cast<double>(scale[i]);
         const double x =

@@ -63,8 +63,11 @@ class SwitchAuxBalancer final : public Balancer {
     counts_.assign(static_cast<std::size_t>(input.experts), 0);
     TensorView indices = input.router.indices.slice_rows(begin, rows);
     if (config_.load() == SwitchAux::UNBIASED) {
+      const RouterSaved& router = input.router;
+      const TensorView z = router.masked ? router.z.slice_rows(begin, rows) : TensorView{};
+      const TensorView s = router.s.slice_rows(begin, rows);
       indices = scratch.allocate(indices.shape, DType::kInt32, "switch_aux");
-      ops::topk(ctx, input.router.s.slice_rows(begin, rows), {}, indices);
+      ops::topk(ctx, ranked_scores(ctx, router.masked, z, s, scratch), {}, indices);
     }
     const std::int32_t* index = indices.as<std::int32_t>();
     for (std::int64_t i = 0; i < indices.size(); ++i) {

@@ -1,4 +1,7 @@
-// all: every expert for every token: the dense mixture, and with uniform weights the ensemble.
+// all: every expert that the token may use: the dense mixture, and with uniform weights the
+// ensemble.
+#include <algorithm>
+
 #include "core/model/router.h"
 #include "core/ops/topk.h"
 
@@ -13,10 +16,19 @@ class AllRouter final : public Router {
   std::int64_t top_k() const override { return experts_; }
 
  protected:
-  void select(const Context&, const SelectionInput&, const TensorView& indices) const override {
+  void select(const Context&, const SelectionInput& in, const TensorView& indices) const override {
+    const ExpertMask& mask = place().mask;
     auto* index = indices.as<std::int32_t>();
-    for (std::int64_t i = 0; i < indices.size(); ++i) {
-      index[i] = static_cast<std::int32_t>(i % experts_);
+    if (mask.empty()) {
+      for (std::int64_t i = 0; i < indices.size(); ++i) {
+        index[i] = static_cast<std::int32_t>(i % experts_);
+      }
+      return;
+    }
+    const auto* tag = in.batch.tags.as<std::int32_t>();
+    for (std::int64_t t = 0; t < indices.rows(); ++t, index += experts_) {
+      const auto end = std::ranges::copy(mask.experts(tag[t]), index).out;
+      std::fill(end, index + experts_, ops::kNoChoice);
     }
   }
 

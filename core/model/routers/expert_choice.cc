@@ -1,8 +1,9 @@
 // expert_choice: each expert takes its C = min(T, ceil(T capacity_factor k / E)) best tokens of one
-// rank's micro-batch by their scores (Zhou et al. 2022); ties go to the earlier token. A token's
-// choice depends on the other tokens.
+// rank's micro-batch by their scores (Zhou et al. 2022); ties go to the earlier token. With fewer
+// tokens that may use it, an expert takes those. A token's choice depends on the other tokens.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <vector>
 
@@ -32,7 +33,8 @@ class ExpertChoiceRouter final : public Router {
     chosen_.assign(static_cast<std::size_t>(tokens), 0);
     order_.resize(static_cast<std::size_t>(tokens));
     dispatch_float(in.s.dtype, "expert choice", [&](auto zero) {
-      const auto* s = in.s.as<decltype(zero)>();
+      using T = decltype(zero);
+      const T* s = in.ranked.as<T>();
       for (std::int64_t e = 0; e < experts; ++e) {
         std::iota(order_.begin(), order_.end(), 0);
         std::partial_sort(order_.begin(), order_.begin() + capacity, order_.end(),
@@ -43,6 +45,7 @@ class ExpertChoiceRouter final : public Router {
                           });
         for (std::int64_t i = 0; i < capacity; ++i) {
           const std::int64_t token = order_[static_cast<std::size_t>(i)];
+          if (s[token * experts + e] == -std::numeric_limits<T>::infinity()) break;
           std::int64_t& count = chosen_[static_cast<std::size_t>(token)];
           index[token * experts + count++] = static_cast<std::int32_t>(e);
         }

@@ -16,7 +16,7 @@ class GroupLimitedRouter final : public Router {
  protected:
   void select(const Context& ctx, const SelectionInput& in,
               const TensorView& indices) const override {
-    ops::group_topk(ctx, {config_.n_group(), config_.group_top(), config_.topk_group()}, in.s,
+    ops::group_topk(ctx, {config_.n_group(), config_.group_top(), config_.topk_group()}, in.ranked,
                     in.expert_bias, indices);
   }
 

@@ -29,7 +29,7 @@ class NoisyTopKRouter final : public Router {
  protected:
   void select(const Context& ctx, const SelectionInput& in,
               const TensorView& indices) const override {
-    ops::topk(ctx, in.s, in.expert_bias, indices);
+    ops::topk(ctx, in.ranked, in.expert_bias, indices);
   }
 
   void add_noise(const Context& ctx, const RouterParams& params, const Batch& batch, Arena& arena,

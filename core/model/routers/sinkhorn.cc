@@ -54,9 +54,11 @@ class SinkhornRouter final : public Router {
  protected:
   void select(const Context& ctx, const SelectionInput& in,
               const TensorView& indices) const override {
-    if (!in.batch.training) return ops::topk(ctx, in.s, {}, indices);
+    if (!in.batch.training) return ops::topk(ctx, in.ranked, {}, indices);
     sinkhorn(in.z, config_.iterations(), normalised_);
-    ops::topk(ctx, view_of(normalised_.data(), in.z.shape), {}, indices);
+    const TensorView p = view_of(normalised_.data(), in.z.shape);
+    mask_like(in.z, p);  // what has underflowed to 0 still ranks above what is not allowed
+    ops::topk(ctx, p, {}, indices);
   }
 
  private:

@@ -16,7 +16,7 @@ class TopKRouter final : public Router {
  protected:
   void select(const Context& ctx, const SelectionInput& in,
               const TensorView& indices) const override {
-    ops::topk(ctx, in.s, in.expert_bias, indices);
+    ops::topk(ctx, in.ranked, in.expert_bias, indices);
   }
 
  private:
