@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Witan against what a user would pick instead: the same layers and training steps, in turns.
 
-usage: tests/bench/peers.py --peers DIR [--witan PROGRAM] [--only layer,step] [--precision f32,bf16] [--rounds N]
-                            [--threads N] [--deepspeed] [--json FILE]
+usage: tests/bench/peers.py --peers DIR [--witan PROGRAM] [--only layer,step,experts] [--precision f32,bf16] [--rounds N]
+                            [--threads N] [--deepspeed] [--kt EXT.so] [--json FILE]
 
 DIR holds the peers' scripts: torch_ep_layer.py (PyTorch and gloo), deepspeed_moe_layer.py, torch_mixtral_step.py
-(transformers' Mixtral); each prints its median time. Every round runs each of them and `witan bench` once, one after the
+(transformers' Mixtral), ktransformers_moe_forward.py; each prints its median time or rate. Every round runs each of them and `witan bench` once, one after the
 other; the ratio is that of the medians over the rounds. The layer runs on two ranks with one thread each, the step on one
-process with --threads. PyTorch comes from requirements.txt, into build/.venv-peers; --deepspeed installs DeepSpeed too.
+process with --threads. `experts` is a forward in bf16 on --threads against KTransformers' kernel, from its wheel (--kt), and a
+PyTorch loop over the experts; ours includes router and permutation. PyTorch comes from requirements.txt, into build/.venv-peers; --deepspeed installs DeepSpeed too.
 """
 import argparse
 import json
@@ -28,6 +29,8 @@ DEEPSPEED = "deepspeed==0.19.*"
 LAYERS = {"4096 tokens, d 512, ff 1024, 8 experts top-2": ("4096,512,1024,8,2", 1.2),
           "4096 tokens, d 512, ff 256, 64 experts top-8": ("4096,512,256,64,8", 1.7),
           "1024 tokens, d 256, ff 512, 64 experts top-2": ("1024,256,512,64,2", 2.5)}
+# The experts' forward in bf16 against the better of KTransformers and a PyTorch loop.
+FORWARDS = dict(zip(LAYERS, (1.3, 2.0, 2.0)))
 # How many times as fast as transformers a step should be in float32.
 STEPS = {"coarse": 1.5, "fine": 2.0, "quick": 2.0, "many": 2.0}
 
@@ -96,6 +99,23 @@ class Peers:
     def step(self, experts, precision, shape):
         command = [self.python, self.script("torch_mixtral_step.py"), self.arguments.threads, experts, precision, shape]
         return milliseconds(run(command, self.timeout))
+
+    def forward(self, config):
+        """Seconds of KTransformers and of the PyTorch loop, from the rates that the script prints."""
+        script = self.script("ktransformers_moe_forward.py")
+        text = run([self.python, script, self.arguments.kt, config, self.arguments.threads], self.timeout) or ""
+        tokens, d, ff, _, k = map(int, config.split(","))
+        rates = re.findall(r"(KTransformers|PyTorch loop) (\d+) GFLOP/s", text)
+        return {name: 6e-9 * tokens * k * d * ff / float(rate) for name, rate in rates}
+
+    def forward_peers(self, config):
+        measured = {}  # one run of the script measures both
+
+        def of(name):
+            if not measured:
+                measured.update(self.forward(config))
+            return measured.get(name)
+        return {name: lambda name=name: of(name) for name in ("KTransformers", "PyTorch loop")}
 
     def layer_peers(self, config, precision):
         peers = {"PyTorch + gloo": lambda: self.layer("torch_ep_layer.py", CFG=config, DT=precision)}
@@ -173,6 +193,11 @@ def results_of(subject, samples, bar):
 
 def measure(arguments):
     peers, witan, results = Peers(arguments), Witan(arguments), []
+    if "experts" in arguments.only:
+        samples = in_turns(arguments.rounds, lambda: witan.seconds("layer", "forward", "bf16", 1, arguments.threads),
+                           FORWARDS, lambda shape: peers.forward_peers(LAYERS[shape][0]))
+        for shape, times in samples.items():
+            results += results_of(f"experts forward, {shape}, bf16", times, FORWARDS[shape])
     for precision in arguments.precision.split(","):
         if "layer" in arguments.only:
             samples = in_turns(arguments.rounds,
@@ -193,7 +218,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peers", type=pathlib.Path, required=True, help="folder with the peers' scripts")
     parser.add_argument("--witan", type=pathlib.Path, default=ROOT / "build" / "release" / "bin" / "witan")
-    parser.add_argument("--only", default="layer,step", help="layer, step (default: both)")
+    parser.add_argument("--only", default="layer,step", help="layer, step, experts (default: layer,step)")
     parser.add_argument("--precision", default="f32,bf16")
     parser.add_argument("--experts", default="grouped_mm", help="transformers' experts: eager, grouped_mm (its fastest)")
     parser.add_argument("--rounds", type=int, default=3)
@@ -201,8 +226,11 @@ def main():
     parser.add_argument("--threads", type=int, default=2, help="of the step")
     parser.add_argument("--timeout", type=int, default=300, help="seconds for one run of a peer")
     parser.add_argument("--deepspeed", action="store_true", help="install and measure DeepSpeed too")
+    parser.add_argument("--kt", type=pathlib.Path, help="KTransformers' extension, from the wheel kt-kernel 0.7.2")
     parser.add_argument("--json", type=pathlib.Path, help="write the figures to this file")
     arguments = parser.parse_args()
+    if "experts" in arguments.only and not (arguments.kt and arguments.kt.exists()):
+        parser.error(f"--kt: {arguments.kt} does not exist; `experts` needs the extension from the wheel kt-kernel 0.7.2")
     if not arguments.witan.exists():
         parser.error(f"--witan: {arguments.witan} does not exist; build it: cmake --build --preset program")
     results = measure(arguments)
