@@ -222,6 +222,9 @@ SafetensorsReader::SafetensorsReader(const std::string& path)
     : impl_(std::make_unique<Impl>(path)) {
   const std::uint64_t length = read_header_length(impl_->file, path);
   const std::string_view text(reinterpret_cast<const char*>(impl_->file.data()) + 8, length);
+  if (!text.starts_with('{')) {
+    throw_user_error(path, ": not a safetensors file: its header does not begin with {");
+  }
   const json header = parse_strict_json(text, path);
   const HeaderParser parser(path);
   for (const auto& [key, value] : header.items()) {

@@ -30,7 +30,7 @@ json parse_strict_json(std::string_view text, const std::string& path) {
     json value = json::parse(text.begin(), text.end(), check);
     if (!value.is_object()) throw_user_error(path, ": expected a JSON object");
     return value;
-  } catch (const json::parse_error& error) {
+  } catch (const json::exception& error) {  // malformed, or a number too large for a double
     throw_user_error(path, ": not JSON: ", error.what());
   }
 }

@@ -102,7 +102,7 @@ std::vector<Malformed> malformed_files() {
     return "\"" + name + R"(":{"dtype":"F32","shape":)" + shape + R"(,"data_offsets":[)" +
            std::to_string(begin) + "," + std::to_string(end) + "]}";
   };
-  std::string deep;
+  std::string deep = R"({"t":)";
   for (int i = 0; i < 100000; ++i) deep += "[";
   return {
       {"Empty", "", "shorter than the header length"},
@@ -110,11 +110,14 @@ std::vector<Malformed> malformed_files() {
       {"HugeHeader", length_of(100'000'001) + good, "at most 100000000"},
       {"NegativeHeader", length_of(~0ULL) + good, "at most 100000000"},
       {"HeaderBeyondFile", length_of(1000) + good, "truncated: a header of 1000 bytes"},
-      {"NoHeader", length_of(0), "not JSON"},
+      {"NoHeader", length_of(0), "does not begin with {"},
+      {"SpaceInFront", file_of(" " + good, 8), "does not begin with {"},
+      {"ByteOrderMark", file_of("\xef\xbb\xbf" + good, 8), "does not begin with {"},
       {"NotJson", file_of("{\"t\":", 0), "not JSON"},
+      {"NumberTooLarge", file_of("{\"t\":1e999}", 0), "number overflow"},
       {"TextBehindJson", file_of(good + " x", 8), "not JSON"},
       {"NotUtf8", file_of("{\"\xff\":{}}", 0), "not JSON"},
-      {"NotAnObject", file_of("[1]", 0), "expected a JSON object"},
+      {"NotAnObject", file_of("[1]", 0), "does not begin with {"},
       {"Deep", file_of(deep, 0), "nested deeper"},
       {"DuplicateTensor",
        file_of("{" + tensor("t", "[2]", 0, 8) + "," + tensor("t", "[2]", 0, 8) + "}", 8),
