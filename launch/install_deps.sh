@@ -5,7 +5,8 @@ set -euo pipefail
 
 level=${1:-build}
 build=(g++ cmake ninja-build pkg-config openmpi-bin libopenmpi-dev libprotobuf-dev protobuf-compiler libspdlog-dev
-       libdnnl-dev libcli11-dev nlohmann-json3-dev libxxhash-dev libzstd-dev zlib1g-dev jq xz-utils)
+       libdnnl-dev libcli11-dev nlohmann-json3-dev libxxhash-dev libzstd-dev zlib1g-dev libpcre2-dev libutf8proc-dev
+       sentencepiece jq xz-utils)
 test=(libgtest-dev libboost-context-dev zstd python3)
 ci=(clang-format-14 clang-tidy-14 ccache git python3-venv)
 case $level in

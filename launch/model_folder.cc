@@ -8,6 +8,7 @@
 #include "core/model/expert_mask.h"
 #include "launch/checkpoint/checkpoint.h"
 #include "launch/checkpoint/manifest.h"
+#include "launch/data/tokenizer.h"
 #include "launch/run_config.h"
 
 namespace witan {
@@ -36,19 +37,38 @@ std::string run_of_model(const std::string& folder) {
   return configs::print_explicit(run);
 }
 
-// A model without a run: nothing says how its tokens were made, and the default of seq_len may be
-// too long for it.
+bool is_overridden(const configs::LoadedConfig& config, const char* field) {
+  const auto origin = config.origins.find(field);
+  return origin != config.origins.end() && origin->second.kind == configs::Origin::Kind::kOverride;
+}
+
+// The tokenizer whose files lie with the model is the model's. `without_run`: a folder that other
+// programs wrote may have one that is not supported; then it is as if it had none.
+void use_own_tokenizer(const std::string& folder, bool without_run, bool leader,
+                       configs::LoadedConfig& config) {
+  if (!has_tokenizer_files(folder) || is_overridden(config, "data.tokenizer")) return;
+  if (without_run) {
+    try {
+      make_tokenizer(folder);
+    } catch (const UserError& error) {
+      if (leader) std::fprintf(stderr, "witan: no tokenizer: %s\n", error.what());
+      return;
+    }
+  }
+  config.run.mutable_data()->set_tokenizer(folder);
+}
+
+// A model without a run: nothing else says how its tokens were made, and the default of seq_len may
+// be too long for it.
 void complete_data(configs::DataConfig& data, const configs::ModelConfig& model) {
   if (!data.has_tokenizer()) data.set_tokenizer("none");
   if (!data.has_seq_len()) data.set_seq_len(std::min(data.seq_len(), model.max_seq_len()));
 }
 
 // What load() cannot do, because it must not look at the saved parallel.expert.
-void check(configs::LoadedConfig& config, int ranks) {
-  const auto origin = config.origins.find("parallel.expert");
-  if (origin != config.origins.end() && origin->second.kind != configs::Origin::Kind::kOverride) {
-    config.run.mutable_parallel()->clear_expert();
-  }
+void check(const std::string& folder, int ranks, bool leader, configs::LoadedConfig& config) {
+  if (!is_overridden(config, "parallel.expert")) config.run.mutable_parallel()->clear_expert();
+  use_own_tokenizer(folder, config.run.data().train_size() == 0, leader, config);
   if (config.run.data().train_size() == 0)
     complete_data(*config.run.mutable_data(), config.run.model());
   for (const configs::Check& combination : inference_checks(ranks)) {
@@ -96,7 +116,7 @@ ModelFolder find_model(const std::string& path, const std::vector<std::string>& 
   checkpoint = text->at(0) == 'c';
   const std::string file = (fs::path(*folder) / (checkpoint ? kRunFile : "config.json")).string();
   found.config = configs::load(text->substr(1), file, overrides);
-  if (found.config.errors.empty()) check(found.config, world.size());
+  if (found.config.errors.empty()) check(*folder, world.size(), world.rank() == 0, found.config);
   found.ok = found.config.errors.empty();
   if (world.rank() == 0) {
     for (const configs::ConfigError& error : found.config.errors) {

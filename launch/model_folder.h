@@ -25,8 +25,9 @@ struct ModelFolder {
 };
 
 // Rank 0 looks; every rank gets the same. parallel.expert is that of `overrides`, not that of the
-// run: it belongs to the ranks there are now. Where nothing says how the text became tokens,
-// data.tokenizer is "none". Collective.
+// run: it belongs to the ranks there are now. A tokenizer whose files lie in the folder takes the
+// place of data.tokenizer, unless an override names another; where nothing says how the text became
+// tokens, it is "none". Collective.
 ModelFolder find_model(const std::string& path, const std::vector<std::string>& overrides,
                        Communicator& world);
 

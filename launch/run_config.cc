@@ -9,8 +9,8 @@
 #include "core/model/check_model.h"
 #include "core/model/expert_mask.h"
 #include "core/model/param_table.h"
+#include "launch/data/run_tokenizer.h"
 #include "launch/data/sample_stream.h"
-#include "launch/data/tokenizer.h"
 #include "parallel/mesh.h"
 
 namespace witan {
@@ -25,21 +25,18 @@ void check_data(const RunConfig& run, const configs::Fail& fail) {
          detail::concat("found ", run.data().seq_len(),
                         "; at most model.max_seq_len = ", run.model().max_seq_len()));
   }
-  const std::string& name = run.data().tokenizer();
-  if (name == "none") {
-    if ((run.data().reset_at_document() || run.data().mask_document_start()) &&
-        !run.data().has_end_of_document()) {
-      fail("data.end_of_document",
-           "is missing; reset_at_document and mask_document_start need it with tokenizer \"none\"");
-    }
-    return;
-  }
   try {
-    const auto tokenizer = make_tokenizer(name);
-    if (run.model().vocab_size() < tokenizer->vocab_size()) {
+    const auto tokenizer = tokenizer_of(run.data());
+    const bool documents = run.data().reset_at_document() || run.data().mask_document_start();
+    if (documents && end_of_document_of(run.data(), tokenizer.get()) < 0) {
+      fail("data.end_of_document",
+           "is missing; reset_at_document and mask_document_start need it with a tokenizer that "
+           "does not say, as \"none\"");
+    }
+    if (tokenizer != nullptr && run.model().vocab_size() < tokenizer->vocab_size()) {
       fail("model.vocab_size",
-           detail::concat("found ", run.model().vocab_size(), "; the tokenizer \"", name,
-                          "\" needs at least ", tokenizer->vocab_size()));
+           detail::concat("found ", run.model().vocab_size(), "; the tokenizer ", tokenizer->name(),
+                          " needs at least ", tokenizer->vocab_size()));
     }
   } catch (const UserError& error) {
     fail("data.tokenizer", error.what());

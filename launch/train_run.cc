@@ -13,8 +13,8 @@
 #include "core/base/error.h"
 #include "core/base/profile.h"
 #include "launch/checkpoint/checkpoint.h"
+#include "launch/data/run_tokenizer.h"
 #include "launch/data/sample_stream.h"
-#include "launch/data/tokenizer.h"
 #include "launch/engine.h"
 #include "launch/evaluator.h"
 #include "launch/metrics/load_figures.h"
@@ -95,12 +95,8 @@ class Run {
                        ": data.train is missing; name a dataset: data { train { name: \"text\" "
                        "path: \"data/text\" } }");
     }
-    if (run_.data().tokenizer() != "none") tokenizer_ = make_tokenizer(run_.data().tokenizer());
-    if (run_.data().has_end_of_document()) {
-      end_of_document_ = static_cast<std::int32_t>(run_.data().end_of_document());
-    } else if (tokenizer_ != nullptr) {
-      end_of_document_ = tokenizer_->end_of_document();
-    }
+    tokenizer_ = tokenizer_of(run_.data());
+    end_of_document_ = end_of_document_of(run_.data(), tokenizer_.get());
     stream_.emplace(run_.data(), run_.model().vocab_size(), run_.train().seed(),
                     tag_names(run_.model()));
     clock_.lap("data");
@@ -137,6 +133,7 @@ class Run {
     if (checkpoint_) {
       const TrainState state =
           load_checkpoint(*checkpoint_, run_, engine_->params(), trainer_->optimizer(), mesh_);
+      check_tokenizer(state);
       trainer_->restore(state);
       const auto kernels = state.notes.find("kernels");
       if (leader()) {
@@ -155,6 +152,16 @@ class Run {
       engine_->params().initialize(run_.train().seed());
     }
     first_step_ = trainer_->steps_done();
+  }
+
+  std::string tokenizer_name() const { return tokenizer_ ? tokenizer_->name() : "none"; }
+
+  // Ids that mean other text than before would train without an error.
+  void check_tokenizer(const TrainState& state) const {
+    const auto before = state.notes.find("tokenizer");
+    if (before == state.notes.end() || before->second == tokenizer_name()) return;
+    throw_user_error("data.tokenizer: ", *checkpoint_, " was trained with the tokenizer ",
+                     before->second, ", this run has ", tokenizer_name());
   }
 
   void prepare_profile() {
@@ -291,7 +298,10 @@ class Run {
     const std::string folder = folder_ + "/checkpoints/" + name;
     TrainState state = trainer_->state();
     state.notes["kernels"] = runtime_.kernels;
-    state.notes["tokenizer"] = run_.data().tokenizer();
+    state.notes["tokenizer"] = tokenizer_name();
+    if (tokenizer_ != nullptr) {
+      for (const TokenizerFile& file : tokenizer_->files()) state.files[file.name] = file.content;
+    }
     ShardedAdamW* optimizer =
         run_.checkpoint().optimizer_state() ? &trainer_->optimizer() : nullptr;
     save_checkpoint(folder, run_, engine_->params(), optimizer, state, mesh_,

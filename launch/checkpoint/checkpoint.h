@@ -9,6 +9,7 @@
 //     model.safetensors.index.json
 //     state-0000R-of-0000N.safetensors     moments: the weights' names with ".exp_avg" and
 //     state.safetensors.index.json         ".exp_avg_sq"
+//     tokenizer.json, ...                  files of the tokenizer, if it has any
 //     buffers.safetensors                  tensors of role kState under their names in the table
 //     run.textproto                        the run config
 //     witan.json                           manifest, written last: format, step, data position,
@@ -40,6 +41,8 @@ struct TrainState {
       counts;  // by name: expert counts since the last bias update, counts of the previous step
   std::map<std::string, std::string>
       notes;  // "kernels", "tokenizer", ...: free text, compared on resume
+  std::map<std::string, std::string>
+      files;  // more files of the folder (the tokenizer's), by name: written, not read back
 };
 
 // RUN/checkpoints/step-00001000

@@ -89,6 +89,7 @@ class Conversion {
 
   ConvertReport write() {
     write_shards();
+    copy_tokenizer();
     if (report_.to_checkpoint) {
       write_manifest(temporary_, manifest());
     } else {
@@ -123,6 +124,16 @@ class Conversion {
     }
     if (shards_.size() > 1) {
       write_text_file(path_of("model.safetensors.index.json"), index_json(file_of, report_.bytes));
+    }
+  }
+
+  // As it is, whether or not this program can read it.
+  void copy_tokenizer() {
+    for (const char* file : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+                             "tokenizer.model", "vocab.json", "merges.txt"}) {
+      const fs::path source = fs::path(from_) / file;
+      if (!fs::exists(source)) continue;
+      digests_[file] = write_text_file(path_of(file), read_text_file(source.string()));
     }
   }
 

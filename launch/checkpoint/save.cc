@@ -170,7 +170,10 @@ std::map<std::string, FileDigest> parse_digests(const std::string& lines) {
 }
 
 // What one rank writes once all shards are there; the manifest last.
-void write_rest(const std::string& folder, const ParamTable& table, const Manifest& manifest) {
+void write_rest(const std::string& folder, const ParamTable& table, Manifest& manifest) {
+  for (const auto& [file, content] : manifest.info.state.files) {
+    manifest.files[file] = write_text_file((fs::path(folder) / file).string(), content);
+  }
   write_indices(folder, table, manifest);
   const std::string config = hf_config_json(manifest.info.run.model());
   if (!config.empty()) {

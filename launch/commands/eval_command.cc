@@ -10,8 +10,8 @@
 #include "core/base/error.h"
 #include "launch/checkpoint/output_file.h"
 #include "launch/commands/commands.h"
+#include "launch/data/run_tokenizer.h"
 #include "launch/data/sample_stream.h"
-#include "launch/data/tokenizer.h"
 #include "launch/evaluator.h"
 #include "launch/metrics/load_figures.h"
 #include "launch/model_folder.h"
@@ -84,11 +84,6 @@ configs::DataConfig validation_data(const Arguments& arguments, const configs::R
   return data;
 }
 
-std::int32_t end_of_document_of(const configs::DataConfig& data, const Tokenizer* tokenizer) {
-  if (data.has_end_of_document()) return static_cast<std::int32_t>(data.end_of_document());
-  return tokenizer == nullptr ? -1 : tokenizer->end_of_document();
-}
-
 Json load_json(const LayerMetrics& layer, int expert_parallel) {
   const LoadFigures figures = load_figures(layer.counts, expert_parallel);
   return {{"layer", layer.layer},  {"max_vio", figures.max_vio},
@@ -132,8 +127,7 @@ int run_eval(const Arguments& arguments) {
   if (!source.ok) return 2;
   const configs::RunConfig& run = source.config.run;
   const configs::DataConfig data = validation_data(arguments, run);
-  const std::unique_ptr<Tokenizer> tokenizer =
-      data.tokenizer() == "none" ? nullptr : make_tokenizer(data.tokenizer());
+  const std::unique_ptr<Tokenizer> tokenizer = tokenizer_of(data);
   const SampleStream stream(data, run.model().vocab_size(), run.train().seed(),
                             tag_names(run.model()));
 

@@ -11,7 +11,7 @@
 #include "core/model/check_model.h"
 #include "launch/checkpoint/output_file.h"
 #include "launch/commands/commands.h"
-#include "launch/data/tokenizer.h"
+#include "launch/data/run_tokenizer.h"
 #include "launch/generator.h"
 #include "launch/model_folder.h"
 #include "launch/mpi_session.h"
@@ -47,17 +47,6 @@ struct Arguments {
   GenerateOptions options;
 };
 
-// What turns the model's tokens into text; null if that is not known.
-std::unique_ptr<Tokenizer> tokenizer_of(const configs::RunConfig& run) {
-  return run.data().tokenizer() == "none" ? nullptr : make_tokenizer(run.data().tokenizer());
-}
-
-std::int32_t end_of_document_of(const configs::RunConfig& run, const Tokenizer* tokenizer) {
-  if (run.data().has_end_of_document())
-    return static_cast<std::int32_t>(run.data().end_of_document());
-  return tokenizer == nullptr ? -1 : tokenizer->end_of_document();
-}
-
 std::vector<std::int32_t> encode_prompt(const Arguments& arguments, const Tokenizer* tokenizer) {
   const std::string text =
       arguments.prompt_file.empty() ? arguments.prompt : read_text_file(arguments.prompt_file);
@@ -67,7 +56,7 @@ std::vector<std::int32_t> encode_prompt(const Arguments& arguments, const Tokeni
     throw_user_error(
         arguments.model,
         ": the tokenizer of this model is not known (data.tokenizer is \"none\"); give "
-        "token ids with --prompt-ids, or --set data.tokenizer=byte if it is that one");
+        "token ids with --prompt-ids, or name it: --set data.tokenizer=byte or =PATH");
   }
   tokenizer->encode(text, ids);
   return ids;
@@ -98,7 +87,7 @@ void check_prompt(const std::vector<std::int32_t>& ids, const configs::RunConfig
 
 std::vector<std::int32_t> prompt_tokens(const Arguments& arguments, const configs::RunConfig& run,
                                         const Tokenizer* tokenizer) {
-  const std::int32_t end_of_document = end_of_document_of(run, tokenizer);
+  const std::int32_t end_of_document = end_of_document_of(run.data(), tokenizer);
   std::vector<std::int32_t> ids = encode_prompt(arguments, tokenizer);
   if (ids.empty()) {
     if (end_of_document < 0) {
@@ -175,7 +164,7 @@ int run_generate(const Arguments& arguments) {
     }
     return 2;
   }
-  const std::unique_ptr<Tokenizer> tokenizer = tokenizer_of(run);
+  const std::unique_ptr<Tokenizer> tokenizer = tokenizer_of(run.data());
   const auto prompt = shared_prompt(arguments, run, tokenizer.get(), *world);
   if (!prompt) return 2;
   const auto tag = find_tag(run.model(), arguments.tag, *world);
@@ -184,7 +173,7 @@ int run_generate(const Arguments& arguments) {
   GenerateOptions options = arguments.options;
   options.tag = *tag;
   options.context = run.model().max_seq_len();
-  options.end_of_document = end_of_document_of(run, tokenizer.get());
+  options.end_of_document = end_of_document_of(run.data(), tokenizer.get());
   // Nothing is dropped: what a token gets must not depend on what else is being generated.
   source.config.run.mutable_model()->mutable_moe()->clear_capacity();
   LoadedModel model(source, mpi);

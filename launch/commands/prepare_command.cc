@@ -19,12 +19,20 @@ constexpr const char* kFooter = R"(
 Examples:
   witan prepare book.txt -o data/book
   witan prepare corpus/ more.jsonl.gz -o data/corpus --json-field content
+  witan prepare corpus/ -o data/gpt2 --tokenizer gpt2/tokenizer.json
   witan prepare stories.txt.zst -o data/stories --document-separator "<|endoftext|>"
 
 Files named .jsonl or .ndjson hold a document a line; every other file is text. Each may be
 compressed (.gz, .zst). Folders are read with everything below them, sorted by name, without
 hidden files. The result is Megatron-LM's indexed dataset, PREFIX.bin and PREFIX.idx; a run reads
 it as data.train { name: "NAME" path: "PREFIX" }.
+
+--tokenizer: byte (256 bytes and end-of-document), or the path of
+  tokenizer.json   byte-level BPE as GPT-2, Llama 3, Qwen, OLMoE and DeepSeek have it
+  vocab.json       the same in GPT-2's files, with merges.txt beside it
+  *.model          SentencePiece; runs spm_encode
+or of a folder that holds one of them. Its files are kept in PREFIX.tokenizer/, where a run finds
+them; what is not supported in them is named and refused.
 
 Keys of --json: output, files, documents, empty_documents, tokens, text_bytes, tokenizer,
 vocab_size, bytes_per_token, threads, seconds, megabytes_per_second (of text).
@@ -82,7 +90,7 @@ void write_json(const CommandLine& line, const PrepareReport& report) {
       {"empty_documents", report.empty_documents},
       {"tokens", report.tokens},
       {"text_bytes", report.text_bytes},
-      {"tokenizer", line.options.tokenizer},
+      {"tokenizer", report.tokenizer},
       {"vocab_size", report.vocab_size},
       {"bytes_per_token", report.bytes_per_token},
       {"threads", report.threads},
@@ -129,7 +137,9 @@ void register_prepare(CLI::App& app, std::function<int()>& run) {
   command->add_option("-o,--output", line->options.output, "Where PREFIX.bin and PREFIX.idx go")
       ->required()
       ->type_name("PREFIX");
-  command->add_option("--tokenizer", line->options.tokenizer, "Tokenizer: byte")
+  command
+      ->add_option("--tokenizer", line->options.tokenizer,
+                   "byte, or the path of a tokenizer's file or folder")
       ->capture_default_str();
   const CLI::Option* json_field = command->add_option(
       "--json-field", line->json_field, "JSONL: the field that holds the text (default: text)");

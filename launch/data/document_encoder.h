@@ -14,12 +14,15 @@
 
 namespace witan {
 
-// A stretch of the corpus. Documents may go on from one to the next.
+// A stretch of the corpus. Documents may go on from one to the next; the text where they do is
+// encoded together with what is on the other side, so that blocks leave no trace in the tokens.
 struct EncodedBlock {
-  std::vector<std::int32_t> tokens;        // without end-of-document
+  std::string head;                  // goes on with the document that the block before left open
+  std::vector<std::int32_t> tokens;  // without end-of-document
   std::vector<std::size_t> document_ends;  // how many of `tokens` stand before each end
+  std::string tail;                        // behind `tokens`, of a document that is still open
   bool ends_file = false;                  // and with it a document that is still open
-  std::int64_t text_bytes = 0;             // encoded
+  std::int64_t text_bytes = 0;             // of documents
   std::int64_t input_bytes = 0;            // taken from the file
 };
 
@@ -39,9 +42,8 @@ class DocumentEncoder {
  private:
   void encode_text(const InputFile& file, const TextBlock& block, EncodedBlock& out) const;
   void encode_json_lines(const InputFile& file, const TextBlock& block, EncodedBlock& out) const;
-  void encode_json(const InputFile& file, std::int64_t offset, std::string_view line,
-                   EncodedBlock& out) const;
-  void add(std::string_view text, EncodedBlock& out) const;
+  std::string json_text(const InputFile& file, std::int64_t offset, std::string_view line) const;
+  void add(std::string_view text, bool from_block_before, bool open, EncodedBlock& out) const;
 
   const Tokenizer& tokenizer_;
   std::string json_field_;

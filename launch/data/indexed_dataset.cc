@@ -2,54 +2,19 @@
 
 #include <sys/mman.h>
 
-#include <cerrno>
 #include <cstring>
 #include <limits>
-#include <utility>
 
 #include "core/base/error.h"
-#include "launch/data/file_descriptor.h"
 #include "launch/data/indexed_dataset_format.h"
+#include "launch/data/mapped_file.h"
+#include "launch/data/token_ids.h"
 
 namespace witan {
 namespace {
 
 using indexed_dataset::kHeaderBytes;
 using indexed_dataset::TokenType;
-
-// A whole file mapped read-only; pages are read when touched.
-class MappedFile {
- public:
-  MappedFile(const std::string& path, int advice) {
-    const FileDescriptor file = FileDescriptor::open_to_read(path);
-    size_ = static_cast<std::size_t>(file.size());
-    if (size_ == 0) return;
-    void* address = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, file.get(), 0);
-    WITAN_CHECK(address != MAP_FAILED, path, ": mmap failed: ", std::strerror(errno));
-    data_ = static_cast<const std::byte*>(address);
-    ::madvise(address, size_, advice);  // a hint: its failure changes nothing
-  }
-  ~MappedFile() {
-    if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
-  }
-  MappedFile(const MappedFile&) = delete;
-  MappedFile& operator=(const MappedFile&) = delete;
-
-  std::size_t size() const { return size_; }
-  const std::byte* data() const { return data_; }
-
-  // The value at a byte offset; nothing in the .idx is aligned.
-  template <class T>
-  T load(std::size_t offset) const {
-    T value;
-    std::memcpy(&value, data_ + offset, sizeof(T));
-    return value;
-  }
-
- private:
-  const std::byte* data_ = nullptr;
-  std::size_t size_ = 0;
-};
 
 TokenType checked_token_type(std::uint8_t code, const std::string& file) {
   const auto type = static_cast<TokenType>(code);
@@ -85,9 +50,6 @@ struct IndexedDataset::Impl {
   void check_header();
   void check_sequences();
   void check_documents() const;
-
-  template <class T>
-  void read_as(std::int64_t begin, std::span<std::int32_t> out, std::int64_t vocab) const;
 
   std::string prefix;
   MappedFile index;
@@ -165,30 +127,6 @@ void IndexedDataset::Impl::check_documents() const {
                      sequences, ", the number of sequences");
 }
 
-template <class T>
-void IndexedDataset::Impl::read_as(std::int64_t begin, std::span<std::int32_t> out,
-                                   std::int64_t vocab) const {
-  const std::byte* source = bin.data() + static_cast<std::size_t>(begin) * sizeof(T);
-  bool good = true;
-  for (std::size_t i = 0; i < out.size(); ++i) {
-    T raw;
-    std::memcpy(&raw, source + i * sizeof(T), sizeof(T));
-    const auto id = static_cast<std::int64_t>(raw);
-    good &= id >= 0 && id < vocab;
-    out[i] = static_cast<std::int32_t>(id);
-  }
-  if (good) return;
-  for (std::size_t i = 0; i < out.size(); ++i) {
-    T raw;
-    std::memcpy(&raw, source + i * sizeof(T), sizeof(T));
-    const auto id = static_cast<std::int64_t>(raw);
-    if (id < 0 || id >= vocab)
-      throw_user_error(prefix, ".bin: token ", begin + static_cast<std::int64_t>(i), " has the id ",
-                       id, ", expected 0 to ", vocab - 1, " (the model's vocabulary has ", vocab,
-                       " entries)");
-  }
-}
-
 IndexedDataset::IndexedDataset(const std::string& prefix) : impl_(std::make_unique<Impl>(prefix)) {}
 IndexedDataset::~IndexedDataset() = default;
 IndexedDataset::IndexedDataset(IndexedDataset&&) noexcept = default;
@@ -217,13 +155,15 @@ void IndexedDataset::read(std::int64_t begin, std::span<std::int32_t> out,
               begin + count, ") of ", tokens());
   WITAN_CHECK(vocab <= std::int64_t{std::numeric_limits<std::int32_t>::max()} + 1, "vocabulary of ",
               vocab);
+  const std::byte* data = impl_->bin.data();
+  const std::string file = prefix() + ".bin";
   switch (impl_->type) {
-    case TokenType::kUint8: return impl_->read_as<std::uint8_t>(begin, out, vocab);
-    case TokenType::kInt8: return impl_->read_as<std::int8_t>(begin, out, vocab);
-    case TokenType::kInt16: return impl_->read_as<std::int16_t>(begin, out, vocab);
-    case TokenType::kUint16: return impl_->read_as<std::uint16_t>(begin, out, vocab);
-    case TokenType::kInt32: return impl_->read_as<std::int32_t>(begin, out, vocab);
-    case TokenType::kInt64: return impl_->read_as<std::int64_t>(begin, out, vocab);
+    case TokenType::kUint8: return read_token_ids<std::uint8_t>(data, begin, out, vocab, file);
+    case TokenType::kInt8: return read_token_ids<std::int8_t>(data, begin, out, vocab, file);
+    case TokenType::kInt16: return read_token_ids<std::int16_t>(data, begin, out, vocab, file);
+    case TokenType::kUint16: return read_token_ids<std::uint16_t>(data, begin, out, vocab, file);
+    case TokenType::kInt32: return read_token_ids<std::int32_t>(data, begin, out, vocab, file);
+    case TokenType::kInt64: return read_token_ids<std::int64_t>(data, begin, out, vocab, file);
   }
 }
 

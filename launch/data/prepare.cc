@@ -13,6 +13,7 @@
 #include "launch/data/indexed_dataset_writer.h"
 #include "launch/data/input_files.h"
 #include "launch/data/ordered_queue.h"
+#include "launch/data/run_tokenizer.h"
 #include "launch/data/tokenizer.h"
 
 namespace witan {
@@ -102,9 +103,16 @@ class Encoders {
 class CorpusWriter {
  public:
   CorpusWriter(const std::string& prefix, const Tokenizer& tokenizer)
-      : writer_(prefix, tokenizer.vocab_size()), end_of_document_(tokenizer.end_of_document()) {}
+      : tokenizer_(tokenizer),
+        writer_(prefix, tokenizer.vocab_size()),
+        end_of_document_(tokenizer.end_of_document()) {}
 
   void add(const EncodedBlock& block) {
+    open_text_ += block.head;
+    const bool nothing_else =
+        block.tokens.empty() && block.document_ends.empty() && block.tail.empty();
+    if (!nothing_else || block.ends_file) encode_open_text();
+    open_text_ += block.tail;
     std::size_t begin = 0;
     for (const std::size_t end : block.document_ends) {
       writer_.append(std::span(block.tokens).subspan(begin, end - begin));
@@ -130,6 +138,15 @@ class CorpusWriter {
   }
 
  private:
+  // What was kept as text at the joints of blocks.
+  void encode_open_text() {
+    if (open_text_.empty()) return;
+    std::vector<std::int32_t> ids;
+    tokenizer_.encode(open_text_, ids);
+    writer_.append(ids);
+    open_text_.clear();
+  }
+
   void end_document() {
     file_had_documents_ = true;
     if (writer_.document_tokens() == 0) {
@@ -140,7 +157,9 @@ class CorpusWriter {
     writer_.end_document();
   }
 
+  const Tokenizer& tokenizer_;
   IndexedDatasetWriter writer_;
+  std::string open_text_;
   std::int32_t end_of_document_;
   std::int64_t empty_documents_ = 0, text_bytes_ = 0;
   bool file_had_documents_ = false;
@@ -187,11 +206,16 @@ PrepareReport prepare(const PrepareOptions& options) {
   const auto seconds = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
 
   const auto tokenizer = make_tokenizer(options.tokenizer);
+  if (tokenizer->end_of_document() < 0)
+    throw_user_error("tokenizer ", options.tokenizer,
+                     ": its files do not say which token ends a document; put a "
+                     "tokenizer_config.json with \"eos_token\" beside them");
   check_output(options);
   const std::vector<InputFile> files = find_input_files(options.inputs);
   check_used(options, files);
   PrepareReport report;
   report.files = std::ssize(files);
+  report.tokenizer = tokenizer->name();
   report.vocab_size = tokenizer->vocab_size();
   report.threads = thread_count(options.threads);
 
@@ -222,6 +246,7 @@ PrepareReport prepare(const PrepareOptions& options) {
     throw_user_error(options.inputs.front(),
                      options.inputs.size() > 1 ? " and the other inputs" : "", ": no text in ",
                      report.files, " file", report.files == 1 ? "" : "s");
+  keep_tokenizer(options.output, *tokenizer);
   corpus.finish();
   show(corpus);
   corpus.report(report);

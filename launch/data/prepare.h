@@ -19,7 +19,7 @@ struct PrepareProgress {
 struct PrepareOptions {
   std::vector<std::string> inputs;  // files and folders, see find_input_files()
   std::string output;               // prefix of the .bin and .idx
-  std::string tokenizer = "byte";
+  std::string tokenizer = "byte";   // see make_tokenizer()
   // JSONL: the field that holds the text. Absent: "text".
   std::optional<std::string> json_field;
   // Text: a line equal to this divides documents and is not part of them. Absent: a file is a
@@ -38,6 +38,7 @@ struct PrepareReport {
   std::int64_t empty_documents = 0;  // left out
   std::int64_t tokens = 0;           // with one end-of-document per document
   std::int64_t text_bytes = 0;
+  std::string tokenizer;  // Tokenizer::name()
   std::int64_t vocab_size = 0;
   int bytes_per_token = 0;
   int threads = 0;
@@ -51,7 +52,8 @@ struct PrepareReport {
 // Streams: memory does not grow with the size of a file (a JSONL line must fit, though, and 4 to 12
 // bytes are kept per document). The output depends on the inputs and their order only, not on
 // the number of threads, and a compressed file gives what the plain one gives. Nothing stands under
-// the output's name before all of it does.
+// the output's name before all of it does. The tokenizer's files are kept with the dataset
+// (keep_tokenizer()).
 PrepareReport prepare(const PrepareOptions& options);
 
 }  // namespace witan

@@ -8,14 +8,14 @@
 #include "core/base/error.h"
 #include "core/base/rng.h"
 #include "launch/data/blend.h"
-#include "launch/data/indexed_dataset.h"
+#include "launch/data/token_source.h"
 
 namespace witan {
 namespace {
 
 // A range of a dataset's tokens.
 struct TokenRange {
-  const IndexedDataset* dataset;
+  const TokenSource* dataset;
   std::string name;
   int tag;
   std::int64_t begin, end;
@@ -40,13 +40,13 @@ struct SampleStream::Impl {
 
   void open_training(const configs::DataConfig& data);
   void open_validation(const configs::DataConfig& data);
-  const IndexedDataset& open(const configs::Dataset& dataset, const std::string& field);
+  const TokenSource& open(const configs::Dataset& dataset, const std::string& field);
   int find_tag(const configs::Dataset& dataset, const std::string& field);
   std::int64_t windows(const TokenRange& split) const { return (split.tokens() - 1) / seq_len; }
 
   std::int64_t seq_len, vocab;
   std::uint64_t seed;
-  std::vector<std::unique_ptr<IndexedDataset>> datasets;
+  std::vector<std::unique_ptr<TokenSource>> datasets;
   std::vector<std::string> tags;
   bool tags_are_known;  // by the model: no other may be added
   std::vector<TokenRange> train, validation;
@@ -77,15 +77,15 @@ SampleStream::Impl::Impl(const configs::DataConfig& data, std::int64_t vocab_siz
   blend.emplace(names, weights);
 }
 
-const IndexedDataset& SampleStream::Impl::open(const configs::Dataset& dataset,
-                                               const std::string& field) {
+const TokenSource& SampleStream::Impl::open(const configs::Dataset& dataset,
+                                            const std::string& field) {
   if (dataset.path().empty())
     throw_user_error(field, ".path (dataset \"", dataset.name(),
                      "\"): missing; expected the path of an indexed dataset without .bin / .idx");
-  datasets.push_back(std::make_unique<IndexedDataset>(dataset.path()));
+  datasets.push_back(open_dataset(dataset));
   if (datasets.back()->tokens() == 0)
     throw_user_error(field, " (dataset \"", dataset.name(), "\"): ", dataset.path(),
-                     ".bin holds no tokens");
+                     " holds no tokens");
   return *datasets.back();
 }
 
@@ -109,7 +109,7 @@ void SampleStream::Impl::open_training(const configs::DataConfig& data) {
   for (int i = 0; i < data.train_size(); ++i) {
     const configs::Dataset& entry = data.train(i);
     const std::string field = detail::concat("data.train[", i, "]");
-    const IndexedDataset& dataset = open(entry, field);
+    const TokenSource& dataset = open(entry, field);
     const int tag = find_tag(entry, field);
     const std::int64_t tokens = dataset.tokens();
     const std::int64_t held_out = std::llround(static_cast<double>(tokens) * share);
@@ -132,7 +132,7 @@ void SampleStream::Impl::open_validation(const configs::DataConfig& data) {
   for (int i = 0; i < data.validation_size(); ++i) {
     const configs::Dataset& entry = data.validation(i);
     const std::string field = detail::concat("data.validation[", i, "]");
-    const IndexedDataset& dataset = open(entry, field);
+    const TokenSource& dataset = open(entry, field);
     if (dataset.tokens() < 2)
       throw_user_error(field, " (dataset \"", entry.name(), "\"): ", entry.path(), " has ",
                        dataset.tokens(), " tokens, expected at least 2");

@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "core/base/rng.h"
-#include "launch/data/tokenizer.h"
+#include "launch/data/run_tokenizer.h"
 
 namespace witan {
 namespace {
@@ -13,8 +13,7 @@ using configs::RunConfig;
 using configs::RuntimeConfig;
 
 std::int32_t end_of_document(const configs::DataConfig& data) {
-  if (data.has_end_of_document()) return static_cast<std::int32_t>(data.end_of_document());
-  return data.tokenizer() == "none" ? -1 : make_tokenizer(data.tokenizer())->end_of_document();
+  return end_of_document_of(data, tokenizer_of(data).get());
 }
 
 Runtime typed(const Runtime& runtime, RuntimeConfig::Precision precision) {

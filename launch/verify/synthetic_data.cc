@@ -1,22 +1,17 @@
 #include "launch/verify/synthetic_data.h"
 
 #include <algorithm>
-#include <filesystem>
 #include <vector>
 
 #include "core/base/rng.h"
 #include "launch/data/indexed_dataset_writer.h"
+#include "launch/data/token_source.h"
 
 namespace witan {
 namespace {
 
 constexpr std::int64_t kTokens = 8192;  // of each dataset
 constexpr std::uint64_t kShortest = 5, kLongest = 60;
-
-bool there(const configs::Dataset& dataset) {
-  return std::filesystem::exists(dataset.path() + ".bin") &&
-         std::filesystem::exists(dataset.path() + ".idx");
-}
 
 std::vector<std::int32_t> document(const Random& random, std::uint64_t& draw, std::int64_t vocab) {
   std::vector<std::int32_t> tokens(kShortest + random.below(draw++, kLongest - kShortest));
@@ -33,8 +28,9 @@ std::vector<std::int32_t> document(const Random& random, std::uint64_t& draw, st
 }  // namespace
 
 bool data_is_there(const configs::DataConfig& data) {
-  return data.train_size() > 0 && std::all_of(data.train().begin(), data.train().end(), there) &&
-         std::all_of(data.validation().begin(), data.validation().end(), there);
+  return data.train_size() > 0 &&
+         std::all_of(data.train().begin(), data.train().end(), dataset_is_there) &&
+         std::all_of(data.validation().begin(), data.validation().end(), dataset_is_there);
 }
 
 void write_synthetic_data(const configs::DataConfig& data, std::int64_t vocab_size,

@@ -224,6 +224,7 @@ TEST_F(CorpusTest, MistakesInJsonNameFileAndLine) {
   for (const bool compressed : {false, true}) {
     EXPECT_CONTAINS(refusal(R"({"text": oops})", compressed), "not valid JSON");
     EXPECT_CONTAINS(refusal(R"({"text": "a)", compressed), "not valid JSON");
+    EXPECT_CONTAINS(refusal(R"({"text": "a", "n": 1e999})", compressed), "number overflow");
     EXPECT_CONTAINS(refusal("{\"text\": \"\xff\"}", compressed), "not valid JSON");
     EXPECT_CONTAINS(refusal(R"({"body": "a", "id": 3})", compressed),
                     "no field \"text\"; fields here: body, id");
