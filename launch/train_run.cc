@@ -205,6 +205,8 @@ class Run {
       setup.balancers.emplace_back(make_balancer(config)->name());
     }
     setup.tags = stream_->tags();
+    setup.tensorboard = run_.train().tensorboard();
+    setup.config = configs::print_effective(config_);
     log_.emplace(setup, first_step_, leader());
     clock_.lap("log");
     if (leader()) spdlog::info("start-up: {}", clock_.report());

@@ -92,6 +92,9 @@ RunLog::RunLog(const Setup& setup, std::int64_t resume_step, bool active)
   drop_later_lines(path, resume_step);
   file_ = std::fopen(path.c_str(), "a");
   if (file_ == nullptr) throw_user_error("cannot open ", path, ": ", std::strerror(errno));
+  if (setup_.tensorboard) {
+    tensorboard_.emplace(setup_.folder + "/tensorboard", resume_step, setup_.config);
+  }
 }
 
 RunLog::~RunLog() {
@@ -100,6 +103,7 @@ RunLog::~RunLog() {
 
 void RunLog::flush() {
   if (file_ != nullptr) std::fflush(file_);
+  if (tensorboard_) tensorboard_->flush();
 }
 
 void RunLog::step(const StepMetrics& metrics) {
@@ -166,7 +170,8 @@ void RunLog::write_step(const StepMetrics& metrics) {
   }
   if (!layers.empty()) json["layers"] = std::move(layers);
   std::fprintf(file_, "%s\n", json.dump().c_str());
-  if (full) std::fflush(file_);
+  if (tensorboard_) tensorboard_->step(metrics, setup_.balancers, full);
+  if (full) flush();
 }
 
 void RunLog::progress(const StepMetrics& metrics) {
@@ -216,6 +221,7 @@ void RunLog::evaluation(std::int64_t step, const std::vector<EvalResult>& result
     if (result.bytes > 0) std::printf(", %.4f nats per byte", result.nats_per_byte);
     std::printf("\n");
   }
+  if (tensorboard_) tensorboard_->evaluation(step, results);
   flush();
 }
 

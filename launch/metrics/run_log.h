@@ -1,15 +1,17 @@
-// What a run says while it goes: metrics.jsonl (docs/metrics.md has the keys) and the progress
-// line. Rank 0 only; on other ranks nothing happens.
+// What a run says while it goes: metrics.jsonl (docs/metrics.md has the keys), TensorBoard event
+// files if asked for, and the progress line. Rank 0 only; on other ranks nothing happens.
 #pragma once
 
 #include <cstdint>
 #include <cstdio>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "configs/schema/run.pb.h"
 #include "launch/evaluator.h"
 #include "launch/metrics/step_metrics.h"
+#include "launch/metrics/tensorboard_log.h"
 
 namespace witan {
 
@@ -24,6 +26,8 @@ class RunLog {
     int expert_parallel = 1;
     std::vector<std::string> balancers;  // names, in the order of LayerMetrics.losses
     std::vector<std::string> tags;
+    bool tensorboard = false;  // event files in FOLDER/tensorboard
+    std::string config;        // their text
   };
   // `resume_step`: lines of later steps (of an interrupted run) are dropped from an existing file.
   RunLog(const Setup& setup, std::int64_t resume_step, bool active);
@@ -47,6 +51,7 @@ class RunLog {
   bool active_;
   bool terminal_;
   std::FILE* file_ = nullptr;
+  std::optional<TensorBoardLog> tensorboard_;
   std::vector<double> step_seconds_;
   std::vector<double> losses_;
   std::int64_t tokens_per_step_ = 0;

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Compares the program with transformers. Builds it if it is not there, and installs what it is compared with into
+# Compares the program with transformers, tokenizers and TensorBoard. Builds it if it is not there, and installs what it is compared with into
 # build/.venv-interop once.
 # usage: tests/interop/run.sh [WITAN_PROGRAM]
 set -euo pipefail
@@ -21,4 +21,8 @@ if ! cmp -s "$requirements" "$venv/installed.txt"; then
   cp "$requirements" "$venv/installed.txt"
 fi
 
-exec "$venv/bin/python" tests/interop/check_transformers.py --witan "$witan"
+failed=0
+for check in transformers tokenizers tensorboard; do
+  "$venv/bin/python" "tests/interop/check_$check.py" --witan "$witan" || failed=1
+done
+exit $failed
