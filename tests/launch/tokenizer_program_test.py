@@ -45,8 +45,8 @@ class TokenizerProgramTest(unittest.TestCase):
 
     def run_witan(self, *arguments, expected=0, ranks=0):
         command = [str(LAUNCHER), "-n", str(ranks)] if ranks else []
-        done = subprocess.run([*command, WITAN, *map(str, arguments)], cwd=self.folder, text=True, capture_output=True,
-                              stdin=subprocess.DEVNULL, timeout=120)
+        done = subprocess.run([*command, WITAN, *map(str, arguments)], cwd=self.folder, text=True, errors="replace",
+                              capture_output=True, stdin=subprocess.DEVNULL, timeout=120)
         self.assertEqual(done.returncode, expected, done.stdout + done.stderr)
         return done.stdout + done.stderr
 
