@@ -60,11 +60,27 @@ def rows(results):
         yield f"| {result['what']} | {milliseconds(result)} | {rate(result)} | {moved} | {ratios} |"
 
 
+def gemm_table(results):
+    """One line a product, one column a kernel: rate and share of the peak."""
+    cells, kernels = {}, []
+    for result in results:
+        product, kernel = result["what"].rsplit(", ", 1)
+        kernels += [kernel] if kernel not in kernels else []
+        share = "".join(f", {entry['value']:.2f}" for entry in result["ratios"][:1])
+        cells.setdefault(product, {})[kernel] = f"{result['gflops']:.0f}{share}"
+    yield "| GFLOP/s, share of peak | " + " | ".join(kernels) + " |\n|---|" + "---|" * len(kernels)
+    for product, of_kernel in cells.items():
+        yield f"| {product} | " + " | ".join(of_kernel.get(kernel, "") for kernel in kernels) + " |"
+
+
 def tables(report):
     by_subject = {}
     for result in report["results"]:
         by_subject.setdefault((result["section"], result["subject"]), []).append(result)
     for (section, subject), results in by_subject.items():
+        if section == "gemm":
+            yield f"**{section}**: {subject}\n\n" + "\n".join(gemm_table(results)) + "\n"
+            continue
         yield f"**{section}**: {subject}\n\n| | ms | | MB | |\n|---|---|---|---|---|\n" + "\n".join(rows(results)) + "\n"
 
 

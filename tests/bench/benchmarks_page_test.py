@@ -25,6 +25,8 @@ REPORT = {
         result("forward", flop=5e9, gflops=20.0, bytes=3e6, gigabytes_per_second=0.012,
                ratios=[{"of": "of peak", "value": 0.5, "at_least": 0.75, "holds": False}]),
         result("hot", ratios=[{"of": "of the bound", "value": 1.1, "at_most": 1.15, "holds": True}]),
+        {**result("up NT, 32 rows, own", gflops=190.4), "section": "gemm"},
+        {**result("up NT, 32 rows, oneDNN", gflops=120.0, ratios=[{"of": "of peak", "value": 0.34}]), "section": "gemm"},
         result("phase: small", ratios=[{"of": "of the layer", "value": 0.001}]),
     ],
 }
@@ -57,6 +59,7 @@ class BenchmarksPageTest(unittest.TestCase):
         self.assertIn("| forward | 250.0 ± 4% | 20.0 GFLOP/s | 3.0 | **0.50 of peak** (≥ 0.75, missed) |", text)
         self.assertIn("**1.10 of the bound** (≤ 1.15)", text)
         self.assertNotIn("phase: small", text)
+        self.assertIn("| up NT, 32 rows | 190 | 120, 0.34 |", text)
 
     def test_twice_is_once(self):
         self.write(f"{BEGIN}\n{END}\n")
