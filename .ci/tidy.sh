@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 # A build folder of its own: without tests, so that its compilation database holds the sources only, and without OpenMP,
 # whose header comes with g++.
 cmake -S . -B build/tidy -G Ninja -DCMAKE_BUILD_TYPE=Release -DWITAN_TESTS=OFF -DWITAN_OPENMP=OFF --log-level=WARNING
-cmake --build build/tidy --target witan_schema # for the generated headers
+cmake --build build/tidy --target witan_schema witan_protos # for the generated headers
 
 # Kernel files stand in the database once per CPU level; one of them is enough. clang 14 does not know the CPU levels that
 # cpu_isa.cc asks for by name.

@@ -97,6 +97,7 @@ class Run {
     }
     tokenizer_ = tokenizer_of(run_.data());
     end_of_document_ = end_of_document_of(run_.data(), tokenizer_.get());
+    check_tokenizer_of_datasets(run_.data(), tokenizer_.get());
     stream_.emplace(run_.data(), run_.model().vocab_size(), run_.train().seed(),
                     tag_names(run_.model()));
     clock_.lap("data");
@@ -306,7 +307,12 @@ class Run {
     }
     ShardedAdamW* optimizer =
         run_.checkpoint().optimizer_state() ? &trainer_->optimizer() : nullptr;
-    save_checkpoint(folder, run_, engine_->params(), optimizer, state, mesh_,
+    // Whatever becomes of the datasets: the checkpoint knows its tokenizer.
+    RunConfig run = run_;
+    if (!run.data().has_tokenizer() && state.files.empty()) {
+      run.mutable_data()->set_tokenizer(tokenizer_name());
+    }
+    save_checkpoint(folder, run, engine_->params(), optimizer, state, mesh_,
                     static_cast<int>(run_.checkpoint().keep_last()));
     last_checkpoint_ = folder;
     if (leader()) spdlog::info("checkpoint {}", folder);

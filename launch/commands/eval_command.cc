@@ -128,6 +128,7 @@ int run_eval(const Arguments& arguments) {
   const configs::RunConfig& run = source.config.run;
   const configs::DataConfig data = validation_data(arguments, run);
   const std::unique_ptr<Tokenizer> tokenizer = tokenizer_of(data);
+  check_tokenizer_of_datasets(data, tokenizer.get());
   const SampleStream stream(data, run.model().vocab_size(), run.train().seed(),
                             tag_names(run.model()));
 

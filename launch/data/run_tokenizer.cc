@@ -27,17 +27,6 @@ std::vector<const configs::Dataset*> datasets_with_tokenizer(const configs::Data
   return kept;
 }
 
-void check_same(const Tokenizer& tokenizer, const std::string& name,
-                const configs::Dataset& dataset) {
-  const std::string folder = tokenizer_folder_of_dataset(dataset.path());
-  if (folder == name) return;
-  const auto kept = make_tokenizer(folder);
-  if (kept->name() == tokenizer.name()) return;
-  throw_user_error("dataset \"", dataset.name(), "\" (", dataset.path(),
-                   ") was prepared with the tokenizer in ", folder, " (", kept->name(),
-                   "), but that of this run is ", name, " (", tokenizer.name(), ")");
-}
-
 }  // namespace
 
 std::string tokenizer_folder_of_dataset(const std::string& prefix) { return prefix + ".tokenizer"; }
@@ -58,14 +47,24 @@ void keep_tokenizer(const std::string& prefix, const Tokenizer& tokenizer) {
 }
 
 std::unique_ptr<Tokenizer> tokenizer_of(const configs::DataConfig& data) {
-  if (data.has_tokenizer() && data.tokenizer() == "none") return nullptr;
+  if (data.has_tokenizer()) {
+    return data.tokenizer() == "none" ? nullptr : make_tokenizer(data.tokenizer());
+  }
   const std::vector<const configs::Dataset*> kept = datasets_with_tokenizer(data);
-  const std::string name = data.has_tokenizer() ? data.tokenizer()
-                           : kept.empty()       ? "byte"
-                                                : tokenizer_folder_of_dataset(kept[0]->path());
-  auto tokenizer = make_tokenizer(name);
-  for (const configs::Dataset* dataset : kept) check_same(*tokenizer, name, *dataset);
-  return tokenizer;
+  return make_tokenizer(kept.empty() ? "byte" : tokenizer_folder_of_dataset(kept[0]->path()));
+}
+
+void check_tokenizer_of_datasets(const configs::DataConfig& data, const Tokenizer* tokenizer) {
+  if (tokenizer == nullptr) return;
+  for (const configs::Dataset* dataset : datasets_with_tokenizer(data)) {
+    const std::string folder = tokenizer_folder_of_dataset(dataset->path());
+    const auto kept = make_tokenizer(folder);
+    if (kept->name() == tokenizer->name()) continue;
+    throw_user_error("dataset \"", dataset->name(), "\" (", dataset->path(),
+                     ") was prepared with the tokenizer in ", folder, " (", kept->name(),
+                     "), but that of this run is ", tokenizer->name(),
+                     data.has_tokenizer() ? detail::concat(" (", data.tokenizer(), ")") : "");
+  }
 }
 
 std::int32_t end_of_document_of(const configs::DataConfig& data, const Tokenizer* tokenizer) {

@@ -17,10 +17,13 @@ std::string tokenizer_folder_of_dataset(const std::string& prefix);
 // there is no folder.
 void keep_tokenizer(const std::string& prefix, const Tokenizer& tokenizer);
 
-// data.tokenizer; if absent, the one that the datasets keep, else "byte". Null if it is "none".
-// UserError: a dataset keeps another one than the rest, or than data.tokenizer says; and what
-// make_tokenizer() throws.
+// data.tokenizer; if absent, the one that the first dataset keeps, else "byte". Null if it is
+// "none". UserError: what make_tokenizer() throws.
 std::unique_ptr<Tokenizer> tokenizer_of(const configs::DataConfig& data);
+
+// Where the datasets are about to be read: UserError if one keeps another tokenizer than the run
+// has (null: nobody knows which, which goes with any).
+void check_tokenizer_of_datasets(const configs::DataConfig& data, const Tokenizer* tokenizer);
 
 // data.end_of_document, else the tokenizer's (which may be null); -1: not known.
 std::int32_t end_of_document_of(const configs::DataConfig& data, const Tokenizer* tokenizer);

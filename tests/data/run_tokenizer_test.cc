@@ -63,14 +63,21 @@ TEST_F(RunTokenizerTest, CanBeNamed) {
 TEST_F(RunTokenizerTest, MustBeTheSameEverywhere) {
   prepare_with(kFixtures + "gpt2", "a");
   prepare_with(kFixtures + "llama3", "b");
+  prepare_with(kFixtures + "gpt2/tokenizer.json", "c");
+  const auto check = [&](const configs::DataConfig& data) {
+    check_tokenizer_of_datasets(data, tokenizer_of(data).get());
+  };
   EXPECT_CONTAINS(user_error([&] {
-                    tokenizer_of(data_of({"a", "b"}));
+                    check(data_of({"a", "b"}));
                   }),
                   "dataset \"b\" (" + path("b") + ") was prepared with the tokenizer in " +
                       path("b.tokenizer"));
+  EXPECT_NO_THROW(check(data_of({"a", "c", "none"})));
   configs::DataConfig data = data_of({"a"});
   data.set_tokenizer("byte");
-  EXPECT_CONTAINS(user_error([&] { tokenizer_of(data); }), "that of this run is byte");
+  EXPECT_CONTAINS(user_error([&] { check(data); }), "that of this run is byte");
+  data.set_tokenizer("none");
+  EXPECT_NO_THROW(check(data));
 }
 
 TEST_F(RunTokenizerTest, PrepareNeedsAnEndOfDocument) {

@@ -106,6 +106,15 @@ class TokenizerProgramTest(unittest.TestCase):
         evaluated = self.run_witan("eval", checkpoint, "--data", "text=text")
         self.assertIn("nats per byte", evaluated)
 
+    def test_checkpoint_does_not_ask_the_datasets(self):
+        self.prepare("byte")
+        self.run_witan("train", "tiny.textproto")
+        self.prepare(FIXTURES / "gpt2")
+        sample = self.generate("runs/tiny", "--prompt", PROMPT)
+        self.assertEqual(sample["prompt_ids"], list(PROMPT.encode()))
+        output = self.run_witan("eval", "runs/tiny", expected=2)
+        self.assertIn("was prepared with the tokenizer in text.tokenizer", output)
+
     def test_other_tokenizers_are_refused(self):
         self.prepare(FIXTURES / "gpt2")
         self.run_witan("train", "tiny.textproto", "--set", "train.steps=2")

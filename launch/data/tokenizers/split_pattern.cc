@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 
 #include "core/base/error.h"
 
@@ -150,6 +151,9 @@ std::string escaped(const std::string& text) {
 }  // namespace
 
 void SplitPattern::FreeCode::operator()(pcre2_real_code_8* code) const { pcre2_code_free(code); }
+void SplitPattern::FreeContext::operator()(pcre2_real_match_context_8* context) const {
+  pcre2_match_context_free(context);
+}
 void SplitPattern::FreeMatch::operator()(pcre2_real_match_data_8* data) const {
   pcre2_match_data_free(data);
 }
@@ -172,6 +176,10 @@ SplitPattern::SplitPattern(const std::string& expression, const std::string& tra
   if (code_ == nullptr) {
     throw_user_error(where, ": the expression ", expression, " is malformed: ", message_of(error));
   }
+  // A run of white space of some megabytes is stepped back through character by character.
+  context_.reset(pcre2_match_context_create(nullptr));
+  WITAN_CHECK(context_ != nullptr, "no memory for an expression");
+  pcre2_set_match_limit(context_.get(), std::numeric_limits<std::uint32_t>::max());
   // Where there is no compiler (a CPU it does not know, a kernel that forbids it), the interpreter.
   jit_ = pcre2_jit_compile(code_.get(), PCRE2_JIT_COMPLETE) == 0;
 }
@@ -187,13 +195,13 @@ SplitPattern::Range SplitPattern::find(std::string_view text, std::size_t from,
   const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
   int result = 0;
   if (jit_) {
-    result =
-        pcre2_jit_match(code_.get(), subject, text.size(), from, PCRE2_NOTEMPTY, match, nullptr);
+    result = pcre2_jit_match(code_.get(), subject, text.size(), from, PCRE2_NOTEMPTY, match,
+                             context_.get());
   }
-  // The interpreter has no bound on its memory; a run of white space of some megabytes needs that.
+  // The interpreter has room on the heap where the compiled expression runs out of stack.
   if (!jit_ || result == PCRE2_ERROR_JIT_STACKLIMIT) {
     constexpr std::uint32_t kOptions = PCRE2_NOTEMPTY | PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT;
-    result = pcre2_match(code_.get(), subject, text.size(), from, kOptions, match, nullptr);
+    result = pcre2_match(code_.get(), subject, text.size(), from, kOptions, match, context_.get());
   }
   if (result == PCRE2_ERROR_NOMATCH) return {text.size(), text.size()};
   WITAN_CHECK(result >= 0, "regular expression: ", message_of(result));

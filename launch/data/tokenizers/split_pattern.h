@@ -7,6 +7,7 @@
 #include <string_view>
 
 struct pcre2_real_code_8;
+struct pcre2_real_match_context_8;
 struct pcre2_real_match_data_8;
 
 namespace witan {
@@ -55,10 +56,14 @@ class SplitPattern {
   struct FreeCode {
     void operator()(pcre2_real_code_8* code) const;
   };
+  struct FreeContext {
+    void operator()(pcre2_real_match_context_8* context) const;
+  };
   SplitPattern(const std::string& expression, const std::string& translated,
                const std::string& where);
 
   std::unique_ptr<pcre2_real_code_8, FreeCode> code_;
+  std::unique_ptr<pcre2_real_match_context_8, FreeContext> context_;  // read only when matching
   bool jit_ = false;
   bool well_known_ = false, isolates_runs_ = false;
 };
