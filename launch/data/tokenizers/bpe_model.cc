@@ -40,7 +40,8 @@ BpeModel::BpeModel(const Vocabulary& vocabulary, const std::string& source)
     byte_ids_[static_cast<std::size_t>(byte)] = found->second;
   }
   std::uint32_t rank = 0;
-  for (const auto& [left, right] : vocabulary.merges) {
+  for (const std::pair<std::string, std::string>& merge : vocabulary.merges) {
+    const std::string &left = merge.first, &right = merge.second;
     const auto id_of = [&](const std::string& bytes) {
       const auto found = ids.find(bytes);
       if (found != ids.end()) return found->second;
