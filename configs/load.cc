@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "configs/findings.h"
+#include "configs/granularity.h"
 #include "configs/override.h"
 #include "configs/text_parser.h"
 #include "configs/validate.h"
@@ -55,6 +56,7 @@ LoadedConfig load(const std::string& text, const std::string& file,
     }
     validate(config.run, "", findings);
     // Checks that combine fields may rely on each field by itself.
+    if (findings.values_are_sound()) config.derived = apply_granularity(config.run, findings);
     if (findings.values_are_sound()) {
       const Fail fail = [&findings](const std::string& field, const std::string& message) {
         findings.fail(field, message);

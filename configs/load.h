@@ -22,8 +22,10 @@ struct Origin {
 struct LoadedConfig {
   RunConfig run;  // explicit values only; unset fields answer their schema default
   std::string file;
-  std::map<std::string, Origin> origins;  // dotted path of every explicitly set scalar
-  ConfigErrors errors;                    // sorted by position; empty = good
+  std::map<std::string, Origin> origins;       // dotted path of every explicitly set scalar
+  std::map<std::string, std::string> derived;  // path: "8 times granularity 4" where the value is
+                                               // not the one that was written
+  ConfigErrors errors;                         // sorted by position; empty = good
 };
 
 // A check that combines fields; `fail(field path, message)` appends an error, whose position load()

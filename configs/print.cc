@@ -97,8 +97,11 @@ class EffectivePrinter {
   std::string origin(const std::string& path) const {
     const auto it = config_.origins.find(path);
     if (it == config_.origins.end()) return "default";
-    if (it->second.kind == Origin::Kind::kOverride) return "--set";
-    return config_.file + ":" + std::to_string(it->second.line);
+    const std::string written = it->second.kind == Origin::Kind::kOverride
+                                    ? "--set"
+                                    : config_.file + ":" + std::to_string(it->second.line);
+    const auto derived = config_.derived.find(path);
+    return derived == config_.derived.end() ? written : written + ", " + derived->second;
   }
 
   const LoadedConfig& config_;

@@ -41,6 +41,7 @@ ModelDims::ModelDims(const configs::ModelConfig& model)
       is_moe(static_cast<std::size_t>(layers), false) {
   if (!model.has_moe()) return;
   const configs::MoeConfig& moe = model.moe();
+  WITAN_CHECK(moe.granularity() == 1, "granularity is carried out where a config is loaded");
   experts = moe.experts();
   top_k = experts_per_token(moe);
   choices = moe.router().has_expert_choice() ? experts : top_k;

@@ -218,7 +218,8 @@ TEST(Load, ChecksRunOnSoundValuesAndErrorsGetTheirPlace) {
 TEST(Load, PresetsAreGood) {
   int presets = 0;
   for (const auto& entry :
-       std::filesystem::directory_iterator(WITAN_SOURCE_DIR "/configs/presets")) {
+       std::filesystem::recursive_directory_iterator(WITAN_SOURCE_DIR "/configs/presets")) {
+    if (entry.path().extension() != ".textproto") continue;
     const LoadedConfig config = load_file(entry.path().string(), {});
     for (const ConfigError& error : config.errors) ADD_FAILURE() << error.to_string();
     ++presets;

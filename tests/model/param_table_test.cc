@@ -5,7 +5,9 @@
 
 #include <set>
 #include <string>
+#include <vector>
 
+#include "configs/load.h"
 #include "core/model/param_store.h"
 #include "tests/model/model_case.h"
 
@@ -27,6 +29,22 @@ TEST(ParamTable, Mixtral8x22B) {
                    "moe { experts: 8 d_ff: 16384 router { top_k { k: 2 } } }"));
   EXPECT_EQ(table.total_parameters(), 140'620'634'112);
   EXPECT_EQ(table.active_parameters(), 39'152'031'744);
+}
+
+// Fine-grained experts hold and use as many parameters; the router has a row for each of them.
+TEST(ParamTable, GranularityKeepsTheExpertsParameters) {
+  const auto table_of = [](const std::vector<std::string>& overrides) {
+    return ParamTable(
+        configs::load("name: 'm' model { vocab_size: 9 d_model: 6 layers: 2 attention { heads: 1 }"
+                      "moe { experts: 8 d_ff: 12 shared_d_ff: 5 router { top_k { k: 2 } } } }",
+                      "m.textproto", overrides)
+            .run.model());
+  };
+  const ParamTable coarse = table_of({});
+  const ParamTable fine = table_of({"model.moe.granularity=4"});
+  const std::int64_t router_rows = 2 * (32 - 8) * 6;  // layers, rows, d_model
+  EXPECT_EQ(fine.total_parameters(), coarse.total_parameters() + router_rows);
+  EXPECT_EQ(fine.active_parameters(), coarse.active_parameters() + router_rows);
 }
 
 configs::ModelConfig everything() {
