@@ -36,6 +36,7 @@ int run(int argc, char** argv) {
   witan::register_prepare(app, command);
   witan::register_inspect(app, command);
   witan::register_convert(app, command);
+  witan::register_grow(app, command);
   witan::register_profile(app, command);
   witan::register_verify(app, command);
   witan::register_bench(app, command);

@@ -17,6 +17,7 @@ void register_logits(CLI::App& app, RunCommand& run);
 void register_prepare(CLI::App& app, RunCommand& run);
 void register_inspect(CLI::App& app, RunCommand& run);
 void register_convert(CLI::App& app, RunCommand& run);
+void register_grow(CLI::App& app, RunCommand& run);
 void register_profile(CLI::App& app, RunCommand& run);
 void register_verify(CLI::App& app, RunCommand& run);
 void register_bench(CLI::App& app, RunCommand& run);
