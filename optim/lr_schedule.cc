@@ -7,6 +7,7 @@
 #include <numbers>
 
 #include "core/base/error.h"
+#include "core/model/expert_mask.h"
 
 namespace witan {
 namespace {
@@ -55,9 +56,32 @@ double learning_rate(const configs::OptimizerConfig& optimizer, std::int64_t ste
 
 double lr_factor(const configs::OptimizerConfig& optimizer, const char* tensor_name) {
   for (const configs::LrRule& rule : optimizer.rule()) {
-    if (fnmatch(rule.pattern().c_str(), tensor_name, 0) == 0) return rule.factor();
+    if (rule_matches(rule, tensor_name, 0)) return rule.factor();
   }
   return 1.0;
+}
+
+std::vector<double> lr_factors_of_experts(const configs::OptimizerConfig& optimizer,
+                                          const char* tensor_name, std::int64_t experts) {
+  std::vector<double> factors(static_cast<std::size_t>(experts), 1.0);
+  // The first rule that matches wins: it is written last.
+  for (int i = optimizer.rule_size() - 1; i >= 0; --i) {
+    const configs::LrRule& rule = optimizer.rule(i);
+    if (!rule_matches(rule, tensor_name, experts)) continue;
+    if (!rule.has_experts()) {
+      std::fill(factors.begin(), factors.end(), rule.factor());
+      continue;
+    }
+    for (const std::int32_t e : parse_experts(rule.experts(), experts)) {
+      factors[static_cast<std::size_t>(e)] = rule.factor();
+    }
+  }
+  return factors;
+}
+
+bool rule_matches(const configs::LrRule& rule, const char* tensor_name, std::int64_t experts) {
+  if (rule.has_experts() && experts == 0) return false;
+  return fnmatch(rule.pattern().c_str(), tensor_name, 0) == 0;
 }
 
 }  // namespace witan

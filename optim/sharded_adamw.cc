@@ -1,7 +1,5 @@
 #include "optim/sharded_adamw.h"
 
-#include <fnmatch.h>
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -9,6 +7,7 @@
 
 #include "core/base/error.h"
 #include "core/base/profile.h"
+#include "core/model/expert_mask.h"
 #include "core/ops/adamw.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/reduce.h"
@@ -26,32 +25,76 @@ struct Piece {
   bool decay = false;
 };
 
+// Rows of a tensor that belong to one expert each, or none.
+std::int64_t expert_rows(const ParamInfo& info) {
+  return info.role == ParamRole::kExpert || info.role == ParamRole::kRouter ? info.shape[0] : 0;
+}
+
+// A tensor of this rank in runs of one factor, unfrozen or not.
+std::vector<Piece> pieces_of(const ParamStore& params, const ParamSpan& span,
+                             const configs::OptimizerConfig& config) {
+  const ParamInfo& info = params.table()[span.id];
+  const std::int64_t experts = expert_rows(info);
+  if (experts == 0) {
+    const double factor = lr_factor(config, info.name.c_str());
+    return {{span.id, span.begin, span.size, factor, info.decay}};
+  }
+  const std::vector<double> factors = lr_factors_of_experts(config, info.name.c_str(), experts);
+  const bool sharded = info.role == ParamRole::kExpert;
+  const std::int64_t row = info.shape.size() / experts;
+  std::vector<Piece> pieces;
+  for (std::int64_t i = 0; i < span.size / row; ++i) {
+    const std::int64_t expert = sharded ? params.layout().first_expert + i : i;
+    const double factor = factors[static_cast<std::size_t>(expert)];
+    if (pieces.empty() || pieces.back().lr_factor != factor) {
+      pieces.push_back({span.id, span.begin + i * row, 0, factor, info.decay});
+    }
+    pieces.back().size += row;
+  }
+  return pieces;
+}
+
 // The parts of the trained, unfrozen tensors that lie in [begin, begin + size).
 std::vector<Piece> pieces_within(const ParamStore& params, ParamGroup group,
                                  const configs::OptimizerConfig& config, std::int64_t begin,
                                  std::int64_t size) {
   std::vector<Piece> pieces;
   for (const ParamSpan& span : params.spans(group)) {
-    const std::int64_t first = std::max(span.begin, begin);
-    const std::int64_t end = std::min(span.begin + span.size, begin + size);
-    const ParamInfo& info = params.table()[span.id];
-    const double factor = lr_factor(config, info.name.c_str());
-    if (first >= end || factor == 0.0) continue;
-    pieces.push_back({span.id, first, end - first, factor, info.decay});
+    for (Piece piece : pieces_of(params, span, config)) {
+      const std::int64_t end = std::min(piece.begin + piece.size, begin + size);
+      piece.begin = std::max(piece.begin, begin);
+      piece.size = end - piece.begin;
+      if (piece.size > 0 && piece.lr_factor != 0.0) pieces.push_back(piece);
+    }
   }
   return pieces;
+}
+
+void check_experts(const configs::LrRule& rule, int index, std::int64_t experts) {
+  try {
+    if (!parse_experts(rule.experts(), experts).empty()) return;
+  } catch (const UserError& error) {
+    throw_user_error("optimizer.rule[", index, "].experts: ", error.what());
+  }
+  throw_user_error("optimizer.rule[", index,
+                   "].experts: is empty; expected numbers and ranges like \"0-3,8\"");
 }
 
 void check_rules(const configs::OptimizerConfig& config, const ParamTable& table) {
   for (int i = 0; i < config.rule_size(); ++i) {
     const std::string& pattern = config.rule(i).pattern();
-    const bool matches =
-        std::any_of(table.params().begin(), table.params().end(), [&](const ParamInfo& info) {
-          return info.trained() && fnmatch(pattern.c_str(), info.name.c_str(), 0) == 0;
-        });
+    bool matches = false;
+    for (const ParamInfo& info : table.params()) {
+      if (!info.trained() || !rule_matches(config.rule(i), info.name.c_str(), expert_rows(info))) {
+        continue;
+      }
+      matches = true;
+      if (config.rule(i).has_experts()) check_experts(config.rule(i), i, expert_rows(info));
+    }
     if (matches) continue;
-    throw_user_error("optimizer.rule[", i, "].pattern: \"", pattern,
-                     "\" matches no trained tensor; `witan inspect` lists their names");
+    throw_user_error("optimizer.rule[", i, "].pattern: \"", pattern, "\" matches no trained tensor",
+                     config.rule(i).has_experts() ? " of experts or routers" : "",
+                     "; `witan inspect` lists their names");
   }
 }
 

@@ -7,6 +7,7 @@
 
 #include "launch/checkpoint/output_file.h"
 #include "launch/commands/commands.h"
+#include "launch/grow/add_experts.h"
 #include "launch/grow/upcycle.h"
 #include "launch/model_folder.h"
 
@@ -35,6 +36,21 @@ the router, the down projection times G: E G experts, of which a token takes k G
 Examples:
   witan grow upcycle runs/dense checkpoints/sparse --experts 8 --top-k 2
   witan grow upcycle llama/ checkpoints/fine --experts 8 --top-k 2 --granularity 4 --noise 0.02
+
+Keys of --json and exit codes: witan grow --help)";
+
+constexpr const char* kExpertsFooter = R"(
+Every MoE layer gets experts for a new domain, behind the old ones: they begin as copies of one, and
+so do their rows of the router. Domains are token tags: model.moe.allowed_experts says which experts
+the tokens of a tag may use. Tokens of the old tags keep theirs, and what the model computes for
+them stays bit for bit; tokens of the new tag may use all experts, or those of --allow.
+
+Old experts are frozen in training by
+  --set 'optimizer.rule=[{ pattern: "layers.*.moe.experts.*" experts: "0-7" factor: 0 }]'
+
+Examples:
+  witan grow experts runs/news checkpoints/news-law --add 4 --copy-of 0 --noise 0.02 --tag law
+  witan grow experts mixtral/ checkpoints/law --add 4 --copy-of 3 --old-tag web --tag law --allow 8-11
 
 Keys of --json and exit codes: witan grow --help)";
 
@@ -75,8 +91,8 @@ void add_folders(CLI::App& command, Folders& folders) {
 void add_noise_options(CLI::App& command, double& noise, std::uint64_t& seed) {
   command
       .add_option("--noise", noise,
-                  "Standard deviation of noise on the new experts' weights, relative to the root "
-                  "mean square of the tensor")
+                  "Standard deviation of noise on the copies, relative to the root mean square of "
+                  "the tensor")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   command.add_option("--seed", seed, "Of everything random: the noise, a new router's weights")
@@ -149,6 +165,40 @@ void register_upcycle(CLI::App& grow, RunCommand& run) {
   });
 }
 
+struct ExpertsLine : Folders {
+  AddExpertsOptions options;
+};
+
+void register_experts(CLI::App& grow, RunCommand& run) {
+  const auto line = std::make_shared<ExpertsLine>();
+  AddExpertsOptions& options = line->options;
+  CLI::App* command = grow.add_subcommand(
+      "experts", "More experts for a new domain; nothing changes for the old ones");
+  add_folders(*command, *line);
+  command->add_option("--add", options.add, "Experts more in every MoE layer")
+      ->required()
+      ->check(CLI::PositiveNumber);
+  command->add_option("--copy-of", options.copy_of, "The expert that the new ones begin as")
+      ->required()
+      ->check(CLI::NonNegativeNumber);
+  command->add_option("--tag", options.tag, "Tag of the new domain")->required();
+  command->add_option("--allow", options.allow,
+                      "Experts that the new tag may use, like 0-3,8 (default: all)");
+  command
+      ->add_option("--old-tag", options.old_tags,
+                   "Tag of an old domain (repeatable; default: those of the run's data)")
+      ->allow_extra_args(false);
+  add_noise_options(*command, options.noise, options.seed);
+  command->footer(kExpertsFooter);
+  command->callback([line, &run] {
+    run = [line] {
+      report(line->input, line->output, line->json_file,
+             add_experts(line->input, line->output, line->options));
+      return 0;
+    };
+  });
+}
+
 }  // namespace
 
 void register_grow(CLI::App& app, RunCommand& run) {
@@ -156,6 +206,7 @@ void register_grow(CLI::App& app, RunCommand& run) {
   command->require_subcommand(1);
   command->footer(kFooter);
   register_upcycle(*command, run);
+  register_experts(*command, run);
 }
 
 }  // namespace witan

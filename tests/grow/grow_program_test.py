@@ -47,6 +47,26 @@ moe {
   }""")
 
 
+# The sparse model with three experts more for a new domain.
+NEW_DOMAIN = SPARSE.replace('"sparse"', '"new-domain"').replace("experts: 6", "experts: 15").replace(
+    "d_ff: 24\n    granularity: 2", "d_ff: 12").replace("k: 2", "k: 4").replace("expert_bias {} }", """expert_bias {} }
+    allowed_experts { tag { name: "text" experts: "0-11" } tag { name: "new" experts: "0-14" } }""").replace(
+    'path: "text" }', 'path: "text" weight: 1e-5 }\n  train { name: "new" path: "other" }')
+
+
+def tensors_of(folder):
+    """Bytes by name, of all weights of a checkpoint."""
+    tensors = {}
+    for file in sorted(folder.glob("model*.safetensors")):
+        content = file.read_bytes()
+        size = int.from_bytes(content[:8], "little")
+        for name, entry in json.loads(content[8:8 + size]).items():
+            if name != "__metadata__":
+                begin, end = entry["data_offsets"]
+                tensors[name] = content[8 + size + begin:8 + size + end]
+    return tensors
+
+
 class GrowTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -56,7 +76,10 @@ class GrowTest(unittest.TestCase):
         (cls.folder / "sparse.textproto").write_text(SPARSE)
         text = "".join(f"{i} sheep jumped over {i * i % 97} fences.\n" for i in range(300))
         (cls.folder / "text.txt").write_text(text)
+        (cls.folder / "other.txt").write_text("".join(f"{i}! = {i} * {i - 1}!; " for i in range(1, 500)))
+        (cls.folder / "new-domain.textproto").write_text(NEW_DOMAIN)
         cls.run_witan(0, "prepare", "text.txt", "--output", "text")
+        cls.run_witan(0, "prepare", "other.txt", "--output", "other")
         cls.run_witan(0, "train", "dense.textproto")
         cls.run_witan(0, "grow", "upcycle", "runs/dense", "sparse", "--experts", 6, "--top-k", 2, "--granularity", 2,
                       "--json", "grow.json")
@@ -99,6 +122,43 @@ class GrowTest(unittest.TestCase):
         for loss in first.values():
             self.assertAlmostEqual(loss, first[1], delta=1e-5)
 
+    @staticmethod
+    def experts_of(names):
+        return {int(name.split(".experts.")[1].split(".")[0]) for name in names if ".experts." in name}
+
+    def loss_on_old_text(self, model):
+        self.run_witan(0, "eval", model, "--data", "text=text", "--json", "old.json")
+        return self.read("old.json")["validation"][0]["loss"]
+
+    def train_new_domain(self, name, rules, ranks):
+        self.run_witan(0, "train", "new-domain.textproto", "--set", f"train.output=runs/{name}", "--set",
+                       "train.init_from=larger", "--set", f"optimizer.rule={rules}", ranks=ranks)
+        checkpoint = self.folder / "runs" / name / "checkpoints" / "step-00000004"
+        return {tensor for tensor, value in tensors_of(checkpoint).items()
+                if value != tensors_of(self.folder / "larger")[tensor]}
+
+    def test_new_experts_leave_the_old_domain_alone(self):
+        self.run_witan(0, "grow", "experts", "sparse", "larger", "--add", 3, "--copy-of", 1, "--noise", 0.1,
+                       "--tag", "new")
+        before = self.loss_on_old_text("larger")
+        self.assertEqual(before, self.loss_on_old_text("sparse"))
+
+        changed = self.train_new_domain("frozen", '[{ pattern: "layers.*.experts.*" experts: "0-11" factor: 0 }]', 3)
+        self.assertTrue(self.experts_of(changed))
+        self.assertLessEqual(self.experts_of(changed), {12, 13, 14})
+        self.assertTrue(any(".embed_tokens." in name for name in changed))
+        self.assertNotEqual(before, self.loss_on_old_text("runs/frozen"))
+
+        rules = '[{ pattern: "layers.*.moe.*" experts: "12-14" factor: 1 }, { pattern: "*" factor: 0 }]'
+        changed = self.train_new_domain("only-new", rules, 3)
+        self.assertTrue(changed)
+        self.assertLessEqual(self.experts_of(changed), {12, 13, 14})
+        self.assertFalse([name for name in changed if ".gate." not in name and ".experts." not in name])
+        bias = "model.moe.balance=[{ expert_bias { rate: 0 } }]"
+        self.run_witan(0, "train", "new-domain.textproto", "--set", "train.output=runs/still", "--set",
+                       "train.init_from=larger", "--set", f"optimizer.rule={rules}", "--set", bias)
+        self.assertEqual(before, self.loss_on_old_text("runs/still"))
+
     def test_mistakes(self):
         def refused(part, *arguments):
             said = self.run_witan(2, "grow", *arguments)
@@ -116,10 +176,17 @@ class GrowTest(unittest.TestCase):
         refused("--top-k is required", "upcycle", "runs/dense", "new", "--experts", 4)
         refused("--noise", "upcycle", "runs/dense", "new", *sizes, "--noise", -1)
         refused("subcommand is required")
+        new = ("--add", 3, "--copy-of", 1, "--tag", "new")
+        refused("is dense", "experts", "runs/dense", "new", *new)
+        refused("the model knows already", "experts", "sparse", "new", "--add", 3, "--copy-of", 1, "--tag", "text")
+        refused("copy-of: found 12", "experts", "sparse", "new", "--add", 3, "--copy-of", 12, "--tag", "new")
+        refused("--tag is required", "experts", "sparse", "new", "--add", 3, "--copy-of", 1)
+        refused("last expert is 14", "experts", "sparse", "new", *new, "--allow", "3-15")
 
     def test_help(self):
         self.assertIn("upcycle", self.run_witan(0, "grow", "--help"))
         self.assertIn("Examples:", self.run_witan(0, "grow", "upcycle", "--help"))
+        self.assertIn("allowed_experts", self.run_witan(0, "grow", "experts", "--help"))
 
 
 if __name__ == "__main__":

@@ -83,5 +83,26 @@ TEST(LrFactor, FirstMatchingRuleWins) {
   EXPECT_EQ(lr_factor(config, "xlayers.0.ffn.down"), 1.0);
 }
 
+TEST(LrFactor, OfExpertsByTheFirstRuleThatNamesThem) {
+  configs::OptimizerConfig config;
+  const auto add = [&config](const char* pattern, const char* experts, double factor) {
+    configs::LrRule& rule = *config.add_rule();
+    rule.set_pattern(pattern);
+    rule.set_factor(factor);
+    if (experts != nullptr) rule.set_experts(experts);
+  };
+  add("*.experts.down", "1,3", 2.0);
+  add("*.experts.*", "0-1", 0.0);
+  add("*", nullptr, 0.5);
+  using Factors = std::vector<double>;
+  EXPECT_EQ(lr_factors_of_experts(config, "layers.0.moe.experts.down", 4),
+            (Factors{0.0, 2.0, 0.5, 2.0}));
+  EXPECT_EQ(lr_factors_of_experts(config, "layers.0.moe.experts.up", 4),
+            (Factors{0.0, 0.0, 0.5, 0.5}));
+  EXPECT_EQ(lr_factors_of_experts(config, "layers.0.moe.router.weight", 4),
+            (Factors{0.5, 0.5, 0.5, 0.5}));
+  EXPECT_EQ(lr_factor(config, "layers.0.moe.experts.down"), 0.5);  // of a whole tensor
+}
+
 }  // namespace
 }  // namespace witan

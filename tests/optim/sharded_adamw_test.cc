@@ -16,7 +16,6 @@
 #include <vector>
 
 #include "core/base/rng.h"
-#include "optim/lr_schedule.h"
 #include "parallel/mpi_environment.h"
 #include "tests/support/tolerance.h"
 
@@ -49,6 +48,8 @@ configs::OptimizerConfig optimizer_config(bool zero1) {
   configs::OptimizerConfig config;
   EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(
       "clip_norm: 8 rule { pattern: 'layers.*.moe.router.*' factor: 0 }"
+      "rule { pattern: 'layers.1.moe.experts.*' experts: '0-1,4,10' factor: 0 }"
+      "rule { pattern: 'layers.*.experts.down' experts: '4-5' factor: 3 }"
       "rule { pattern: 'layers.1.*' factor: 0.25 }",
       &config));
   config.set_zero1(zero1);
@@ -105,6 +106,16 @@ struct World {
   ParamStore params;
 };
 
+// What the rules above say of an element of the whole tensor.
+double factor_of(const ParamInfo& info, std::size_t index) {
+  if (info.role == ParamRole::kRouter) return 0.0;
+  if (info.layer != 1) return 1.0;
+  if (info.role != ParamRole::kExpert) return 0.25;
+  const auto expert = static_cast<std::int64_t>(index) / (info.shape.size() / kExperts);
+  if (expert <= 1 || expert == 4 || expert == 10) return 0.0;
+  return expert == 5 && info.name == "layers.1.moe.experts.down" ? 3.0 : 0.25;
+}
+
 // Plain AdamW with clipping on whole tensors in float64.
 class Reference {
  public:
@@ -127,9 +138,9 @@ class Reference {
   double norm(int step) const {
     double squares = 0.0;
     for (const auto& [id, tensor] : tensors_) {
-      if (lr_factor(config_, table()[id].name.c_str()) == 0.0) continue;
-      for (std::size_t i = 0; i < tensor.w.size(); ++i)
-        squares += std::pow(gradient(id, i, step), 2);
+      for (std::size_t i = 0; i < tensor.w.size(); ++i) {
+        if (factor_of(table()[id], i) != 0.0) squares += std::pow(gradient(id, i, step), 2);
+      }
     }
     return std::sqrt(squares) / kDivisor;
   }
@@ -140,10 +151,10 @@ class Reference {
     const double b2 = config_.beta2();
     for (auto& [id, tensor] : tensors_) {
       const ParamInfo& info = table()[id];
-      const double lr = kLr * lr_factor(config_, info.name.c_str());
-      if (lr == 0.0) continue;
       const double decay = info.decay ? config_.weight_decay() : 0.0;
       for (std::size_t i = 0; i < tensor.w.size(); ++i) {
+        const double lr = kLr * factor_of(info, i);
+        if (lr == 0.0) continue;
         const double g = scale * gradient(id, i, step);
         double& m = tensor.m[i];
         double& v = tensor.v[i];
@@ -253,20 +264,27 @@ TYPED_TEST(ShardedAdamWTest, AgreesWithPlainAdamWOnEveryMesh) {
   }
 }
 
-TYPED_TEST(ShardedAdamWTest, FrozenTensorsStayAsTheyAre) {
-  World<TypeParam> trained(1);
-  const World<TypeParam> untouched(1);
-  ShardedAdamW optimizer(optimizer_config(true), trained.params, trained.mesh, {});
-  train_step(trained, optimizer, 0);
-  for (int id = 0; id < table().size(); ++id) {
-    const TensorView value = trained.params.value(id);
-    const TensorView before = untouched.params.value(id);
-    bool changed = false;
-    for (std::int64_t i = 0; i < value.size(); ++i) {
-      changed = changed || value.template as<TypeParam>()[i] != before.template as<TypeParam>()[i];
+// Bit for bit, moments and decay included; also where only some experts of a tensor are frozen.
+TYPED_TEST(ShardedAdamWTest, WhatIsFrozenStaysAsItIs) {
+  for (const int expert_parallel : expert_parallel_sizes()) {
+    World<TypeParam> trained(expert_parallel);
+    const World<TypeParam> untouched(expert_parallel);
+    ShardedAdamW optimizer(optimizer_config(true), trained.params, trained.mesh, {});
+    for (const int step : {0, 1}) train_step(trained, optimizer, step);
+    for (int id = 0; id < table().size(); ++id) {
+      const ParamInfo& info = table()[id];
+      const TensorView value = trained.params.value(id);
+      const TensorView before = untouched.params.value(id);
+      std::map<double, bool> changed;  // by factor
+      for (std::int64_t i = 0; i < value.size(); ++i) {
+        const auto index = static_cast<std::size_t>(trained.first_element(info) + i);
+        changed[factor_of(info, index)] |=
+            value.template as<TypeParam>()[i] != before.template as<TypeParam>()[i];
+      }
+      for (const auto& [factor, any] : changed) {
+        EXPECT_EQ(any, factor != 0.0) << info.name << " where the factor is " << factor;
+      }
     }
-    const ParamInfo& info = table()[id];
-    EXPECT_EQ(changed, info.trained() && info.role != ParamRole::kRouter) << info.name;
   }
 }
 
@@ -358,6 +376,30 @@ TEST(ShardedAdamW, RuleThatMatchesNothingIsRefused) {
               std::string::npos)
         << error.what();
   }
+}
+
+TEST(ShardedAdamW, RuleForExpertsThatThereAreNotIsRefused) {
+  World<float> world(1);
+  const auto error_of = [&](const std::string& pattern, const std::string& experts) {
+    configs::OptimizerConfig config;
+    config.add_rule()->set_pattern(pattern);
+    config.mutable_rule(0)->set_factor(0);
+    config.mutable_rule(0)->set_experts(experts);
+    try {
+      const ShardedAdamW optimizer(config, world.params, world.mesh, {});
+    } catch (const UserError& error) {
+      return std::string(error.what());
+    }
+    return std::string("accepted");
+  };
+  EXPECT_EQ(error_of("layers.*.moe.*", "0-11"), "accepted");
+  EXPECT_EQ(error_of("layers.*.moe.*", "0-12"),
+            "optimizer.rule[0].experts: found \"0-12\"; the last expert is 11");
+  EXPECT_EQ(error_of("layers.*.moe.*", ""),
+            "optimizer.rule[0].experts: is empty; expected numbers and ranges like \"0-3,8\"");
+  EXPECT_EQ(error_of("layers.0.ffn.*", "0-3"),
+            "optimizer.rule[0].pattern: \"layers.0.ffn.*\" matches no trained tensor of experts or "
+            "routers; `witan inspect` lists their names");
 }
 
 TEST(ShardedAdamW, ModelWithoutExperts) {
