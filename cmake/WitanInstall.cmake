@@ -9,7 +9,7 @@ set(WITAN_SHARE_DIR ${CMAKE_INSTALL_DATADIR}/witan)
 install(TARGETS witan)
 install(PROGRAMS launch/witan-mpirun.sh DESTINATION ${CMAKE_INSTALL_BINDIR} RENAME witan-mpirun)
 install(PROGRAMS launch/slurm.sbatch DESTINATION ${WITAN_SHARE_DIR})
-install(DIRECTORY configs/presets DESTINATION ${WITAN_SHARE_DIR})
+install(DIRECTORY configs/presets configs/machines DESTINATION ${WITAN_SHARE_DIR})
 install(DIRECTORY configs/schema DESTINATION ${WITAN_SHARE_DIR}/configs FILES_MATCHING PATTERN *.proto)
 install(FILES LICENSE THIRD_PARTY_NOTICES.md README.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
 

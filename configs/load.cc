@@ -2,15 +2,12 @@
 
 #include <google/protobuf/descriptor.h>
 
-#include <cerrno>
-#include <cstring>
-#include <filesystem>
-#include <fstream>
-#include <sstream>
+#include <optional>
 
 #include "configs/findings.h"
 #include "configs/granularity.h"
 #include "configs/override.h"
+#include "configs/read_config_file.h"
 #include "configs/text_parser.h"
 #include "configs/validate.h"
 
@@ -71,23 +68,10 @@ LoadedConfig load(const std::string& text, const std::string& file,
 
 LoadedConfig load_file(const std::string& path, const std::vector<std::string>& overrides,
                        const std::vector<Check>& checks) {
-  errno = 0;
-  std::ifstream in(path, std::ios::binary);
-  const int reason = errno;
-  std::ostringstream text;
-  if (in) text << in.rdbuf();
-  const bool folder = std::filesystem::is_directory(path);
-  if (!in || folder) {
-    LoadedConfig config;
-    config.file = path;
-    ConfigError error;
-    error.source = path;
-    error.message = std::string("cannot read the config: ") +
-                    (folder ? "it is a folder" : std::strerror(reason));
-    config.errors.push_back(error);
-    return config;
-  }
-  return load(text.str(), path, overrides, checks);
+  LoadedConfig config;
+  config.file = path;
+  const std::optional<std::string> text = read_config_file(path, config.errors);
+  return text ? load(*text, path, overrides, checks) : config;
 }
 
 }  // namespace witan::configs

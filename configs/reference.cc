@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "configs/load.h"
+#include "configs/schema/machine.pb.h"
 #include "configs/schema/options.pb.h"
 
 namespace witan::configs {
@@ -161,6 +162,11 @@ std::string config_reference() {
       "it is required. Ranges are intervals: `[` and `]` include the end, `(` and `)` do not.\n";
   std::set<std::string> done;
   append(*pool.FindMessageTypeByName(RunConfig::descriptor()->full_name()), done, text);
+  text +=
+      "\nA machine for `witan plan` is a file of one [MachineConfig](#machineconfig), with the "
+      "same "
+      "rules.\n";
+  append(*pool.FindMessageTypeByName(MachineConfig::descriptor()->full_name()), done, text);
   return text;
 }
 

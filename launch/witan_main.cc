@@ -40,6 +40,7 @@ int run(int argc, char** argv) {
   witan::register_profile(app, command);
   witan::register_verify(app, command);
   witan::register_bench(app, command);
+  witan::register_plan(app, command);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

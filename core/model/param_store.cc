@@ -4,15 +4,10 @@
 
 #include "core/base/error.h"
 #include "core/base/rng.h"
+#include "core/model/param_placement.h"
 
 namespace witan {
 namespace {
-
-constexpr std::int64_t kAlign = 16;  // elements: no tensor begins inside another's vector
-
-std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
 
 int index_of(ParamGroup group) { return group == ParamGroup::kDense ? 0 : 1; }
 
@@ -52,24 +47,18 @@ ParamStore::ParamStore(const ParamTable& table, const Layout& layout, DType dtyp
       with_gradients_(with_gradients),
       where_(static_cast<std::size_t>(table.size())),
       states_(static_cast<std::size_t>(table.size())) {
-  std::int64_t used[2] = {0, 0};
+  WITAN_CHECK(device.is_cpu(), "the parameters of a CUDA run are not supported yet");
+  const ParamPlacement placement(table, layout);
   for (int id = 0; id < table.size(); ++id) {
-    const ParamInfo& info = table[id];
-    if (!info.trained()) {
-      states_[static_cast<std::size_t>(id)] = Tensor::zeros(info.shape, dtype);
-      continue;
-    }
-    const int group = info.role == ParamRole::kExpert ? 1 : 0;
-    const std::int64_t size =
-        group == 1 ? info.shape.size() / info.shape[0] * layout.local_experts : info.shape.size();
-    where_[static_cast<std::size_t>(id)] = {id, used[group], size};
-    spans_[group].push_back({id, used[group], size});
-    used[group] = round_up(used[group] + size, kAlign);
+    if (table[id].trained()) continue;
+    states_[static_cast<std::size_t>(id)] = Tensor::zeros(table[id].shape, dtype);
   }
-  const std::int64_t multiple[2] = {kAlign * layout.dense_ranks, kAlign * layout.expert_ranks};
   for (int group = 0; group < 2; ++group) {
-    const Shape shape{round_up(used[group], multiple[group])};
-    WITAN_CHECK(device.is_cpu(), "the parameters of a CUDA run are not supported yet");
+    spans_[group] = placement.spans[group];
+    for (const ParamSpan& span : spans_[group]) {
+      where_[static_cast<std::size_t>(span.id)] = span;
+    }
+    const Shape shape{placement.elements[group]};
     values_[group] = Tensor::zeros(shape, dtype);
     if (with_gradients) grads_[group] = Tensor::zeros(shape, dtype);
   }

@@ -4,6 +4,7 @@
 
 #include "core/base/current_layer.h"
 #include "core/base/profile.h"
+#include "core/model/head_chunk.h"
 #include "core/ops/cross_entropy.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/embedding.h"
@@ -11,15 +12,6 @@
 #include "core/ops/reduce.h"
 
 namespace witan {
-namespace {
-
-// Logits are made and used up in chunks of rows, so that [rows, vocab] never exists whole: about 16
-// MB in float32.
-std::int64_t head_chunk(std::int64_t vocab) {
-  return std::clamp<std::int64_t>((std::int64_t{1} << 22) / vocab, 16, 4096);
-}
-
-}  // namespace
 
 Transformer::Transformer(const configs::ModelConfig& model, ParamStore& params,
                          TokenExchange& exchange, const Context& ctx, const Options& options)

@@ -37,6 +37,7 @@ class StepRun {
   void force_load(const ForcedLoad::Load& load);
 
   Trainer& trainer() { return trainer_; }
+  Engine& engine() { return engine_; }
   std::int64_t tokens() const { return run_.train().global_batch() * run_.data().seq_len(); }
   double flop() const;  // of all ranks, by docs/numerics.md, "FLOPs"
   // What this rank has to read and write at least: weights three times (forward, backward, update),

@@ -21,5 +21,6 @@ void register_grow(CLI::App& app, RunCommand& run);
 void register_profile(CLI::App& app, RunCommand& run);
 void register_verify(CLI::App& app, RunCommand& run);
 void register_bench(CLI::App& app, RunCommand& run);
+void register_plan(CLI::App& app, RunCommand& run);
 
 }  // namespace witan

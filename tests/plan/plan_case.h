@@ -1,0 +1,46 @@
+// Configs for the tests of launch/plan.
+#pragma once
+
+#include <google/protobuf/text_format.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "configs/schema/machine.pb.h"
+#include "configs/schema/run.pb.h"
+
+namespace witan::test {
+
+// `more` is merged over a run with this model.
+inline configs::RunConfig planned_run(const std::string& model, const std::string& more = "") {
+  configs::RunConfig run;
+  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(
+      "name: 'planned' model { " + model + " }", &run))
+      << model;
+  configs::RunConfig change;
+  google::protobuf::TextFormat::Parser parser;
+  parser.AllowPartialMessage(true);
+  EXPECT_TRUE(parser.ParseFromString(more, &change)) << more;
+  run.MergeFrom(change);
+  return run;
+}
+
+inline configs::MachineConfig machine(const std::string& text) {
+  configs::MachineConfig config;
+  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &config)) << text;
+  return config;
+}
+
+// Mistral's published dimensions.
+inline const char* kMixtral8x7B =
+    "vocab_size: 32000 d_model: 4096 layers: 32 attention { heads: 32 kv_heads: 8 }"
+    "moe { experts: 8 d_ff: 14336 router { top_k { k: 2 } } }";
+inline const char* kMixtral8x22B =
+    "vocab_size: 32000 d_model: 6144 layers: 56 attention { heads: 48 kv_heads: 8 }"
+    "moe { experts: 8 d_ff: 16384 router { top_k { k: 2 } } }";
+inline const char* kQwenMoe =
+    "vocab_size: 151936 d_model: 2048 layers: 24 attention { heads: 16 qkv_bias: true }"
+    "moe { experts: 60 d_ff: 1408 shared_d_ff: 5632 shared_gate: true"
+    "  router { top_k { k: 4 } weights: AS_IS } }";
+
+}  // namespace witan::test

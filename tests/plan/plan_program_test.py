@@ -1,0 +1,102 @@
+#!/usr/bin/env python3
+"""witan plan as its users meet it: text, JSON, machines, the table, mistakes.
+
+usage: plan_program_test.py WITAN [TestCase.test ...]
+"""
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+WITAN = os.path.abspath(sys.argv.pop(1))
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+QUICKSTART = str(ROOT / "configs/presets/quickstart.textproto")
+H100 = str(ROOT / "configs/machines/h100.textproto")
+
+MIXTRAL = """\
+name: "mixtral"
+model {
+  vocab_size: 32000 d_model: 4096 layers: 32
+  attention { heads: 32 kv_heads: 8 }
+  moe { experts: 8 d_ff: 14336 router { top_k { k: 2 } } }
+}
+data { seq_len: 4096 tokenizer: "none" }
+train { global_batch: 256 micro_batch: 1 }
+runtime { precision: BF16 }
+"""
+
+
+class PlanTest(unittest.TestCase):
+    def setUp(self):
+        self.temporary = tempfile.TemporaryDirectory()
+        self.addCleanup(self.temporary.cleanup)
+        self.folder = pathlib.Path(self.temporary.name)
+        self.mixtral = self.folder / "mixtral.textproto"
+        self.mixtral.write_text(MIXTRAL)
+
+    def witan(self, *arguments, code=0):
+        done = subprocess.run([WITAN, "plan", *map(str, arguments)], cwd=self.folder, text=True, capture_output=True,
+                              check=False)
+        self.assertEqual(done.returncode, code, done.stdout + done.stderr)
+        return done.stdout if code == 0 else done.stderr
+
+    def planned(self, *arguments):
+        self.witan(*arguments, "--json", "plan.json")
+        return json.loads((self.folder / "plan.json").read_text())
+
+    def test_without_a_machine(self):
+        text = self.witan(QUICKSTART)
+        self.assertIn("6 x active matrix parameters", text)
+        self.assertIn("MOE_ACTIVATION", text)
+        plan = self.planned(QUICKSTART, "--ranks", 4, "--imbalance", 1.5)
+        self.assertEqual(plan["layout"]["expert"], 4)
+        self.assertEqual(sum(v for k, v in plan["memory_bytes"].items() if k != "total"), plan["memory_bytes"]["total"])
+        kinds = {part["kind"] for part in plan["sent_bytes"]}
+        self.assertLessEqual({"dispatch", "combine", "dense gradients, reduce-scatter"}, kinds)
+        self.assertNotIn("step", plan)
+        even = self.planned(QUICKSTART, "--ranks", 4)
+        self.assertLess(even["memory_bytes"]["activations"], plan["memory_bytes"]["activations"])
+
+    def test_with_a_machine(self):
+        plan = self.planned(self.mixtral, "--machine", H100, "--ranks", 128)
+        self.assertEqual(plan["parameters"]["total"], 46702792704)
+        self.assertEqual(plan["parameters"]["active"], 12879925248)
+        best = plan["layouts"]["fitting"][0]
+        self.assertLessEqual(best["memory_bytes"]["total"], 80e9)
+        self.assertGreater(best["step"]["mfu"], 0.2)
+        self.assertLess(best["step"]["mfu"], 0.7)
+        self.assertAlmostEqual(sum(best["step"]["parts"].values()), best["step"]["seconds"], places=6)
+        text = self.witan(self.mixtral, "--machine", H100, "--ranks", 128, "--layouts", 2)
+        self.assertIn("best", text)
+
+    def test_does_not_fit(self):
+        text = self.witan(self.mixtral, "--machine", H100)
+        self.assertIn("DOES NOT FIT in 80.0 GB a rank", text)
+        self.assertIn("it would fit on ", text)
+
+    def test_table(self):
+        text = self.witan("--table", self.mixtral, QUICKSTART, "--json", "table.json")
+        self.assertIn("46,702,792,704", text)
+        models = json.loads((self.folder / "table.json").read_text())["models"]
+        self.assertEqual([model["name"] for model in models], ["mixtral", "quickstart"])
+        self.assertLess(models[0]["flops_per_token"]["forward"], models[0]["flops_per_token"]["forward_of_dense"])
+
+    def test_mistakes(self):
+        bad = self.folder / "bad.textproto"
+        bad.write_text(pathlib.Path(H100).read_text().replace("memory: 80", "memory: -80"))
+        self.assertRegex(self.witan(QUICKSTART, "--machine", bad, code=2), r"bad.textproto:\d+:1: memory: ")
+        self.assertIn("no.textproto", self.witan(QUICKSTART, "--machine", "no.textproto", code=2))
+        self.assertIn("no.textproto", self.witan("no.textproto", code=2))
+        self.assertIn("train.global_batch", self.witan(QUICKSTART, "--ranks", 3, code=2))
+        self.assertIn("takes one config", self.witan(QUICKSTART, QUICKSTART, code=2))
+        (self.folder / "empty.json").write_text("{}")
+        self.assertIn("witan bench", self.witan(QUICKSTART, "--measured", "empty.json", code=2))
+        self.assertIn("--imbalance", self.witan(QUICKSTART, "--imbalance", 0.5, code=2))
+        self.assertFalse((self.folder / "plan.json").exists())
+
+
+if __name__ == "__main__":
+    unittest.main()
