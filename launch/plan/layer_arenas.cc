@@ -104,6 +104,10 @@ void LayerArenas::router_forward(bool keep_choice) {
   }
   if (!keep_choice) {
     take_indices(arenas_.choice, rows_.tokens * dims_.choices);
+    if (model().moe().has_allowed_experts()) {
+      const ArenaCount::Scope ranked(arenas_.choice);
+      take(arenas_.choice, scores);
+    }
     if (model().moe().has_capacity()) take_indices(arenas_.choice, rows_.tokens * dims_.choices);
     exchange_plan();
   }
