@@ -61,8 +61,8 @@ double training_flops_per_token(const configs::ModelConfig& model, std::int64_t 
   }
   if (model.tied_head()) matrices += static_cast<double>(dims.vocab * dims.d_model);
   // Forward, causal, per layer and token: 2 S heads (qk_dim + v_dim) / 2.
-  const double attention = 2.0 * static_cast<double>(seq_len * dims.heads * dims.head_dim) *
-                           static_cast<double>(dims.layers);
+  const double attention =
+      static_cast<double>(seq_len * dims.heads * (dims.head_dim + dims.v_dim) * dims.layers);
   return 6.0 * matrices + 3.0 * attention;
 }
 

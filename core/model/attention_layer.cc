@@ -4,27 +4,25 @@
 #include <string>
 
 #include "core/base/profile.h"
+#include "core/model/rope_scaling.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/gemm.h"
 #include "core/ops/kv_append.h"
 
 namespace witan {
 
-KvCache::KvCache(std::int64_t layers, std::int64_t batch_size, std::int64_t tokens,
-                 std::int64_t kv_width, DType dtype, Device device)
-    : batch(batch_size), capacity(tokens), lengths(static_cast<std::size_t>(batch_size), 0) {
-  for (std::int64_t layer = 0; layer < layers; ++layer) {
-    keys.emplace_back(Shape{batch, capacity, kv_width}, dtype, device);
-    values.emplace_back(Shape{batch, capacity, kv_width}, dtype, device);
-  }
-}
-
 AttentionLayer::AttentionLayer(const configs::ModelConfig& model, const ParamStore& params,
                                int layer)
     : layer_(layer) {
   const ModelDims dims(model);
-  rope_ = {dims.heads, dims.kv_heads, dims.head_dim, model.attention().rope_theta(),
-           model.norm().eps()};
+  const configs::AttentionConfig& config = model.attention();
+  rope_ = {dims.heads,
+           dims.kv_heads,
+           dims.head_dim,
+           config.rope_theta(),
+           model.norm().eps(),
+           rope_scaling_of(config),
+           config.qk_norm_scope() == configs::AttentionConfig::PROJECTION};
   qkv_rows_ = dims.qkv_rows();
   const std::string prefix = "layers." + std::to_string(layer) + ".attention.";
   wqkv_ = params.value(prefix + "qkv");
@@ -55,7 +53,7 @@ void AttentionLayer::project(const ModelContext& model, const Batch& batch, cons
   saved.projected =
       qk_norm ? arena.allocate({x.rows(), qkv_rows_}, x.dtype, "attention") : saved.qkv;
   if (qk_norm) {
-    saved.qk_rstd = arena.allocate({x.rows(), rope_.heads + rope_.kv_heads}, x.dtype, "attention");
+    saved.qk_rstd = arena.allocate({x.rows(), rope_.norms()}, x.dtype, "attention");
   }
   ops::gemm_nt(model.ctx, x, wqkv_, saved.projected);
   if (!bqkv_.empty()) ops::add_bias(model.ctx, saved.projected, bqkv_);

@@ -17,7 +17,7 @@ class AttentionLayer {
   struct Saved {
     TensorView projected;  // [tokens, qkv_rows] before qk-norm and RoPE; only with qk-norm
     TensorView qkv;        // [tokens, qkv_rows] after them
-    TensorView qk_rstd;    // [tokens, heads + kv_heads]; only with qk-norm
+    TensorView qk_rstd;    // [tokens, rope_.norms()]; only with qk-norm
     TensorView out;        // [tokens, heads head_dim] before the output projection
     TensorView lse;        // [tokens, heads]
   };

@@ -14,9 +14,50 @@ namespace {
 
 using detail::concat;
 
+void check_rope_scaling(const configs::AttentionConfig& attention, const configs::Fail& fail) {
+  const configs::RopeScaling& scaling = attention.rope_scaling();
+  const std::string path = "model.attention.rope_scaling.";
+  if (scaling.has_yarn() && scaling.yarn().beta_fast() < scaling.yarn().beta_slow()) {
+    fail(path + "yarn.beta_fast", concat("found ", scaling.yarn().beta_fast(),
+                                         "; at least beta_slow = ", scaling.yarn().beta_slow()));
+  }
+  if (scaling.has_yarn() && attention.rope_theta() <= 1.0) {
+    fail("model.attention.rope_theta", "YaRN needs a base above 1");
+  }
+  const configs::Llama3RopeScaling& llama3 = scaling.llama3();
+  if (scaling.has_llama3() && llama3.high_freq_factor() <= llama3.low_freq_factor()) {
+    fail(path + "llama3.high_freq_factor",
+         concat("found ", llama3.high_freq_factor(),
+                "; above low_freq_factor = ", llama3.low_freq_factor()));
+  }
+}
+
+// Fields of plain heads that latent attention does not have.
+void check_latent(const configs::AttentionConfig& attention, const configs::Fail& fail) {
+  const std::string path = "model.attention.";
+  const std::string why = "does not apply to latent attention; remove it";
+  if (attention.has_kv_heads()) fail(path + "kv_heads", why);
+  if (attention.has_head_dim()) {
+    fail(path + "head_dim", why + ": latent has nope_head_dim, rope_head_dim and v_head_dim");
+  }
+  if (attention.qkv_bias()) fail(path + "qkv_bias", why);
+  if (attention.out_bias()) fail(path + "out_bias", why);
+  if (attention.qk_norm()) fail(path + "qk_norm", why + ": the latents have norms of their own");
+  const std::int64_t rope_dim = attention.latent().rope_head_dim();
+  if (rope_dim % 2 != 0) {
+    fail(path + "latent.rope_head_dim",
+         concat("found ", rope_dim, "; the rotation of RoPE needs an even number"));
+  }
+}
+
 void check_attention(const configs::ModelConfig& model, const configs::Fail& fail) {
   const configs::AttentionConfig& attention = model.attention();
   if (!attention.has_heads() || attention.heads() <= 0) return;
+  check_rope_scaling(attention, fail);
+  if (attention.has_qk_norm_scope() && !attention.qk_norm()) {
+    fail("model.attention.qk_norm_scope", "has no effect without qk_norm: true");
+  }
+  if (attention.has_latent()) return check_latent(attention, fail);
   if (attention.has_kv_heads() && attention.kv_heads() > 0 &&
       attention.heads() % attention.kv_heads() != 0) {
     fail("model.attention.kv_heads",

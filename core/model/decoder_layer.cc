@@ -17,8 +17,12 @@ std::string name_of_layer(int layer, const char* part) {
 DecoderLayer::DecoderLayer(const configs::ModelConfig& model, const ParamStore& params, int layer,
                            bool is_moe, std::int64_t tags)
     : attention_norm_(model.norm(), params, name_of_layer(layer, "attention_norm")),
-      ffn_norm_(model.norm(), params, name_of_layer(layer, "ffn_norm")),
-      attention_(model, params, layer) {
+      ffn_norm_(model.norm(), params, name_of_layer(layer, "ffn_norm")) {
+  if (model.attention().has_latent()) {
+    latent_.emplace(model, params, layer);
+  } else {
+    attention_.emplace(model, params, layer);
+  }
   if (is_moe) {
     moe_.emplace(model, params, layer, tags);
   } else {
@@ -33,7 +37,11 @@ void DecoderLayer::forward(const ModelContext& model, const Batch& batch, const 
   saved.attention_in = arena.allocate(x.shape, x.dtype, "decoder layer");
   attention_norm_.forward(model.ctx, x, saved.attention_in, arena, saved.attention_norm);
   saved.middle = arena.allocate(x.shape, x.dtype, "decoder layer");
-  attention_.forward(model, batch, saved.attention_in, saved.middle, saved.attention);
+  if (latent_) {
+    latent_->forward(model, batch, saved.attention_in, saved.middle, saved.latent);
+  } else {
+    attention_->forward(model, batch, saved.attention_in, saved.middle, saved.attention);
+  }
   ops::add(model.ctx, x, saved.middle, saved.middle);
   feed_forward(model, batch, y, saved);
 }
@@ -45,7 +53,11 @@ void DecoderLayer::forward_cached(const ModelContext& model, const Batch& batch,
   saved.attention_in = arena.allocate(x.shape, x.dtype, "decoder layer");
   attention_norm_.forward(model.ctx, x, saved.attention_in, arena, saved.attention_norm);
   saved.middle = arena.allocate(x.shape, x.dtype, "decoder layer");
-  attention_.forward_cached(model, batch, saved.attention_in, cache, saved.middle);
+  if (latent_) {
+    latent_->forward_cached(model, batch, saved.attention_in, cache, saved.middle);
+  } else {
+    attention_->forward_cached(model, batch, saved.attention_in, cache, saved.middle);
+  }
   ops::add(model.ctx, x, saved.middle, saved.middle);
   feed_forward(model, batch, y, saved);
 }
@@ -79,7 +91,11 @@ void DecoderLayer::backward(const ModelContext& model, const Batch& batch, Saved
   }
   ffn_norm_.backward(model.ctx, dbranch, saved.middle, saved.ffn_norm, dx, ops::Accumulate::kYes);
 
-  attention_.backward(model, batch, dx, saved.attention_in, saved.attention, dbranch);
+  if (latent_) {
+    latent_->backward(model, batch, dx, saved.attention_in, saved.latent, dbranch);
+  } else {
+    attention_->backward(model, batch, dx, saved.attention_in, saved.attention, dbranch);
+  }
   attention_norm_.backward(model.ctx, dbranch, saved.x, saved.attention_norm, dx,
                            ops::Accumulate::kYes);
 }

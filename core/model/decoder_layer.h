@@ -5,6 +5,7 @@
 
 #include "core/model/attention_layer.h"
 #include "core/model/ffn.h"
+#include "core/model/latent_attention_layer.h"
 #include "core/model/moe_layer.h"
 #include "core/model/norm_layer.h"
 
@@ -20,6 +21,7 @@ class DecoderLayer {
     NormLayer::Saved attention_norm, ffn_norm;
     TensorView attention_in;  // [tokens, d] after the first norm
     AttentionLayer::Saved attention;
+    LatentAttentionLayer::Saved latent;
     TensorView middle;  // [tokens, d] residual stream between attention and feed-forward
     TensorView ffn_in;  // [tokens, d] after the second norm
     Ffn::Saved ffn;
@@ -44,7 +46,8 @@ class DecoderLayer {
                     Saved& saved);
 
   NormLayer attention_norm_, ffn_norm_;
-  AttentionLayer attention_;
+  std::optional<AttentionLayer> attention_;  // one of the two
+  std::optional<LatentAttentionLayer> latent_;
   std::optional<Ffn> ffn_;
   std::optional<MoeLayer> moe_;
 };

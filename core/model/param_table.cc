@@ -37,8 +37,19 @@ ModelDims::ModelDims(const configs::ModelConfig& model)
       kv_heads(model.attention().has_kv_heads() ? model.attention().kv_heads() : heads),
       head_dim(model.attention().has_head_dim() ? model.attention().head_dim()
                                                 : d_model / std::max<std::int64_t>(1, heads)),
+      v_dim(head_dim),
       dense_ff(model.ffn().d_ff()),
       is_moe(static_cast<std::size_t>(layers), false) {
+  if (model.attention().has_latent()) {
+    const configs::LatentAttention& latent = model.attention().latent();
+    kv_heads = heads;
+    q_rank = latent.q_lora_rank();
+    kv_rank = latent.kv_lora_rank();
+    nope_dim = latent.nope_head_dim();
+    rope_dim = latent.rope_head_dim();
+    head_dim = nope_dim + rope_dim;
+    v_dim = latent.v_head_dim();
+  }
   if (!model.has_moe()) return;
   const configs::MoeConfig& moe = model.moe();
   WITAN_CHECK(moe.granularity() == 1, "granularity is carried out where a config is loaded");
@@ -66,6 +77,35 @@ int ModelDims::moe_layers() const {
 }
 
 namespace {
+
+// What Hugging Face calls the tensors of a sparse layer.
+struct MoeNames {
+  std::string router, experts, gate, up, down, shared;
+  std::string expert_bias;  // empty: no such tensor there
+};
+
+MoeNames moe_names(const configs::ModelConfig& model) {
+  const bool deepseek = model.attention().has_latent();
+  const bool olmoe = model.attention().qk_norm() &&
+                     model.attention().qk_norm_scope() == configs::AttentionConfig::PROJECTION;
+  if (!deepseek && !olmoe && !model.moe().shared_gate()) {
+    const std::string block = "block_sparse_moe";
+    return {block + ".gate",
+            block + ".experts.{expert}",
+            "w1",
+            "w3",
+            "w2",
+            block + ".shared_expert",
+            ""};
+  }
+  return {"mlp.gate",
+          "mlp.experts.{expert}",
+          "gate_proj",
+          "up_proj",
+          "down_proj",
+          deepseek ? "mlp.shared_experts" : "mlp.shared_expert",
+          deepseek ? "mlp.gate.e_score_correction_bias" : ""};
+}
 
 // Makes the entries of one model; keeps what they share (widths, initial standard deviations).
 class TableBuilder {
@@ -157,6 +197,34 @@ class TableBuilder {
   }
 
   void attention() {
+    if (dims_.kv_rank > 0) {
+      latent_attention();
+    } else {
+      plain_attention();
+    }
+  }
+
+  void latent_attention() {
+    const std::int64_t q = dims_.heads * dims_.head_dim;
+    const std::int64_t first = dims_.q_rank > 0 ? dims_.q_rank : q;
+    const std::int64_t kv = dims_.kv_rank + dims_.rope_dim;
+    const char* name = dims_.q_rank > 0 ? "self_attn.q_a_proj.weight" : "self_attn.q_proj.weight";
+    matrix("attention.in", {first + kv, dims_.d_model}, std_,
+           {{name, 0, first}, {"self_attn.kv_a_proj_with_mqa.weight", 0, kv}});
+    if (dims_.q_rank > 0) {
+      vector("attention.q_latent_norm.weight", dims_.q_rank, ParamInit::kOnes,
+             {{"self_attn.q_a_layernorm.weight"}});
+      matrix("attention.q_up", {q, dims_.q_rank}, std_, {{"self_attn.q_b_proj.weight"}});
+    }
+    vector("attention.kv_latent_norm.weight", dims_.kv_rank, ParamInit::kOnes,
+           {{"self_attn.kv_a_layernorm.weight"}});
+    matrix("attention.kv_up", {dims_.heads * (dims_.nope_dim + dims_.v_dim), dims_.kv_rank}, std_,
+           {{"self_attn.kv_b_proj.weight"}});
+    matrix("attention.out", {dims_.d_model, dims_.heads * dims_.v_dim}, residual_std_,
+           {{"self_attn.o_proj.weight"}});
+  }
+
+  void plain_attention() {
     const configs::AttentionConfig& config = model_.attention();
     const std::int64_t q = dims_.heads * dims_.head_dim;
     const std::int64_t kv = dims_.kv_heads * dims_.head_dim;
@@ -171,8 +239,11 @@ class TableBuilder {
               {"self_attn.v_proj.bias", 0, kv}});
     }
     if (config.qk_norm()) {
-      vector("attention.q_norm", dims_.head_dim, ParamInit::kOnes, {{"self_attn.q_norm.weight"}});
-      vector("attention.k_norm", dims_.head_dim, ParamInit::kOnes, {{"self_attn.k_norm.weight"}});
+      const bool whole = config.qk_norm_scope() == configs::AttentionConfig::PROJECTION;
+      vector("attention.q_norm", whole ? q : dims_.head_dim, ParamInit::kOnes,
+             {{"self_attn.q_norm.weight"}});
+      vector("attention.k_norm", whole ? kv : dims_.head_dim, ParamInit::kOnes,
+             {{"self_attn.k_norm.weight"}});
     }
     matrix("attention.out", {dims_.d_model, q}, residual_std_, {{"self_attn.o_proj.weight"}});
     if (config.out_bias()) {
@@ -187,59 +258,69 @@ class TableBuilder {
   }
 
   void moe() {
+    const MoeNames hf = moe_names(model_);
+    router(hf);
+    experts(hf);
+    if (dims_.shared_ff == 0) return;
+    dense_ffn("moe.shared", hf.shared, dims_.shared_ff);
+    if (model_.moe().shared_gate()) {
+      matrix("moe.shared_gate", {1, dims_.d_model}, std_, {{hf.shared + "_gate.weight"}});
+    }
+  }
+
+  void router(const MoeNames& hf) {
     const configs::MoeConfig& config = model_.moe();
-    const std::string hf = "block_sparse_moe";
     const double router_std =
         config.router().has_init_std() ? config.router().init_std() : model_.init_std();
-    matrix("moe.router.weight", {dims_.experts, dims_.d_model}, router_std, {{hf + ".gate.weight"}},
-           ParamRole::kRouter);
+    matrix("moe.router.weight", {dims_.experts, dims_.d_model}, router_std,
+           {{hf.router + ".weight"}}, ParamRole::kRouter);
     if (config.router().bias()) {
-      vector("moe.router.bias", dims_.experts, ParamInit::kZeros, {{hf + ".gate.bias"}},
+      vector("moe.router.bias", dims_.experts, ParamInit::kZeros, {{hf.router + ".bias"}},
              ParamRole::kRouter);
     }
     const configs::NoisyTopKSelection& noisy = config.router().noisy_top_k();
     if (config.router().has_noisy_top_k() &&
         noisy.noise() == configs::NoisyTopKSelection::LEARNED) {
       matrix("moe.router.noise", {dims_.experts, dims_.d_model}, router_std,
-             {{hf + ".gate_noise.weight"}}, ParamRole::kRouter);
+             {{hf.router + "_noise.weight"}}, ParamRole::kRouter);
     }
     for (const configs::BalancerConfig& balancer : config.balance()) {
-      if (balancer.has_expert_bias()) {
-        add("moe.router.expert_bias", {dims_.experts}, ParamRole::kState);
-      }
-    }
-    const std::int64_t ff = dims_.moe_ff;
-    const std::string expert = hf + ".experts.{expert}";
-    if (config.expert_kind() == configs::MoeConfig::SWIGLU) {
-      matrix("moe.experts.gate_up", {dims_.experts, 2 * ff, dims_.d_model}, std_,
-             {{expert + ".w1.weight", 0, ff}, {expert + ".w3.weight", 0, ff}}, ParamRole::kExpert);
-    } else {
-      matrix("moe.experts.up", {dims_.experts, ff, dims_.d_model}, std_, {{expert + ".w1.weight"}},
-             ParamRole::kExpert);
-    }
-    matrix("moe.experts.down", {dims_.experts, dims_.d_model, ff}, residual_std_,
-           {{expert + ".w2.weight"}}, ParamRole::kExpert);
-    if (config.expert_bias_terms()) expert_biases(expert);
-    if (dims_.shared_ff == 0) return;
-    dense_ffn("moe.shared", hf + ".shared_expert", dims_.shared_ff);
-    if (config.shared_gate()) {
-      matrix("moe.shared_gate", {1, dims_.d_model}, std_, {{hf + ".shared_expert_gate.weight"}});
+      if (!balancer.has_expert_bias()) continue;
+      ParamInfo& bias = add("moe.router.expert_bias", {dims_.experts}, ParamRole::kState);
+      if (!hf.expert_bias.empty()) set_parts(bias, {{hf.expert_bias}});
     }
   }
 
-  void expert_biases(const std::string& hf) {
+  void experts(const MoeNames& hf) {
     const std::int64_t ff = dims_.moe_ff;
+    const std::string expert = hf.experts + ".";
+    if (model_.moe().expert_kind() == configs::MoeConfig::SWIGLU) {
+      matrix("moe.experts.gate_up", {dims_.experts, 2 * ff, dims_.d_model}, std_,
+             {{expert + hf.gate + ".weight", 0, ff}, {expert + hf.up + ".weight", 0, ff}},
+             ParamRole::kExpert);
+    } else {
+      matrix("moe.experts.up", {dims_.experts, ff, dims_.d_model}, std_,
+             {{expert + hf.gate + ".weight"}}, ParamRole::kExpert);
+    }
+    matrix("moe.experts.down", {dims_.experts, dims_.d_model, ff}, residual_std_,
+           {{expert + hf.down + ".weight"}}, ParamRole::kExpert);
+    if (model_.moe().expert_bias_terms()) expert_biases(hf);
+  }
+
+  void expert_biases(const MoeNames& hf) {
+    const std::int64_t ff = dims_.moe_ff;
+    const std::string expert = hf.experts + ".";
     const auto biases = [&](const std::string& name, std::int64_t width,
                             std::vector<HfPart> parts) {
       set_parts(add(name, {dims_.experts, width}, ParamRole::kExpert), std::move(parts));
     };
     if (model_.moe().expert_kind() == configs::MoeConfig::SWIGLU) {
       biases("moe.experts.gate_up_bias", 2 * ff,
-             {{hf + ".w1.bias", 0, ff}, {hf + ".w3.bias", 0, ff}});
+             {{expert + hf.gate + ".bias", 0, ff}, {expert + hf.up + ".bias", 0, ff}});
     } else {
-      biases("moe.experts.up_bias", ff, {{hf + ".w1.bias"}});
+      biases("moe.experts.up_bias", ff, {{expert + hf.gate + ".bias"}});
     }
-    biases("moe.experts.down_bias", dims_.d_model, {{hf + ".w2.bias"}});
+    biases("moe.experts.down_bias", dims_.d_model, {{expert + hf.down + ".bias"}});
   }
 
   const configs::ModelConfig& model_;

@@ -41,24 +41,32 @@ struct ParamInfo {
   bool trained() const { return role != ParamRole::kState; }
 };
 
-// Our tensors:                                              rows                      Hugging Face
-//   embedding                [vocab, d] model.embed_tokens.weight layers.L.attention_norm.weight /
-//   .bias  [d]                                       model.layers.L.input_layernorm
-//   layers.L.attention.qkv   [(heads + 2 kv_heads) head_dim, d]  q, k, v
-//   ...self_attn.{q,k,v}_proj.weight layers.L.attention.qkv_bias [(heads + 2 kv_heads) head_dim]
-//   layers.L.attention.q_norm, k_norm [head_dim]
-//   layers.L.attention.out   [d, heads head_dim], out_bias [d] ...self_attn.o_proj
-//   layers.L.ffn_norm.weight / .bias [d] ...post_attention_layernorm layers.L.ffn.gate_up     [2
-//   ff, d]                       gate, up                 ...mlp.{gate,up}_proj.weight
-//   layers.L.ffn.down        [d, ff] ...mlp.down_proj.weight layers.L.moe.router.weight [experts,
-//   d], router.bias [experts]                    ...block_sparse_moe.gate.weight
-//   layers.L.moe.router.expert_bias [experts]  kState
+// Our tensors, their rows, and what Hugging Face calls their parts:
+//   embedding [vocab, d]                         model.embed_tokens.weight
+//   layers.L.attention_norm.weight / .bias [d]   model.layers.L.input_layernorm
+//   layers.L.attention.qkv [(heads + 2 kv_heads) head_dim, d], qkv_bias
+//                                                ...self_attn.{q,k,v}_proj
+//   layers.L.attention.q_norm, k_norm [head_dim], or of all heads
+//   layers.L.attention.out [d, heads v_dim], out_bias [d]    ...self_attn.o_proj
+//   Latent attention instead of qkv:
+//   layers.L.attention.in [(q_rank or heads head_dim) + kv_rank + rope_dim, d]
+//                                                ...{q_a or q}_proj, kv_a_proj_with_mqa
+//   layers.L.attention.q_latent_norm.weight [q_rank], q_up [heads head_dim, q_rank]
+//                                                ...q_a_layernorm, q_b_proj
+//   layers.L.attention.kv_latent_norm.weight [kv_rank], kv_up [heads (nope_dim + v_dim), kv_rank]
+//                                                ...kv_a_layernorm, kv_b_proj
+//   layers.L.ffn_norm.weight / .bias [d]         ...post_attention_layernorm
+//   layers.L.ffn.gate_up [2 ff, d], ffn.down [d, ff]         ...mlp.{gate,up,down}_proj
+//   layers.L.moe.router.weight [experts, d], router.bias, router.noise
+//   layers.L.moe.router.expert_bias [experts]    kState
 //   layers.L.moe.experts.gate_up [experts, 2 ff, d] (SwiGLU) or experts.up [experts, ff, d]
-//   ...experts.E.w1, w3 layers.L.moe.experts.down [experts, d, ff] ...experts.E.w2
-//   layers.L.moe.shared.gate_up [2 ff, d], shared.down [d, ff]
-//   final_norm.weight / .bias [d] model.norm.weight head [vocab, d] (absent if tied) lm_head.weight
-// Where `transformers` has no architecture of the same shape, the Hugging Face names follow the
-// same pattern.
+//   layers.L.moe.experts.down [experts, d, ff]
+//   layers.L.moe.shared.gate_up [2 ff, d], shared.down [d, ff], shared_gate [1, d]
+//   final_norm.weight / .bias [d]                model.norm
+//   head [vocab, d] (absent if tied)             lm_head.weight
+// The names of the moe tensors are those of the architecture that has the same tensors: DeepSeek
+// with latent attention, Qwen2-MoE with a gated shared expert, OLMoE with qk-norm over the whole
+// projection, else Mixtral, whose pattern also names what `transformers` has no architecture for.
 class ParamTable {
  public:
   explicit ParamTable(const configs::ModelConfig& model);
@@ -82,12 +90,20 @@ class ParamTable {
 // Derived from the config; the one place that knows its defaults.
 struct ModelDims {
   explicit ModelDims(const configs::ModelConfig& model);
-  std::int64_t vocab, d_model, layers, heads, kv_heads, head_dim;
+  std::int64_t vocab, d_model, layers, heads, kv_heads;
+  std::int64_t head_dim, v_dim;  // elements of a query and key head, and of a value head
+  // Latent attention; kv_rank 0: there is none.
+  std::int64_t q_rank = 0, kv_rank = 0, nope_dim = 0, rope_dim = 0;
   std::int64_t experts = 0, moe_ff = 0, shared_ff = 0, dense_ff = 0;
   std::int64_t top_k = 0;    // experts that one token uses: at most (top_p) or on average
                              // (expert_choice) where it varies
   std::int64_t choices = 0;  // columns of its choice: most experts per token
-  std::int64_t qkv_rows() const { return (heads + 2 * kv_heads) * head_dim; }
+  std::int64_t qkv_rows() const { return (heads + kv_heads) * head_dim + kv_heads * v_dim; }
+  // Of a token in the cache of a layer.
+  std::int64_t cached_key_width() const {
+    return kv_rank > 0 ? kv_rank + rope_dim : kv_heads * head_dim;
+  }
+  std::int64_t cached_value_width() const { return kv_rank > 0 ? 0 : kv_heads * v_dim; }
   std::vector<bool> is_moe;  // per layer
   int moe_layers() const;
 };

@@ -95,8 +95,13 @@ void Transformer::forward_cached(const Batch& batch, KvCache& cache) {
 }
 
 KvCache Transformer::make_cache(std::int64_t batch, std::int64_t capacity) const {
-  return {dims_.layers,    batch,           capacity, dims_.kv_heads * dims_.head_dim,
-          params_.dtype(), params_.device()};
+  return {dims_.layers,
+          batch,
+          capacity,
+          dims_.cached_key_width(),
+          dims_.cached_value_width(),
+          params_.dtype(),
+          params_.device()};
 }
 
 void Transformer::logits(std::int64_t begin, std::int64_t count, const TensorView& logits) {

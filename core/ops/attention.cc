@@ -24,7 +24,7 @@ void for_each_head(std::int64_t count, std::int64_t products, const F& f) {
 }
 
 std::int64_t qkv_width(const AttentionShape& shape) {
-  return (shape.heads + 2 * shape.kv_heads) * shape.head_dim;
+  return (shape.heads + shape.kv_heads) * shape.head_dim + shape.kv_heads * shape.value_dim();
 }
 
 void check_shape(const char* op, const AttentionShape& shape) {
@@ -32,6 +32,7 @@ void check_shape(const char* op, const AttentionShape& shape) {
               ": kv_heads must divide heads, found heads ", shape.heads, " and kv_heads ",
               shape.kv_heads);
   WITAN_CHECK(shape.head_dim > 0, op, ": expected head_dim above 0, found ", shape.head_dim);
+  WITAN_CHECK(shape.v_dim >= 0, op, ": expected v_dim from 0, found ", shape.v_dim);
 }
 
 // Every token sees at least itself, and nothing outside of its sequence.
@@ -55,7 +56,7 @@ void check_saved(const Context& ctx, const char* op, const AttentionShape& shape
   check_shape(op, shape);
   check_float(op, "qkv", qkv, 2);
   check_operand(ctx, op, "qkv", qkv, qkv.dtype, {tokens, qkv_width(shape)});
-  check_operand(ctx, op, "out", out, qkv.dtype, {tokens, shape.heads * shape.head_dim});
+  check_operand(ctx, op, "out", out, qkv.dtype, {tokens, shape.heads * shape.value_dim()});
   check_operand(ctx, op, "lse", lse, qkv.dtype, {tokens, shape.heads});
   check_first_key(ctx, op, shape, first_key);
 }
@@ -65,6 +66,7 @@ void forward_cpu(const AttentionShape& shape, const T* qkv, const std::int32_t* 
                  T* lse) {
   const std::int64_t width = qkv_width(shape);
   const std::int64_t d = shape.head_dim;
+  const std::int64_t dv = shape.value_dim();
   const std::int64_t group = shape.heads / shape.kv_heads;
   const std::int64_t products = shape.batch * shape.heads * shape.seq_len * shape.seq_len * d;
   for_each_head(shape.batch * shape.heads, products, [&](std::int64_t index) {
@@ -75,15 +77,16 @@ void forward_cpu(const AttentionShape& shape, const T* qkv, const std::int32_t* 
     const cpu::AttentionHead<T> head = {
         .q = {row + h * d, width},
         .k = {row + (shape.heads + kv) * d, width},
-        .v = {row + (shape.heads + shape.kv_heads + kv) * d, width},
-        .out = {out + (token * shape.heads + h) * d, shape.heads * d},
+        .v = {row + (shape.heads + shape.kv_heads) * d + kv * dv, width},
+        .out = {out + (token * shape.heads + h) * dv, shape.heads * dv},
         .lse = {lse + token * shape.heads + h, shape.heads},
         .first_key = first_key + token,
         .queries = shape.seq_len,
         .keys = shape.seq_len,
         .head_dim = d,
+        .v_dim = dv,
         .scale = static_cast<T>(shape.scale)};
-    T* workspace = cpu::scratch_of<T>(cpu::attention_workspace(shape.seq_len, d));
+    T* workspace = cpu::scratch_of<T>(cpu::attention_workspace(shape.seq_len, d, dv));
     WITAN_CALL_ISA(attention_head<T>, head, workspace);
   });
 }
@@ -93,6 +96,7 @@ void backward_cpu(const AttentionShape& shape, const T* dout, const T* qkv,
                   const std::int32_t* first_key, const T* lse, const T* delta, T* dqkv) {
   const std::int64_t width = qkv_width(shape);
   const std::int64_t d = shape.head_dim;
+  const std::int64_t dv = shape.value_dim();
   const std::int64_t group = shape.heads / shape.kv_heads;
   const std::int64_t products = shape.batch * shape.heads * shape.seq_len * shape.seq_len * d;
   for_each_head(shape.batch * shape.kv_heads, products, [&](std::int64_t index) {
@@ -101,12 +105,12 @@ void backward_cpu(const AttentionShape& shape, const T* dout, const T* qkv,
     const std::int64_t h = kv * group;
     const std::int64_t row = token * width;
     const std::int64_t k_at = row + (shape.heads + kv) * d;
-    const std::int64_t v_at = k_at + shape.kv_heads * d;
+    const std::int64_t v_at = row + (shape.heads + shape.kv_heads) * d + kv * dv;
     const cpu::AttentionGroup<T> heads = {
         .q = {qkv + row + h * d, width},
         .k = {qkv + k_at, width},
         .v = {qkv + v_at, width},
-        .dout = {dout + (token * shape.heads + h) * d, shape.heads * d},
+        .dout = {dout + (token * shape.heads + h) * dv, shape.heads * dv},
         .lse = {lse + token * shape.heads + h, shape.heads},
         .delta = {delta + token * shape.heads + h, shape.heads},
         .dq = {dqkv + row + h * d, width},
@@ -116,37 +120,44 @@ void backward_cpu(const AttentionShape& shape, const T* dout, const T* qkv,
         .group = group,
         .seq_len = shape.seq_len,
         .head_dim = d,
+        .v_dim = dv,
         .scale = static_cast<T>(shape.scale)};
-    T* workspace = cpu::scratch_of<T>(cpu::attention_backward_workspace(shape.seq_len, d));
+    T* workspace = cpu::scratch_of<T>(cpu::attention_backward_workspace(shape.seq_len, d, dv));
     WITAN_CALL_ISA(attention_group_backward<T>, heads, workspace);
   });
 }
 
+// v_cache may be null: see attention_cached().
 template <class T>
 void cached_cpu(const AttentionShape& shape, const T* q, const T* k_cache, const T* v_cache,
                 std::int64_t capacity, const std::int32_t* lengths, T* out) {
   const std::int64_t d = shape.head_dim;
+  const std::int64_t dv = shape.value_dim();
   const std::int64_t group = shape.heads / shape.kv_heads;
   const std::int64_t products = shape.batch * shape.heads * shape.seq_len * capacity * d;
   for_each_head(shape.batch * shape.heads, products, [&](std::int64_t index) {
     const std::int64_t b = index / shape.heads;
     const std::int64_t h = index % shape.heads;
-    const std::int64_t query = (b * shape.seq_len * shape.heads + h) * d;
-    const std::int64_t key = (b * capacity * shape.kv_heads + h / group) * d;
-    const cpu::AttentionHead<T> head = {.q = {q + query, shape.heads * d},
-                                        .k = {k_cache + key, shape.kv_heads * d},
-                                        .v = {v_cache + key, shape.kv_heads * d},
-                                        .out = {out + query, shape.heads * d},
-                                        .lse = {nullptr, 0},
-                                        .first_key = nullptr,
-                                        .queries = shape.seq_len,
-                                        .keys = lengths[b],
-                                        .head_dim = d,
-                                        .scale = static_cast<T>(shape.scale)};
+    const std::int64_t query = b * shape.seq_len * shape.heads + h;
+    const std::int64_t key = b * capacity * shape.kv_heads + h / group;
+    const cpu::HeadRows<const T> keys = {k_cache + key * d, shape.kv_heads * d};
+    const cpu::AttentionHead<T> head = {
+        .q = {q + query * d, shape.heads * d},
+        .k = keys,
+        .v = v_cache == nullptr ? keys
+                                : cpu::HeadRows<const T>{v_cache + key * dv, shape.kv_heads * dv},
+        .out = {out + query * dv, shape.heads * dv},
+        .lse = {nullptr, 0},
+        .first_key = nullptr,
+        .queries = shape.seq_len,
+        .keys = lengths[b],
+        .head_dim = d,
+        .v_dim = dv,
+        .scale = static_cast<T>(shape.scale)};
     if (shape.seq_len < kFewQueries) {
       WITAN_CALL_ISA(attention_few_queries<T>, head);
     } else {
-      T* workspace = cpu::scratch_of<T>(cpu::attention_workspace(lengths[b], d));
+      T* workspace = cpu::scratch_of<T>(cpu::attention_workspace(lengths[b], d, dv));
       WITAN_CALL_ISA(attention_head<T>, head, workspace);
     }
   });
@@ -174,7 +185,7 @@ void attention_backward(const Context& ctx, const AttentionShape& shape, const T
   check_operand(ctx, op, "workspace_delta", workspace_delta, qkv.dtype, lse.shape);
   check_operand(ctx, op, "dqkv", dqkv, qkv.dtype, qkv.shape);
   require_cpu(ctx, op);
-  const std::int64_t d = shape.head_dim;
+  const std::int64_t d = shape.value_dim();
   dispatch_float(qkv.dtype, op, [&](auto type) {
     using T = decltype(type);
     const T* grad = dout.as<T>();
@@ -201,9 +212,15 @@ void attention_cached(const Context& ctx, const AttentionShape& shape, const Ten
   const std::int64_t capacity = k_cache.shape[1];
   check_operand(ctx, op, "k_cache", k_cache, q.dtype,
                 {shape.batch, capacity, shape.kv_heads * shape.head_dim});
-  check_operand(ctx, op, "v_cache", v_cache, q.dtype, k_cache.shape);
+  if (v_cache.empty()) {
+    WITAN_CHECK(shape.value_dim() <= shape.head_dim, op, ": v_dim ", shape.value_dim(),
+                " of values within keys of ", shape.head_dim);
+  } else {
+    check_operand(ctx, op, "v_cache", v_cache, q.dtype,
+                  {shape.batch, capacity, shape.kv_heads * shape.value_dim()});
+  }
   check_operand(Context{}, op, "lengths", lengths, DType::kInt32, {shape.batch});
-  check_operand(ctx, op, "out", out, q.dtype, q.shape);
+  check_operand(ctx, op, "out", out, q.dtype, {q.rows(), shape.heads * shape.value_dim()});
   const auto* length = lengths.as<std::int32_t>();
   for (std::int64_t b = 0; b < shape.batch; ++b) {
     WITAN_CHECK(length[b] >= shape.seq_len && length[b] <= capacity, op, ": lengths[", b, "] is ",
@@ -213,8 +230,8 @@ void attention_cached(const Context& ctx, const AttentionShape& shape, const Ten
   require_cpu(ctx, op);
   dispatch_float(q.dtype, op, [&](auto type) {
     using T = decltype(type);
-    cached_cpu<T>(shape, q.as<T>(), k_cache.as<T>(), v_cache.as<T>(), capacity, length,
-                  out.as<T>());
+    cached_cpu<T>(shape, q.as<T>(), k_cache.as<T>(), v_cache.empty() ? nullptr : v_cache.as<T>(),
+                  capacity, length, out.as<T>());
   });
 }
 

@@ -33,4 +33,27 @@ void kv_append(const Context& ctx, const AttentionShape& shape, const TensorView
   }
 }
 
+void cache_append(const Context& ctx, const TensorView& rows, const TensorView& lengths,
+                  const TensorView& cache) {
+  WITAN_CHECK(ctx.device.is_cpu(), "cache_append: expected CPU tensors");
+  const std::int64_t batch = cache.shape[0];
+  const std::int64_t capacity = cache.shape[1];
+  if (batch == 0) return;
+  WITAN_CHECK(
+      rows.cols() == cache.shape[2] && rows.dtype == cache.dtype && rows.rows() % batch == 0,
+      "cache_append: ", rows.shape.to_string(), " to ", cache.shape.to_string());
+  const std::int64_t seq_len = rows.rows() / batch;
+  const std::size_t bytes = static_cast<std::size_t>(rows.cols()) * size_of(rows.dtype);
+  const auto* from = static_cast<const std::byte*>(rows.data);
+  auto* to = static_cast<std::byte*>(cache.data);
+  const auto* length = lengths.as<std::int32_t>();
+  const std::size_t sequence = static_cast<std::size_t>(seq_len) * bytes;
+  for (std::int64_t b = 0; b < batch; ++b, from += sequence) {
+    WITAN_CHECK(length[b] >= seq_len && length[b] <= capacity, "kv cache: ", length[b],
+                " tokens in a cache of ", capacity);
+    std::memcpy(to + static_cast<std::size_t>(b * capacity + length[b] - seq_len) * bytes, from,
+                sequence);
+  }
+}
+
 }  // namespace witan::ops

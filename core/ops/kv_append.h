@@ -15,4 +15,9 @@ void kv_append(const Context& ctx, const AttentionShape& shape, const TensorView
                const TensorView& lengths, const TensorView& q, const TensorView& k_cache,
                const TensorView& v_cache);
 
+// The same for a cache of one kind of row (latent attention): rows [batch seq_len, width] to the
+// end of cache [batch, capacity, width].
+void cache_append(const Context& ctx, const TensorView& rows, const TensorView& lengths,
+                  const TensorView& cache);
+
 }  // namespace witan::ops

@@ -35,9 +35,9 @@ void check_norms(const Context& ctx, const char* op, const RopeShape& shape,
                  DType dtype, std::int64_t tokens) {
   WITAN_CHECK(q_norm.empty() == k_norm.empty(), op, ": q_norm and k_norm come together");
   if (q_norm.empty()) return;
-  check_operand(ctx, op, "q_norm", q_norm, dtype, {shape.head_dim});
-  check_operand(ctx, op, "k_norm", k_norm, dtype, {shape.head_dim});
-  check_operand(ctx, op, "rstd", rstd, dtype, {tokens, shape.heads + shape.kv_heads});
+  check_operand(ctx, op, "q_norm", q_norm, dtype, {shape.q_norm_size()});
+  check_operand(ctx, op, "k_norm", k_norm, dtype, {shape.k_norm_size()});
+  check_operand(ctx, op, "rstd", rstd, dtype, {tokens, shape.norms()});
 }
 
 template <class T>
@@ -51,8 +51,8 @@ void backward_with_norm(const RopeShape& shape, const TensorView& dout,
                         const T* k_norm, const TensorView& rstd, const TensorView& dqkv, T* dq_norm,
                         T* dk_norm) {
   const std::int64_t width = width_of(shape);
-  const std::int64_t normed = shape.heads + shape.kv_heads;
-  const std::int64_t stride = 2 * shape.head_dim;
+  const std::int64_t normed = shape.norms();
+  const std::int64_t stride = shape.q_norm_size() + shape.k_norm_size();
   const cpu::RowBlocks blocks(dout.rows());
   T* partials = cpu::scratch_of<T>(blocks.count * stride);
   const T* grad = dout.as<T>();
@@ -68,9 +68,9 @@ void backward_with_norm(const RopeShape& shape, const TensorView& dout,
                      blocks.end(b) - begin);
     }
   });
-  WITAN_CALL_ISA(sum_partials<T>, partials, blocks.count, stride, dq_norm, shape.head_dim);
-  WITAN_CALL_ISA(sum_partials<T>, partials + shape.head_dim, blocks.count, stride, dk_norm,
-                 shape.head_dim);
+  WITAN_CALL_ISA(sum_partials<T>, partials, blocks.count, stride, dq_norm, shape.q_norm_size());
+  WITAN_CALL_ISA(sum_partials<T>, partials + shape.q_norm_size(), blocks.count, stride, dk_norm,
+                 shape.k_norm_size());
 }
 
 }  // namespace
@@ -87,10 +87,11 @@ void rope(const Context& ctx, const RopeShape& shape, const TensorView& qkv,
               "rope: with qk-norm, out may not be qkv: the backward reads qkv");
   require_cpu(ctx, "rope");
   check_indices("rope", "positions", positions, 0, std::numeric_limits<std::int32_t>::max());
-  const std::int64_t normed = q_norm.empty() ? 0 : shape.heads + shape.kv_heads;
+  const std::int64_t normed = q_norm.empty() ? 0 : shape.norms();
   dispatch_float(qkv.dtype, "rope", [&](auto type) {
     using T = decltype(type);
-    const cpu::RopeAngles<T> angles = cpu::rope_angles<T>(shape, positions);
+    const cpu::RopeAngles<T> angles =
+        cpu::rope_angles<T>(shape.theta, shape.head_dim, shape.scaling, positions);
     const T* input = qkv.as<T>();
     T* output = out.as<T>();
     T* scale = normed == 0 ? nullptr : rstd.as<T>();
@@ -114,14 +115,15 @@ void rope_backward(const Context& ctx, const RopeShape& shape, const TensorView&
   check_norms(ctx, op, shape, q_norm, k_norm, rstd, dout.dtype, dout.rows());
   if (!q_norm.empty()) {
     check_operand(ctx, op, "qkv", qkv, dout.dtype, dout.shape);
-    check_operand(ctx, op, "dq_norm", dq_norm, dout.dtype, {shape.head_dim});
-    check_operand(ctx, op, "dk_norm", dk_norm, dout.dtype, {shape.head_dim});
+    check_operand(ctx, op, "dq_norm", dq_norm, dout.dtype, {shape.q_norm_size()});
+    check_operand(ctx, op, "dk_norm", dk_norm, dout.dtype, {shape.k_norm_size()});
   }
   require_cpu(ctx, op);
   check_indices(op, "positions", positions, 0, std::numeric_limits<std::int32_t>::max());
   dispatch_float(dout.dtype, op, [&](auto type) {
     using T = decltype(type);
-    const cpu::RopeAngles<T> angles = cpu::rope_angles<T>(shape, positions);
+    const cpu::RopeAngles<T> angles =
+        cpu::rope_angles<T>(shape.theta, shape.head_dim, shape.scaling, positions);
     if (!q_norm.empty()) {
       backward_with_norm<T>(shape, dout, angles, qkv, q_norm.as<T>(), k_norm.as<T>(), rstd, dqkv,
                             dq_norm.as<T>(), dk_norm.as<T>());

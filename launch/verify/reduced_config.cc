@@ -62,8 +62,20 @@ std::vector<Reduction> differences(const RunConfig& before, const RunConfig& aft
   return changes;
 }
 
+// Ranks and heads of latent attention; an odd rotary part cannot come of an even one.
+void reduce_latent(const ReducedLimits& limits, configs::AttentionConfig& attention) {
+  configs::LatentAttention& latent = *attention.mutable_latent();
+  attention.set_heads(std::min(attention.heads(), limits.heads));
+  latent.set_q_lora_rank(std::min(latent.q_lora_rank(), limits.d_model / 2));
+  latent.set_kv_lora_rank(std::min(latent.kv_lora_rank(), limits.d_model / 2));
+  latent.set_nope_head_dim(std::min(latent.nope_head_dim(), limits.head_dim));
+  latent.set_rope_head_dim(std::min(latent.rope_head_dim(), limits.head_dim / 2 / 2 * 2));
+  latent.set_v_head_dim(std::min(latent.v_head_dim(), limits.head_dim));
+}
+
 void reduce_attention(std::int64_t d_model, const ReducedLimits& limits,
                       configs::AttentionConfig& attention) {
+  if (attention.has_latent()) return reduce_latent(limits, attention);
   const std::int64_t heads = attention.heads();
   const std::int64_t kv_heads = attention.has_kv_heads() ? attention.kv_heads() : heads;
   const std::int64_t head_dim = attention.has_head_dim() ? attention.head_dim() : d_model / heads;
@@ -131,7 +143,7 @@ void reduce_model(int ranks, const ReducedLimits& limits, configs::ModelConfig& 
   reduce_attention(model.d_model(), limits, *model.mutable_attention());
   if (model.d_model() > limits.d_model) {
     // Without head_dim the heads divide the width.
-    if (!model.attention().has_head_dim()) {
+    if (!model.attention().has_head_dim() && !model.attention().has_latent()) {
       model.mutable_attention()->set_head_dim(
           std::min(model.d_model() / model.attention().heads(), limits.head_dim));
     }

@@ -21,13 +21,24 @@ const MpiEnvironment& mpi() {
   return environment;
 }
 
-configs::RunConfig test_run() {
+constexpr const char* kPlain = "heads: 4 kv_heads: 2 head_dim: 6 qk_norm: true qkv_bias: true";
+constexpr const char* kWholeNorm =
+    "heads: 4 kv_heads: 2 head_dim: 6 qk_norm: true qk_norm_scope: PROJECTION "
+    "rope_scaling { llama3 { factor: 4 original_max_seq_len: 16 } }";
+constexpr const char* kLatent =
+    "heads: 3 latent { kv_lora_rank: 9 nope_head_dim: 5 rope_head_dim: 4 v_head_dim: 7 } "
+    "rope_scaling { yarn { factor: 4 original_max_seq_len: 8 mscale: 1 mscale_all_dim: 0.8 } }";
+constexpr const char* kLatentQueries =
+    "heads: 3 latent { q_lora_rank: 8 kv_lora_rank: 9 nope_head_dim: 5 rope_head_dim: 4 "
+    "v_head_dim: 7 rope_interleaved: false }";
+
+configs::RunConfig test_run(const std::string& attention) {
   configs::RunConfig run;
   EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(R"(
     name: "test"
     model {
       vocab_size: 37 d_model: 20 layers: 3 init_std: 0.3
-      attention { heads: 4 kv_heads: 2 head_dim: 6 qk_norm: true qkv_bias: true }
+      attention { )" + attention + R"( }
       ffn { d_ff: 24 }
       moe {
         experts: 12 d_ff: 10 shared_d_ff: 6 pattern { first: 1 }
@@ -43,8 +54,8 @@ configs::RunConfig test_run() {
 // A model with random weights on all ranks.
 class GeneratorTest : public ::testing::Test {
  protected:
-  GeneratorTest()
-      : run_(test_run()),
+  explicit GeneratorTest(const std::string& attention = kPlain)
+      : run_(test_run(attention)),
         mesh_(mpi(), resolve_expert_parallel(run_, mpi().size()), 60.0),
         engine_(run_.model(), mesh_, start_runtime(run_.runtime(), mpi()), Engine::Options{}) {
     engine_.params().initialize(7);
@@ -110,7 +121,15 @@ class GeneratorTest : public ::testing::Test {
   GenerateOptions options_;
 };
 
-TEST_F(GeneratorTest, CachedLogitsAreThoseOfTheWholeForward) {
+// Every kind of attention.
+class CacheTest : public GeneratorTest, public ::testing::WithParamInterface<const char*> {
+ protected:
+  CacheTest() : GeneratorTest(GetParam()) {}
+};
+INSTANTIATE_TEST_SUITE_P(Attention, CacheTest,
+                         ::testing::Values(kPlain, kWholeNorm, kLatent, kLatentQueries));
+
+TEST_P(CacheTest, CachedLogitsAreThoseOfTheWholeForward) {
   const std::vector<std::int32_t> ids = {3, 14, 15, 9, 2, 6, 5, 35, 8, 9, 7};
   KvCache cache = engine_.model().make_cache(1, static_cast<std::int64_t>(ids.size()));
   std::size_t done = 0;

@@ -6,6 +6,7 @@
 
 #include "core/model/attention_layer.h"
 #include "core/model/ffn.h"
+#include "core/model/latent_attention_layer.h"
 #include "core/model/norm_layer.h"
 #include "tests/model/model_case.h"
 
@@ -14,18 +15,19 @@ namespace {
 
 constexpr std::int64_t kWidth = 7;
 
+template <class Layer = AttentionLayer>
 void check_attention(const std::string& attention, std::int64_t sequences, std::int64_t seq_len,
                      std::int64_t document_begin) {
   SCOPED_TRACE(attention + ", " + std::to_string(sequences) + " x " + std::to_string(seq_len));
   Model model(model_config("vocab_size: 5 d_model: 7 layers: 1 attention { " + attention +
                            " } ffn { d_ff: 3 }"));
-  const AttentionLayer layer(model.config, model.params, 0);
+  const Layer layer(model.config, model.params, 0);
   const TokenBatch tokens(sequences, seq_len, 5, document_begin);
   const Shape shape{sequences * seq_len, kWidth};
   std::vector<double> x = normal_values(shape.size(), 1);
   std::vector<double> projection = normal_values(shape.size(), 2);
   std::vector<double> y(x.size()), dx(x.size());
-  AttentionLayer::Saved saved;
+  typename Layer::Saved saved;
   const auto loss = [&] {
     model.arenas.reset();
     layer.forward(model.context, tokens.batch, view(x, shape), view(y, shape), saved);
@@ -55,6 +57,38 @@ TEST(AttentionGradient, GroupedQueriesBiasesAndQkNorm) {
 
 TEST(AttentionGradient, DocumentsWithinASequence) {
   check_attention("heads: 4 kv_heads: 2 head_dim: 4 qk_norm: true qkv_bias: true", 3, 8, 3);
+}
+
+TEST(AttentionGradient, QkNormOverTheWholeProjection) {
+  check_attention("heads: 2 head_dim: 4 qk_norm: true qk_norm_scope: PROJECTION", 2, 5, 0);
+  check_attention(
+      "heads: 4 kv_heads: 2 head_dim: 4 qk_norm: true qk_norm_scope: PROJECTION qkv_bias: true", 3,
+      8, 3);
+}
+
+TEST(AttentionGradient, ScaledRope) {
+  const std::string heads = "heads: 2 head_dim: 6 rope_theta: 20 rope_scaling ";
+  check_attention(heads + "{ linear { factor: 3 } }", 2, 5, 0);
+  check_attention(heads + "{ yarn { factor: 4 original_max_seq_len: 8 } }", 2, 7, 0);
+  check_attention(heads + "{ llama3 { factor: 4 original_max_seq_len: 16 } }", 2, 7, 0);
+}
+
+constexpr const char* kLatent =
+    " latent { kv_lora_rank: 5 nope_head_dim: 3 rope_head_dim: 4 v_head_dim: 6 ";
+
+TEST(LatentAttentionGradient, WithAndWithoutQueryLatent) {
+  check_attention<LatentAttentionLayer>(std::string("heads: 2") + kLatent + "}", 2, 5, 0);
+  check_attention<LatentAttentionLayer>(std::string("heads: 3") + kLatent + "q_lora_rank: 4 }", 2,
+                                        7, 0);
+  check_attention<LatentAttentionLayer>(std::string("heads: 1") + kLatent + "}", 3, 1, 0);
+}
+
+TEST(LatentAttentionGradient, HalvesDocumentsAndYarn) {
+  check_attention<LatentAttentionLayer>(
+      std::string("heads: 3 rope_theta: 50 rope_scaling { yarn { factor: 4 original_max_seq_len: 8 "
+                  "mscale: 0.7 mscale_all_dim: 1.2 } }") +
+          kLatent + "q_lora_rank: 4 rope_interleaved: false }",
+      3, 8, 3);
 }
 
 TEST(FfnGradient, SwiGlu) {

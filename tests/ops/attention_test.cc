@@ -38,15 +38,17 @@ struct AttentionCase {
   std::int64_t head_dim;
   bool documents;
   double sharpness = 1.0;
+  std::int64_t v_dim = head_dim;
 
   std::int64_t tokens = batch * seq_len;
-  std::int64_t width = (heads + 2 * kv_heads) * head_dim;
+  std::int64_t width = (heads + kv_heads) * head_dim + kv_heads * v_dim;
+  std::int64_t out_width = heads * v_dim;
   Values qkv = test::random_normal(tokens * width, 1, sharpness);
-  Values projection = test::random_normal(tokens * heads * head_dim, 2);
+  Values projection = test::random_normal(tokens * out_width, 2);
   std::vector<std::int32_t> first_key = document_starts(batch, seq_len, documents);
 
   ops::AttentionShape shape() const {
-    return {batch, seq_len, heads, kv_heads, head_dim, 1.0 / std::sqrt(double(head_dim))};
+    return {batch, seq_len, heads, kv_heads, head_dim, 1.0 / std::sqrt(double(head_dim)), v_dim};
   }
 
   void forward(const Tensor& out, const Tensor& lse) const {
@@ -54,20 +56,20 @@ struct AttentionCase {
                    test::tensor_of(first_key, {tokens}), out, lse);
   }
   Values forward() const {
-    const Tensor out = test::unwritten({tokens, heads * head_dim}, DType::kFloat64);
+    const Tensor out = test::unwritten({tokens, out_width}, DType::kFloat64);
     forward(out, test::unwritten({tokens, heads}, DType::kFloat64));
     return test::values_of(out);
   }
 
   test::Outputs run(DType dtype) const {
-    const Tensor out = test::unwritten({tokens, heads * head_dim}, dtype);
+    const Tensor out = test::unwritten({tokens, out_width}, dtype);
     const Tensor lse = test::unwritten({tokens, heads}, dtype);
     forward(out, lse);
     const Tensor dqkv = test::unwritten({tokens, width}, dtype);
-    ops::attention_backward(
-        {}, shape(), test::tensor_of(projection, {tokens, heads * head_dim}, dtype),
-        test::tensor_of(qkv, {tokens, width}, dtype), test::tensor_of(first_key, {tokens}), out,
-        lse, test::unwritten({tokens, heads}, dtype), dqkv);
+    ops::attention_backward({}, shape(), test::tensor_of(projection, {tokens, out_width}, dtype),
+                            test::tensor_of(qkv, {tokens, width}, dtype),
+                            test::tensor_of(first_key, {tokens}), out, lse,
+                            test::unwritten({tokens, heads}, dtype), dqkv);
     return {{"out", test::values_of(out)},
             {"lse", test::values_of(lse)},
             {"dqkv", test::values_of(dqkv)}};
@@ -93,11 +95,11 @@ void naive_attention(const AttentionCase& c, Values& out, Values& lse) {
         sum += weights.back();
       }
       lse.push_back(std::log(sum));
-      for (std::int64_t i = 0; i < d; ++i) {
+      for (std::int64_t i = 0; i < c.v_dim; ++i) {
         double value = 0.0;
         std::int64_t s = first + c.first_key[static_cast<std::size_t>(t)];
         for (double weight : weights) {
-          const std::int64_t at = s++ * c.width + (c.heads + c.kv_heads + kv) * d + i;
+          const std::int64_t at = s++ * c.width + (c.heads + c.kv_heads) * d + kv * c.v_dim + i;
           value += weight / sum * c.qkv[static_cast<std::size_t>(at)];
         }
         out.push_back(value);
@@ -107,17 +109,16 @@ void naive_attention(const AttentionCase& c, Values& out, Values& lse) {
 }
 
 std::vector<AttentionCase> small_cases() {
-  return {{1, 1, 1, 1, 1, false},
-          {2, 5, 4, 2, 3, false},
-          {2, 11, 3, 1, 6, true},
-          {1, 19, 2, 2, 18, true}};
+  return {{1, 1, 1, 1, 1, false},  {2, 5, 4, 2, 3, false},        {2, 11, 3, 1, 6, true},
+          {1, 19, 2, 2, 18, true}, {2, 7, 4, 2, 5, true, 1.0, 3}, {1, 9, 2, 1, 3, false, 1.0, 20}};
 }
 
 // Around the tile of 64 queries and keys, and over several of them.
 std::vector<AttentionCase> tile_cases() {
-  return {{1, 63, 2, 1, 32, false},      {1, 64, 2, 1, 17, true},  {2, 65, 4, 2, 16, false},
-          {1, 200, 6, 2, 40, false},     {1, 333, 2, 1, 64, true}, {3, 130, 1, 1, 128, true},
-          {1, 130, 2, 1, 24, false, 4.0}};
+  return {{1, 63, 2, 1, 32, false},       {1, 64, 2, 1, 17, true},
+          {2, 65, 4, 2, 16, false},       {1, 200, 6, 2, 40, false},
+          {1, 333, 2, 1, 64, true},       {3, 130, 1, 1, 128, true},
+          {1, 130, 2, 1, 24, false, 4.0}, {1, 130, 2, 2, 40, true, 1.0, 17}};
 }
 
 TEST(Attention, MatchesNaiveSoftmax) {
@@ -229,6 +230,39 @@ TEST(AttentionCached, EqualsTheLastRowsOfAttention) {
       check_cached(fresh, {30, 149, 64}, DType::kFloat64, test::kFloat64LevelTolerance);
       check_cached(fresh, {31, 150, 65}, DType::kFloat32, test::kFloat32AttentionTolerance);
     }
+  }
+}
+
+// Values that are the first elements of the keys, as in the latent cache.
+TEST(AttentionCached, ValuesMayBeAPartOfTheKeys) {
+  constexpr std::int64_t kKeys = 70;
+  for (std::int64_t fresh : {1, 12}) {
+    AttentionCase c = {1, kKeys, 4, 1, 10, false, 1.0, 6};
+    for (std::int64_t t = 0; t < kKeys; ++t) {
+      const auto key = c.qkv.begin() + t * c.width + 40;
+      std::copy(key, key + 6, key + 10);
+    }
+    const Values all = c.forward();
+    Values q, k;
+    for (std::int64_t t = 0; t < kKeys; ++t) {
+      const auto row = c.qkv.begin() + t * c.width;
+      if (t >= kKeys - fresh) q.insert(q.end(), row, row + 40);
+      k.insert(k.end(), row + 40, row + 50);
+    }
+    ops::AttentionShape shape = c.shape();
+    shape.seq_len = fresh;
+    const Tensor out = test::unwritten({fresh, 24}, DType::kFloat64);
+    const std::vector<std::int32_t> lengths = {kKeys};
+    ops::attention_cached({}, shape, test::tensor_of(q, {fresh, 40}, DType::kFloat64),
+                          test::tensor_of(k, {1, kKeys, 10}, DType::kFloat64), {},
+                          test::tensor_of(lengths, {1}), out);
+    test::expect_close("out", test::values_of(out), {all.end() - fresh * 24, all.end()},
+                       test::kFloat64LevelTolerance);
+    shape.v_dim = 11;
+    EXPECT_THROW(ops::attention_cached({}, shape, test::tensor_of(q, {fresh, 40}, DType::kFloat64),
+                                       test::tensor_of(k, {1, kKeys, 10}, DType::kFloat64), {},
+                                       test::tensor_of(lengths, {1}), out),
+                 Error);
   }
 }
 

@@ -19,23 +19,27 @@ struct RopeCase {
   std::int64_t head_dim;
   bool normed;
   std::int64_t most_positions = 50;
+  bool norm_whole = false;
 
   std::int64_t width = (heads + 2 * kv_heads) * head_dim;
   Values qkv = test::random_normal(tokens * width, 1);
-  Values q_norm = test::random_normal(normed ? head_dim : 0, 2);
-  Values k_norm = test::random_normal(normed ? head_dim : 0, 3);
+  Values q_norm = test::random_normal(normed ? shape().q_norm_size() : 0, 2);
+  Values k_norm = test::random_normal(normed ? shape().k_norm_size() : 0, 3);
   Values projection = test::random_normal(tokens * width, 4);
   std::vector<std::int32_t> positions = test::random_indices(tokens, most_positions, 5);
 
-  ops::RopeShape shape() const { return {heads, kv_heads, head_dim, 10000.0, 1e-6}; }
+  ops::RopeShape shape() const {
+    return {heads, kv_heads, head_dim, 10000.0, 1e-6, {}, norm_whole};
+  }
 
   Tensor norm(const Values& values, DType dtype) const {
-    return normed ? test::tensor_of(values, {head_dim}, dtype) : Tensor();
+    return normed ? test::tensor_of(values, {static_cast<std::int64_t>(values.size())}, dtype)
+                  : Tensor();
   }
 
   Values forward() const {
     const Tensor out = test::unwritten({tokens, width}, DType::kFloat64);
-    forward(out, test::unwritten({tokens, heads + kv_heads}, DType::kFloat64));
+    forward(out, test::unwritten({tokens, shape().norms()}, DType::kFloat64));
     return test::values_of(out);
   }
 
@@ -48,13 +52,12 @@ struct RopeCase {
 
   test::Outputs run(DType dtype) const {
     const Tensor out = test::unwritten({tokens, width}, dtype);
-    const Tensor rstd = test::unwritten({tokens, heads + kv_heads}, dtype);
+    const Tensor rstd = test::unwritten({tokens, shape().norms()}, dtype);
     forward(out, rstd);
     const Tensor grad = test::tensor_of(projection, {tokens, width}, dtype);
     const Tensor dqkv = test::unwritten({tokens, width}, dtype);
-    const Values zeros(normed ? static_cast<std::size_t>(head_dim) : 0, 0.0);
-    const Tensor dq_norm = norm(zeros, dtype);
-    const Tensor dk_norm = norm(zeros, dtype);
+    const Tensor dq_norm = norm(Values(q_norm.size(), 0.0), dtype);
+    const Tensor dk_norm = norm(Values(k_norm.size(), 0.0), dtype);
     ops::rope_backward({}, shape(), grad, test::tensor_of(positions, {tokens}),
                        test::tensor_of(qkv, {tokens, width}, dtype), norm(q_norm, dtype),
                        norm(k_norm, dtype), rstd, dqkv, dq_norm, dk_norm);
@@ -69,8 +72,9 @@ struct RopeCase {
 };
 
 std::vector<RopeCase> cases() {
-  return {{0, 2, 1, 4, true},  {1, 1, 1, 2, false},  {5, 3, 1, 6, false},
-          {5, 4, 2, 10, true}, {37, 2, 2, 14, true}, {6, 2, 1, 8, true, 100'000}};
+  return {{0, 2, 1, 4, true},          {1, 1, 1, 2, false},  {5, 3, 1, 6, false},
+          {5, 4, 2, 10, true},         {37, 2, 2, 14, true}, {6, 2, 1, 8, true, 100'000},
+          {5, 4, 2, 6, true, 50, true}};
 }
 
 TEST(Rope, BackwardMatchesCentralDifferences) {
@@ -88,6 +92,7 @@ TEST(Rope, EveryLevelMatchesFloat64) {
   std::vector<RopeCase> all = cases();
   all.push_back({400, 3, 1, 34, false, 2000});
   all.push_back({400, 3, 1, 34, true, 2000});
+  all.push_back({400, 4, 2, 34, true, 2000, true});
   for (const RopeCase& c : all) {
     test::check_op([&](DType dtype) { return c.run(dtype); }, test::kFloat32RowTolerance);
   }

@@ -9,19 +9,20 @@ namespace {
 template <class T>
 struct BackwardTiles {
   T* keys;           // transposed tiles [head_dim, kTile]
-  T* values;         // likewise
+  T* values;         // likewise [v_dim, kTile]
   T* key_rows;       // [seq, ld]
   T* q;              // [seq, ld], scaled
-  T* dout;           // [seq, ld]
+  T* dout;           // [seq, ld_v]
   T* dq;             // [seq, ld], without the scale
   T* dk;             // [seq, ld]
-  T* dv;             // [seq, ld]
+  T* dv;             // [seq, ld_v]
   T* probabilities;  // [kTile, kTile]
   T* dscores;        // [kTile, kTile]
   const T* lse;      // of the head at work
   const T* delta;
   std::int64_t lse_stride;
   std::int64_t ld;
+  std::int64_t ld_v;
 };
 
 template <class T>
@@ -50,8 +51,9 @@ WITAN_INLINE bool group_gradient(const AttentionGroup<T>& head, const BackwardTi
   const std::int64_t tile_at = key * head.head_dim + columns.begin;
   tile_product<T>({tiles.q + query * ld, ld, 1}, tiles.keys + tile_at, kTile, width, head.head_dim,
                   p + columns.begin, kTile, false);
-  tile_product<T>({tiles.dout + query * ld, ld, 1}, tiles.values + tile_at, kTile, width,
-                  head.head_dim, ds + columns.begin, kTile, false);
+  tile_product<T>({tiles.dout + query * tiles.ld_v, tiles.ld_v, 1},
+                  tiles.values + key * head.v_dim + columns.begin, kTile, width, head.v_dim,
+                  ds + columns.begin, kTile, false);
   for (std::int64_t i = 0; i < kGroup; ++i, p += kTile, ds += kTile) {
     if (i >= count) {
       zero(p + columns.begin, width);
@@ -96,13 +98,14 @@ void tile_gradient(const AttentionGroup<T>& head, const BackwardTiles<T>& tiles,
   if (!any_visible) return;  // tiles of different documents
   const std::int64_t keys = head.seq_len - key < kTile ? head.seq_len - key : kTile;
   const std::int64_t ld = tiles.ld;
+  const std::int64_t ld_v = tiles.ld_v;
   for (std::int64_t j = 0; j < keys; j += kProductRows) {
     // On the diagonal, queries before key j do not see it.
     const std::int64_t begin = query == key ? j : 0;
     if (begin >= queries) break;
     const std::int64_t corner = begin * kTile + j;
-    tile_product<T>({tiles.probabilities + corner, 1, kTile}, tiles.dout + (query + begin) * ld, ld,
-                    ld, queries - begin, tiles.dv + (key + j) * ld, ld, true);
+    tile_product<T>({tiles.probabilities + corner, 1, kTile}, tiles.dout + (query + begin) * ld_v,
+                    ld_v, ld_v, queries - begin, tiles.dv + (key + j) * ld_v, ld_v, true);
     tile_product<T>({tiles.dscores + corner, 1, kTile}, tiles.q + (query + begin) * ld, ld, ld,
                     queries - begin, tiles.dk + (key + j) * ld, ld, true);
   }
@@ -123,26 +126,30 @@ template <class T>
 void attention_group_backward(const AttentionGroup<T>& head, T* workspace) {
   const std::int64_t n = head.seq_len;
   const std::int64_t d = head.head_dim;
+  const std::int64_t dv = head.v_dim;
   const std::int64_t ld = attention_padded(d, kProductColumns);
+  const std::int64_t ld_v = attention_padded(dv, kProductColumns);
   const std::int64_t rows = attention_padded(n, kTile);
   Workspace<T> space = {workspace};
   BackwardTiles<T> tiles = {};
   tiles.ld = ld;
-  for (T** array : {&tiles.keys, &tiles.values, &tiles.key_rows, &tiles.q, &tiles.dout, &tiles.dq,
-                    &tiles.dk, &tiles.dv}) {
+  tiles.ld_v = ld_v;
+  for (T** array : {&tiles.keys, &tiles.key_rows, &tiles.q, &tiles.dq, &tiles.dk}) {
     *array = space.take(rows * ld);
   }
+  for (T** array : {&tiles.values, &tiles.dout, &tiles.dv}) *array = space.take(rows * ld_v);
   tiles.probabilities = space.take(kTile * kTile);
   tiles.dscores = space.take(kTile * kTile);
   pack_transposed(head.k, n, d, tiles.keys);
-  pack_transposed(head.v, n, d, tiles.values);
+  pack_transposed(head.v, n, dv, tiles.values);
   pack_rows(head.k, T{1}, n, n, d, ld, tiles.key_rows);
   zero(tiles.dk, rows * ld);
-  zero(tiles.dv, rows * ld);
+  zero(tiles.dv, rows * ld_v);
   const std::int64_t padded = attention_padded(n, kGroup);
   for (std::int64_t h = 0; h < head.group; ++h) {
     pack_rows<T>({head.q.data + h * d, head.q.stride}, head.scale, n, padded, d, ld, tiles.q);
-    pack_rows<T>({head.dout.data + h * d, head.dout.stride}, T{1}, n, padded, d, ld, tiles.dout);
+    pack_rows<T>({head.dout.data + h * dv, head.dout.stride}, T{1}, n, padded, dv, ld_v,
+                 tiles.dout);
     zero(tiles.dq, padded * ld);
     tiles.lse = head.lse.data + h;
     tiles.delta = head.delta.data + h;
@@ -155,7 +162,7 @@ void attention_group_backward(const AttentionGroup<T>& head, T* workspace) {
     unpack_rows<T>(tiles.dq, head.scale, n, d, ld, {head.dq.data + h * d, head.dq.stride});
   }
   unpack_rows(tiles.dk, T{1}, n, d, ld, head.dk);
-  unpack_rows(tiles.dv, T{1}, n, d, ld, head.dv);
+  unpack_rows(tiles.dv, T{1}, n, dv, ld_v, head.dv);
 }
 
 template void attention_group_backward(const AttentionGroup<float>&, float*);

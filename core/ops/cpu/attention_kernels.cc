@@ -47,12 +47,13 @@ struct RunningSoftmax {
 template <class T>
 struct ForwardTile {
   T* keys;    // transposed tiles [head_dim, kTile]
-  T* values;  // [keys, ld]
+  T* values;  // [keys, ld_v]
   T* q;       // [kTile, ld], scaled
-  T* out;     // [kTile, ld]
+  T* out;     // [kTile, ld_v]
   T* scores;  // [kGroup, kTile]
   RunningSoftmax<T>* softmax;
   std::int64_t ld;
+  std::int64_t ld_v;
 };
 
 // Queries [query, query + count) of the tile that begins at `first`, against one tile of keys.
@@ -79,14 +80,14 @@ WITAN_INLINE void absorb_keys(const AttentionHead<T>& head, const ForwardTile<T>
       continue;
     }
     mask_row(p, columns, visible);
-    tile.softmax[row + i].absorb(p, columns.begin, columns.end, tile.out + (row + i) * tile.ld,
-                                 tile.ld);
+    tile.softmax[row + i].absorb(p, columns.begin, columns.end, tile.out + (row + i) * tile.ld_v,
+                                 tile.ld_v);
   }
   const std::int64_t seen = head.keys - first_of_tile;
   const std::int64_t end = columns.end < seen ? columns.end : seen;
   tile_product<T>({scores + columns.begin, kTile, 1},
-                  tile.values + (first_of_tile + columns.begin) * tile.ld, tile.ld, tile.ld,
-                  end - columns.begin, tile.out + row * tile.ld, tile.ld, true);
+                  tile.values + (first_of_tile + columns.begin) * tile.ld_v, tile.ld_v, tile.ld_v,
+                  end - columns.begin, tile.out + row * tile.ld_v, tile.ld_v, true);
 }
 
 template <class T>
@@ -95,7 +96,7 @@ void attend_tile(const AttentionHead<T>& head, const ForwardTile<T>& tile, std::
   const std::int64_t padded = attention_padded(count, kGroup);
   pack_rows<T>({head.q.data + first * head.q.stride, head.q.stride}, head.scale, count, padded,
                head.head_dim, tile.ld, tile.q);
-  for (std::int64_t i = 0; i < padded * tile.ld; ++i) tile.out[i] = 0;
+  for (std::int64_t i = 0; i < padded * tile.ld_v; ++i) tile.out[i] = 0;
   for (std::int64_t i = 0; i < count; ++i) tile.softmax[i] = {kMinusInfinity<T>, 0};
 
   const std::int64_t last = head.keys - head.queries + first + count - 1;  // position
@@ -109,8 +110,8 @@ void attend_tile(const AttentionHead<T>& head, const ForwardTile<T>& tile, std::
     const RunningSoftmax<T>& softmax = tile.softmax[i];
     const T inverse = 1 / softmax.sum;
     T* out = head.out.data + (first + i) * head.out.stride;
-    for_each_vec<T>(head.head_dim, [&](std::int64_t c, auto part) WITAN_LAMBDA {
-      store(out + c, load(tile.out + i * tile.ld + c, part) * inverse, part);
+    for_each_vec<T>(head.v_dim, [&](std::int64_t c, auto part) WITAN_LAMBDA {
+      store(out + c, load(tile.out + i * tile.ld_v + c, part) * inverse, part);
     });
     if (head.lse.data != nullptr) {
       head.lse.data[(first + i) * head.lse.stride] =
@@ -124,19 +125,21 @@ void attend_tile(const AttentionHead<T>& head, const ForwardTile<T>& tile, std::
 template <class T>
 void attention_head(const AttentionHead<T>& head, T* workspace) {
   const std::int64_t ld = attention_padded(head.head_dim, kProductColumns);
+  const std::int64_t ld_v = attention_padded(head.v_dim, kProductColumns);
   const std::int64_t rows = attention_padded(head.keys, kTile);
   Workspace<T> space = {workspace};
   RunningSoftmax<T> softmax[kTile];
   ForwardTile<T> tile = {};
   tile.ld = ld;
+  tile.ld_v = ld_v;
   tile.keys = space.take(rows * ld);
-  tile.values = space.take(rows * ld);
+  tile.values = space.take(rows * ld_v);
   tile.q = space.take(kTile * ld);
-  tile.out = space.take(kTile * ld);
+  tile.out = space.take(kTile * ld_v);
   tile.scores = space.take(kGroup * kTile);
   tile.softmax = softmax;
   pack_transposed(head.k, head.keys, head.head_dim, tile.keys);
-  pack_rows(head.v, T{1}, head.keys, head.keys, head.head_dim, ld, tile.values);
+  pack_rows(head.v, T{1}, head.keys, head.keys, head.v_dim, ld_v, tile.values);
   for (std::int64_t first = 0; first < head.queries; first += kTile) {
     const std::int64_t left = head.queries - first;
     attend_tile(head, tile, first, left < kTile ? left : kTile);
@@ -147,6 +150,7 @@ template <class T>
 void attention_few_queries(const AttentionHead<T>& head) {
   constexpr std::int64_t kStep = kTile;
   const std::int64_t d = head.head_dim;
+  const std::int64_t dv = head.v_dim;
   T scores[kStep];
   for (std::int64_t i = 0; i < head.queries; ++i) {
     const T* q = head.q.data + i * head.q.stride;
@@ -154,7 +158,7 @@ void attention_few_queries(const AttentionHead<T>& head) {
     const std::int64_t end = head.keys - head.queries + i + 1;
     T max = kMinusInfinity<T>;
     T sum = 0;
-    for (std::int64_t c = 0; c < d; ++c) out[c] = 0;
+    for (std::int64_t c = 0; c < dv; ++c) out[c] = 0;
     for (std::int64_t first = head.first_key == nullptr ? 0 : head.first_key[i]; first < end;
          first += kStep) {
       const std::int64_t count = end - first < kStep ? end - first : kStep;
@@ -170,8 +174,8 @@ void attention_few_queries(const AttentionHead<T>& head) {
       const T shrink = exp(broadcast(max - largest))[0];
       max = largest;
       sum *= shrink;
-      for_each_vec<T>(d, [&](std::int64_t c, auto part)
-                             WITAN_LAMBDA { store(out + c, load(out + c, part) * shrink, part); });
+      for_each_vec<T>(dv, [&](std::int64_t c, auto part)
+                              WITAN_LAMBDA { store(out + c, load(out + c, part) * shrink, part); });
       for_each_vec<T>(count, [&](std::int64_t j, auto part) WITAN_LAMBDA {
         store(scores + j, exp(load(scores + j, part) - max), part);
       });
@@ -179,13 +183,13 @@ void attention_few_queries(const AttentionHead<T>& head) {
         const T* v = head.v.data + (first + j) * head.v.stride;
         const T p = scores[j];
         sum += p;
-        for_each_vec<T>(d, [&](std::int64_t c, auto part) WITAN_LAMBDA {
+        for_each_vec<T>(dv, [&](std::int64_t c, auto part) WITAN_LAMBDA {
           store(out + c, load(out + c, part) + load(v + c, part) * p, part);
         });
       }
     }
     const T inverse = 1 / sum;
-    for (std::int64_t c = 0; c < d; ++c) out[c] *= inverse;
+    for (std::int64_t c = 0; c < dv; ++c) out[c] *= inverse;
   }
 }
 

@@ -30,11 +30,12 @@ struct AttentionHead {
   std::int64_t queries;
   std::int64_t keys;
   std::int64_t head_dim;
+  std::int64_t v_dim;  // of v and out
   T scale;
 };
 
 // One key head with the `group` query heads that read it; head h of the group starts
-// h * head_dim (lse and delta: h) elements further. As many queries as keys.
+// h * head_dim (dout: h * v_dim; lse and delta: h) elements further. As many queries as keys.
 template <class T>
 struct AttentionGroup {
   HeadRows<const T> q;
@@ -50,6 +51,7 @@ struct AttentionGroup {
   std::int64_t group;
   std::int64_t seq_len;
   std::int64_t head_dim;
+  std::int64_t v_dim;  // of v, dout, dv
   T scale;
 };
 
@@ -58,17 +60,18 @@ struct AttentionGroup {
   return (n + to - 1) / to * to;
 }
 [[maybe_unused]] static constexpr std::int64_t attention_workspace(std::int64_t keys,
-                                                                   std::int64_t head_dim) {
+                                                                   std::int64_t head_dim,
+                                                                   std::int64_t v_dim) {
   const std::int64_t rows = attention_padded(keys, kAttentionTile);
-  const std::int64_t ld = attention_padded(head_dim, 16);
-  return 2 * rows * ld + 2 * kAttentionTile * ld + kAttentionTile * kAttentionTile +
-         2 * kAttentionTile;
+  const std::int64_t width = attention_padded(head_dim, 16) + attention_padded(v_dim, 16);
+  return (rows + kAttentionTile) * width + kAttentionTile * kAttentionTile + 2 * kAttentionTile;
 }
 [[maybe_unused]] static constexpr std::int64_t attention_backward_workspace(std::int64_t keys,
-                                                                            std::int64_t head_dim) {
+                                                                            std::int64_t head_dim,
+                                                                            std::int64_t v_dim) {
   const std::int64_t rows = attention_padded(keys, kAttentionTile);
-  const std::int64_t ld = attention_padded(head_dim, 16);
-  return 8 * rows * ld + 2 * kAttentionTile * kAttentionTile;
+  const std::int64_t width = 5 * attention_padded(head_dim, 16) + 3 * attention_padded(v_dim, 16);
+  return rows * width + 2 * kAttentionTile * kAttentionTile;
 }
 
 }  // namespace witan::cpu

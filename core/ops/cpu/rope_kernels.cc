@@ -60,6 +60,14 @@ void copy_row(const T* from, T* to, std::int64_t count) {
                              WITAN_LAMBDA { store(to + i, load(from + i, part), part); });
 }
 
+// What RopeShape says; written out, since a kernel file may emit no function of a header.
+WITAN_INLINE std::int64_t norm_size(const ops::RopeShape& shape, std::int64_t heads) {
+  return shape.norm_whole ? heads * shape.head_dim : shape.head_dim;
+}
+WITAN_INLINE std::int64_t norm_count(const ops::RopeShape& shape) {
+  return shape.norm_whole ? 2 : shape.heads + shape.kv_heads;
+}
+
 }  // namespace
 
 template <class T>
@@ -67,16 +75,25 @@ void rope(const ops::RopeShape& shape, const T* qkv, const T* table, const std::
           const T* q_norm, const T* k_norm, T* out, T* rstd, std::int64_t tokens) {
   const std::int64_t head_dim = shape.head_dim;
   const std::int64_t rotated = shape.heads + shape.kv_heads;
+  const std::int64_t norms = norm_count(shape);
   for (std::int64_t t = 0; t < tokens; ++t) {
     const T* cos_sin = table + table_rows[t] * head_dim;
+    if (q_norm != nullptr && shape.norm_whole) {
+      const std::int64_t q_size = norm_size(shape, shape.heads);
+      rstd[t * norms] = normalize(qkv, q_norm, shape.qk_norm_eps, out, q_size);
+      rstd[t * norms + 1] = normalize(qkv + q_size, k_norm, shape.qk_norm_eps, out + q_size,
+                                      norm_size(shape, shape.kv_heads));
+    }
     for (std::int64_t head = 0; head < rotated; ++head, qkv += head_dim, out += head_dim) {
       if (q_norm == nullptr) {
         rotate(qkv, cos_sin, T{1}, out, head_dim / 2);
-      } else {
-        const T* w = head < shape.heads ? q_norm : k_norm;
-        rstd[t * rotated + head] = normalize(qkv, w, shape.qk_norm_eps, out, head_dim);
-        rotate(out, cos_sin, T{1}, out, head_dim / 2);
+        continue;
       }
+      if (!shape.norm_whole) {
+        const T* w = head < shape.heads ? q_norm : k_norm;
+        rstd[t * norms + head] = normalize(qkv, w, shape.qk_norm_eps, out, head_dim);
+      }
+      rotate(out, cos_sin, T{1}, out, head_dim / 2);
     }
     const std::int64_t values = shape.kv_heads * head_dim;
     copy_row(qkv, out, values);
@@ -91,23 +108,30 @@ void rope_backward(const ops::RopeShape& shape, const T* dout, const T* table,
                    const T* rstd, T* dqkv, T* dnorm_partial, std::int64_t tokens) {
   const std::int64_t head_dim = shape.head_dim;
   const std::int64_t rotated = shape.heads + shape.kv_heads;
-  const std::int64_t values = shape.kv_heads * head_dim;
+  const std::int64_t width = (rotated + shape.kv_heads) * head_dim;
+  const std::int64_t norms = norm_count(shape);
+  const std::int64_t q_size = norm_size(shape, shape.heads);
+  const std::int64_t k_size = norm_size(shape, shape.kv_heads);
   if (q_norm != nullptr) {
-    for (std::int64_t i = 0; i < 2 * head_dim; ++i) dnorm_partial[i] = 0;
+    for (std::int64_t i = 0; i < q_size + k_size; ++i) dnorm_partial[i] = 0;
   }
-  for (std::int64_t t = 0; t < tokens; ++t) {
+  for (std::int64_t t = 0; t < tokens; ++t, dout += width, dqkv += width) {
     const T* cos_sin = table + table_rows[t] * head_dim;
-    for (std::int64_t head = 0; head < rotated; ++head, dout += head_dim, dqkv += head_dim) {
-      rotate(dout, cos_sin, T{-1}, dqkv, head_dim / 2);
-      if (q_norm == nullptr) continue;
+    const T* x = qkv + t * width;
+    for (std::int64_t head = 0; head < rotated; ++head) {
+      const std::int64_t at = head * head_dim;
+      rotate(dout + at, cos_sin, T{-1}, dqkv + at, head_dim / 2);
+      if (q_norm == nullptr || shape.norm_whole) continue;
       const bool is_query = head < shape.heads;
-      normalize_backward(qkv + (t * (rotated + shape.kv_heads) + head) * head_dim,
-                         is_query ? q_norm : k_norm, rstd[t * rotated + head], dqkv,
-                         is_query ? dnorm_partial : dnorm_partial + head_dim, head_dim);
+      normalize_backward(x + at, is_query ? q_norm : k_norm, rstd[t * norms + head], dqkv + at,
+                         is_query ? dnorm_partial : dnorm_partial + q_size, head_dim);
     }
-    copy_row(dout, dqkv, values);
-    dout += values;
-    dqkv += values;
+    if (q_norm != nullptr && shape.norm_whole) {
+      normalize_backward(x, q_norm, rstd[t * norms], dqkv, dnorm_partial, q_size);
+      normalize_backward(x + q_size, k_norm, rstd[t * norms + 1], dqkv + q_size,
+                         dnorm_partial + q_size, k_size);
+    }
+    copy_row(dout + rotated * head_dim, dqkv + rotated * head_dim, shape.kv_heads * head_dim);
   }
 }
 

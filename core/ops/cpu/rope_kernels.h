@@ -8,16 +8,16 @@
 #include "core/ops/cpu/isa.h"
 #include "core/ops/rope.h"
 
-#define WITAN_ROPE_KERNELS                                                                       \
-  template <class T>                                                                             \
-  void rope(const ops::RopeShape& shape, const T* qkv, const T* table,                           \
-            const std::int32_t* table_rows, const T* q_norm, const T* k_norm, T* out, T* rstd,   \
-            std::int64_t tokens);                                                                \
-  /* dnorm_partial [2 head_dim] is overwritten: these tokens' share of dq_norm, then dk_norm. */ \
-  template <class T>                                                                             \
-  void rope_backward(const ops::RopeShape& shape, const T* dout, const T* table,                 \
-                     const std::int32_t* table_rows, const T* qkv, const T* q_norm,              \
-                     const T* k_norm, const T* rstd, T* dqkv, T* dnorm_partial,                  \
+#define WITAN_ROPE_KERNELS                                                                     \
+  template <class T>                                                                           \
+  void rope(const ops::RopeShape& shape, const T* qkv, const T* table,                         \
+            const std::int32_t* table_rows, const T* q_norm, const T* k_norm, T* out, T* rstd, \
+            std::int64_t tokens);                                                              \
+  /* dnorm_partial is overwritten: these tokens' share of dq_norm, then dk_norm. */            \
+  template <class T>                                                                           \
+  void rope_backward(const ops::RopeShape& shape, const T* dout, const T* table,               \
+                     const std::int32_t* table_rows, const T* qkv, const T* q_norm,            \
+                     const T* k_norm, const T* rstd, T* dqkv, T* dnorm_partial,                \
                      std::int64_t tokens);
 
 WITAN_DECLARE_ISA(WITAN_ROPE_KERNELS)

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "core/ops/rope.h"
+#include "core/ops/rope_scaling.h"
 #include "core/tensor/tensor_view.h"
 
 namespace witan::cpu {
@@ -19,6 +19,7 @@ struct RopeAngles {
 // Valid until this thread's next call. Positions must not be negative. Angles are computed in
 // double.
 template <class T>
-RopeAngles<T> rope_angles(const ops::RopeShape& shape, const TensorView& positions);
+RopeAngles<T> rope_angles(double theta, std::int64_t head_dim, const ops::RopeScaling& scaling,
+                          const TensorView& positions);
 
 }  // namespace witan::cpu
