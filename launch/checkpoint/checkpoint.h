@@ -61,7 +61,7 @@ void save_checkpoint(const std::string& folder, const configs::RunConfig& run,
 // a manifest don't count).
 std::optional<std::string> newest_checkpoint(const std::string& run_folder);
 
-// The model of a checkpoint or a Hugging Face folder (Mixtral, Llama): from run.textproto, else
+// The model of a checkpoint or a Hugging Face folder (docs/models.md): from run.textproto, else
 // config.json. UserError on what is not supported: each key, value, and what would be right.
 configs::ModelConfig read_model_config(const std::string& folder);
 
@@ -86,8 +86,10 @@ struct CheckpointInfo {
 CheckpointInfo read_manifest(const std::string& folder);
 
 // config.json of `transformers` for this model as a JSON text; empty if it has no such architecture
-// (`why` then says what stands in the way).
-std::string hf_config_json(const configs::ModelConfig& model, std::string* why = nullptr);
+// (`why` then says what stands in the way). `model_type`: the architecture wanted where several
+// compute the same ("mistral" for what is also a Llama); empty: the first that fits.
+std::string hf_config_json(const configs::ModelConfig& model, std::string* why = nullptr,
+                           const std::string& model_type = "");
 
 // Writes the gradients like a Hugging Face folder's tensors (one float32 tensor per trained tensor,
 // gate and up apart), into one file, gathered from the ranks of replica 0, where the gradients must

@@ -6,11 +6,11 @@
 
 #include "core/base/error.h"
 #include "launch/checkpoint/checkpoint_folders.h"
-#include "launch/checkpoint/float_convert.h"
 #include "launch/checkpoint/hf_config.h"
 #include "launch/checkpoint/hf_tensors.h"
 #include "launch/checkpoint/manifest.h"
 #include "launch/checkpoint/shard_names.h"
+#include "launch/checkpoint/tensor_reader.h"
 #include "launch/checkpoint/weight_files.h"
 
 namespace witan {
@@ -27,13 +27,22 @@ std::uint64_t bytes_of(const StTensor& tensor) {
   return bytes;
 }
 
+StDType target_dtype(WeightFiles& files, const ParamTable& table, const HfTensor& tensor,
+                     const ConvertOptions& options) {
+  const StDType stored = files.find(tensor.name).tensor->dtype;
+  const StDType same = stored == StDType::kF8E4M3 ? StDType::kBF16 : stored;
+  // State is small and summed up in small steps: it keeps its digits.
+  return table[tensor.id].trained() ? options.dtype.value_or(same) : same;
+}
+
 // In table order; a shard is closed before the tensor that would make it too large.
 std::vector<Shard> plan_shards(WeightFiles& files, const ParamTable& table,
                                const ConvertOptions& options) {
   std::vector<Shard> shards(1);
   std::uint64_t used = 0;
-  for (const HfTensor& tensor : hf_tensors_of(table)) {
-    const StDType dtype = options.dtype.value_or(files.find(tensor.name).tensor->dtype);
+  for (const HfTensor& tensor : hf_weights_of(table)) {
+    if (files.file_of().count(tensor.name) == 0) continue;  // state that was never saved
+    const StDType dtype = target_dtype(files, table, tensor, options);
     const StTensor target = {tensor.name, dtype, tensor.shape};
     if (!shards.back().empty() && used + bytes_of(target) > options.max_shard_bytes) {
       shards.emplace_back();
@@ -45,21 +54,17 @@ std::vector<Shard> plan_shards(WeightFiles& files, const ParamTable& table,
   return shards;
 }
 
-void write_tensor(SafetensorsWriter& writer, const WeightFiles::Entry& from, StDType dtype) {
-  constexpr std::int64_t kPiece = std::int64_t{1} << 20;  // elements
-  const std::size_t element = size_of(from.tensor->dtype);
-  if (dtype == from.tensor->dtype) {
-    writer.write(from.data(), from.tensor->bytes);
-    return;
+void write_tensor(SafetensorsWriter& writer, const TensorReader& from, std::uint64_t elements,
+                  StDType dtype) {
+  constexpr std::uint64_t kPiece = std::uint64_t{1} << 20;  // elements
+  std::vector<std::byte> piece(std::min(kPiece, elements) * size_of(dtype));
+  for (std::uint64_t begin = 0; begin < elements; begin += kPiece) {
+    const std::uint64_t count = std::min(kPiece, elements - begin);
+    from.read(static_cast<std::int64_t>(begin), static_cast<std::int64_t>(count), dtype,
+              piece.data());
+    writer.write(piece.data(), count * size_of(dtype));
   }
-  std::vector<std::byte> piece(static_cast<std::size_t>(kPiece) * size_of(dtype));
-  const auto count = static_cast<std::int64_t>(from.tensor->bytes / element);
-  for (std::int64_t begin = 0; begin < count; begin += kPiece) {
-    const std::int64_t elements = std::min(kPiece, count - begin);
-    convert_floats(from.tensor->dtype, from.data() + static_cast<std::size_t>(begin) * element,
-                   dtype, piece.data(), elements);
-    writer.write(piece.data(), static_cast<std::size_t>(elements) * size_of(dtype));
-  }
+  from.release();
 }
 
 class Conversion {
@@ -72,22 +77,33 @@ class Conversion {
         table_(model_),
         files_(from, "model") {
     report_.to_checkpoint = !has_manifest(from);
+    if (report_.to_checkpoint && !options.architecture.empty()) {
+      throw_user_error(
+          "--architecture applies to a checkpoint that becomes a Hugging Face folder; ", from,
+          " is one already");
+    }
     if (!report_.to_checkpoint) {
       verify_files(from, read_full_manifest(from), Files::kOthers, 0, 1);
       std::string why;
-      config_ = hf_config_json(model_, &why);
+      config_ = hf_config_json(model_, &why, options.architecture);
       if (config_.empty()) {
         throw_user_error(from, ": `transformers` has no architecture for this model: ", why);
       }
     }
-    const std::string problems = find_weight_problems(files_, table_);
+    if (options.skip_mtp) leave_out_mtp();
+    std::string problems = find_weight_problems(files_, table_);
     if (!problems.empty()) {
+      if (has_mtp()) {
+        problems += detail::concat("\n  layers from ", model_.layers(),
+                                   " on are multi-token prediction; --mtp skip leaves them out");
+      }
       throw_user_error(from, ": the tensors do not fit the model:", problems);
     }
     shards_ = plan_shards(files_, table_, options);
   }
 
   ConvertReport write() {
+    report_.parameters = table_.total_parameters();
     write_shards();
     copy_tokenizer();
     if (report_.to_checkpoint) {
@@ -103,6 +119,20 @@ class Conversion {
     return (fs::path(temporary_) / file).string();
   }
 
+  // DeepSeek-V3 stores multi-token prediction as layers behind the last.
+  bool is_mtp(const std::string& name) const { return hf_layer_of(name) >= model_.layers(); }
+  bool has_mtp() const {
+    return std::any_of(files_.file_of().begin(), files_.file_of().end(),
+                       [&](const auto& entry) { return is_mtp(entry.first); });
+  }
+  void leave_out_mtp() {
+    if (!has_mtp()) {
+      throw_user_error("--mtp skip: ", from_, " has no layer behind the last of its ",
+                       model_.layers(), "; leave the option out");
+    }
+    files_.leave_out([&](const std::string& name) { return is_mtp(name); });
+  }
+
   void write_shards() {
     std::map<std::string, std::string> file_of;
     for (std::size_t part = 0; part < shards_.size(); ++part) {
@@ -112,11 +142,10 @@ class Conversion {
                                                 static_cast<std::int64_t>(shards_.size()));
       SafetensorsWriter writer(path_of(file), shards_[part], {{"format", "pt"}});
       for (const StTensor& tensor : shards_[part]) {
-        const WeightFiles::Entry entry = files_.find(tensor.name);
-        write_tensor(writer, entry, tensor.dtype);
+        const std::uint64_t elements = bytes_of(tensor) / size_of(tensor.dtype);
+        write_tensor(writer, TensorReader(files_, tensor.name), elements, tensor.dtype);
         file_of[tensor.name] = file;
         report_.bytes += bytes_of(tensor);
-        report_.parameters += static_cast<std::int64_t>(bytes_of(tensor) / size_of(tensor.dtype));
         ++report_.tensors;
       }
       digests_[file] = writer.finish();

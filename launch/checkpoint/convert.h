@@ -1,4 +1,4 @@
-// A Hugging Face folder (Mixtral, Llama) to a checkpoint, and back.
+// A Hugging Face folder to a checkpoint, and back.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,10 @@
 namespace witan {
 
 struct ConvertOptions {
-  std::optional<StDType> dtype;  // F32 or BF16; none: each tensor keeps its own
+  std::optional<StDType> dtype;  // F32 or BF16; none: each tensor keeps its own (fp8: BF16)
+  // To a Hugging Face folder: its model_type where several compute the same; empty: the first.
+  std::string architecture;
+  bool skip_mtp = false;  // leave out layers behind the last: multi-token prediction (DeepSeek-V3)
   std::uint64_t max_shard_bytes = 5'000'000'000;
 };
 

@@ -1,5 +1,5 @@
-// Between config.json of `transformers` (Mixtral, Llama) and ModelConfig. The other direction,
-// hf_config_json(), is declared in checkpoint.h.
+// Between config.json of `transformers` and ModelConfig; hf_architecture.h lists the architectures.
+// The other direction, hf_config_json(), is declared in checkpoint.h.
 #pragma once
 
 #include <string>
@@ -13,6 +13,9 @@ namespace witan {
 // say how to train or to generate (dropout aside) are not looked at. What Witan cannot compute is
 // one UserError that lists each key, its value and what would be right.
 configs::ModelConfig model_from_hf_config(const std::string& text, const std::string& path);
+
+// The model types that are known, each in quotes.
+std::string hf_model_types();
 
 // `config_json` with the dtype of the weights beside it.
 std::string with_dtype(const std::string& config_json, StDType dtype);

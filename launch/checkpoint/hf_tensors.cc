@@ -39,7 +39,6 @@ HfTensor tensor_of(const ParamInfo& info, int id, const HfPart& part, std::int64
 std::vector<HfTensor> hf_tensors_of(const ParamTable& table, int id, std::int64_t first_expert,
                                     std::int64_t experts) {
   const ParamInfo& info = table[id];
-  WITAN_CHECK(info.trained(), info.name, " has no tensor in a Hugging Face folder");
   std::vector<HfTensor> tensors;
   if (info.role != ParamRole::kExpert) {
     for (const HfPart& part : info.hf) tensors.push_back(tensor_of(info, id, part, -1));
@@ -51,16 +50,25 @@ std::vector<HfTensor> hf_tensors_of(const ParamTable& table, int id, std::int64_
   return tensors;
 }
 
-std::vector<HfTensor> hf_tensors_of(const ParamTable& table) {
+namespace {
+
+std::vector<HfTensor> all_tensors_of(const ParamTable& table, bool state) {
   std::vector<HfTensor> all;
   for (int id = 0; id < table.size(); ++id) {
-    if (!table[id].trained()) continue;
+    if (!table[id].trained() && !state) continue;
     const std::int64_t experts = table[id].role == ParamRole::kExpert ? table[id].shape[0] : 0;
     const std::vector<HfTensor> tensors = hf_tensors_of(table, id, 0, experts);
     all.insert(all.end(), tensors.begin(), tensors.end());
   }
   return all;
 }
+
+}  // namespace
+
+std::vector<HfTensor> hf_tensors_of(const ParamTable& table) {
+  return all_tensors_of(table, false);
+}
+std::vector<HfTensor> hf_weights_of(const ParamTable& table) { return all_tensors_of(table, true); }
 
 std::int64_t local_offset(const ParamTable& table, const HfTensor& tensor,
                           std::int64_t first_expert) {

@@ -20,13 +20,17 @@ struct HfTensor {
   std::int64_t elements = 0;
 };
 
-// Of one trained tensor: a dense one as a whole, an expert tensor for experts [first_expert,
+// Of one tensor: a dense one as a whole, an expert tensor for experts [first_expert,
 // first_expert + experts), expert by expert.
 std::vector<HfTensor> hf_tensors_of(const ParamTable& table, int id, std::int64_t first_expert,
                                     std::int64_t experts);
 
-// Of the whole model, in table order.
+// The trained tensors of the whole model, in table order: all that have gradients and moments.
 std::vector<HfTensor> hf_tensors_of(const ParamTable& table);
+
+// The same with the state that has a name there (DeepSeek-V3's e_score_correction_bias): all that a
+// folder of weights holds.
+std::vector<HfTensor> hf_weights_of(const ParamTable& table);
 
 // The element of a rank's part of the tensor, which begins at `first_expert`, where `tensor`
 // begins.

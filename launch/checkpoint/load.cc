@@ -14,6 +14,7 @@
 #include "launch/checkpoint/hf_tensors.h"
 #include "launch/checkpoint/manifest.h"
 #include "launch/checkpoint/shard_names.h"
+#include "launch/checkpoint/tensor_reader.h"
 #include "launch/checkpoint/weight_files.h"
 
 namespace witan {
@@ -37,11 +38,11 @@ void read_group(WeightFiles& files, const ParamStore& params, ParamGroup group,
   for (const ParamSpan& span : params.spans(group)) {
     for (const HfTensor& tensor :
          hf_tensors_of(params.table(), span.id, layout.first_expert, layout.local_experts)) {
-      const WeightFiles::Entry entry = files.find(name_of_tensor(tensor.name));
+      const TensorReader reader(files, name_of_tensor(tensor.name));
       const std::int64_t begin =
           span.begin + local_offset(params.table(), tensor, layout.first_expert);
-      convert_floats(entry.tensor->dtype, entry.data(), st_dtype_of(flat.dtype),
-                     element(flat, begin), tensor.elements);
+      reader.read(0, tensor.elements, st_dtype_of(flat.dtype), element(flat, begin));
+      reader.release();
     }
   }
 }
@@ -49,7 +50,7 @@ void read_group(WeightFiles& files, const ParamStore& params, ParamGroup group,
 std::vector<ExpectedTensor> expected_buffers(const ParamTable& table) {
   std::vector<ExpectedTensor> expected;
   for (const ParamInfo& info : table.params()) {
-    if (info.trained()) continue;
+    if (info.trained() || !info.hf.empty()) continue;
     expected.push_back({info.name, {}});
     for (int axis = 0; axis < info.shape.rank(); ++axis) {
       expected.back().shape.push_back(info.shape[axis]);
@@ -58,7 +59,8 @@ std::vector<ExpectedTensor> expected_buffers(const ParamTable& table) {
   return expected;
 }
 
-// Tensors of role kState. A folder without any leaves them at 0.
+// Tensors of role kState, among the weights or in a file of their own. A folder without any leaves
+// them at 0.
 class Buffers {
  public:
   explicit Buffers(const std::string& folder) {
@@ -69,15 +71,16 @@ class Buffers {
   std::string problems(const ParamTable& table) {
     return files_ ? find_problems(*files_, expected_buffers(table)) : "";
   }
-  void read(const ParamStore& params) {
+  void read(const ParamStore& params, WeightFiles& weights) {
     for (int id = 0; id < params.table().size(); ++id) {
       const ParamInfo& info = params.table()[id];
       if (info.trained()) continue;
       const TensorView value = params.value(id);
-      if (files_) {
-        const WeightFiles::Entry entry = files_->find(info.name);
-        convert_floats(entry.tensor->dtype, entry.data(), st_dtype_of(value.dtype), value.data,
-                       value.size());
+      const std::string& name = info.hf.empty() ? info.name : info.hf[0].name;
+      WeightFiles* from = files_ ? &*files_ : nullptr;
+      if (!info.hf.empty()) from = weights.file_of().count(name) > 0 ? &weights : nullptr;
+      if (from != nullptr) {
+        TensorReader(*from, name).read(0, value.size(), st_dtype_of(value.dtype), value.data);
       } else {
         std::fill_n(static_cast<std::byte*>(value.data), value.bytes(), std::byte{0});
       }
@@ -195,7 +198,7 @@ void load_weights(const std::string& folder, ParamStore& params, const Mesh& mes
       read_group(files, params, group, params.flat_values(group),
                  [](const std::string& name) { return name; });
     }
-    Buffers(folder).read(params);
+    Buffers(folder).read(params, files);
   });
   read.throw_together(mesh.world(), folder);
 }

@@ -15,7 +15,7 @@
 
 namespace witan {
 
-enum class StDType { kF64, kF32, kF16, kBF16, kI64, kI32, kI16, kI8, kU8, kBool };
+enum class StDType { kF64, kF32, kF16, kBF16, kI64, kI32, kI16, kI8, kU8, kBool, kF8E4M3 };
 std::size_t size_of(StDType dtype);
 const char* name_of(StDType dtype);  // "F32"
 std::optional<StDType> st_dtype_of(std::string_view name);
@@ -43,6 +43,9 @@ class SafetensorsReader {
   const StTensor* find(const std::string& name) const;  // null if there is none
   // Not necessarily aligned to the dtype: the format allows a byte tensor in front of a wider one.
   const std::byte* data(const StTensor& tensor) const;
+  // Tells the system that the tensor's bytes will not be needed soon: they leave this process's
+  // memory and are read again where they are asked for after all.
+  void release(const StTensor& tensor) const;
 
  private:
   struct Impl;

@@ -10,7 +10,7 @@ struct Entry {
   const char* name;
   std::size_t size;
 };
-constexpr std::array<Entry, 10> kEntries = {{{StDType::kF64, "F64", 8},
+constexpr std::array<Entry, 11> kEntries = {{{StDType::kF64, "F64", 8},
                                              {StDType::kF32, "F32", 4},
                                              {StDType::kF16, "F16", 2},
                                              {StDType::kBF16, "BF16", 2},
@@ -19,7 +19,8 @@ constexpr std::array<Entry, 10> kEntries = {{{StDType::kF64, "F64", 8},
                                              {StDType::kI16, "I16", 2},
                                              {StDType::kI8, "I8", 1},
                                              {StDType::kU8, "U8", 1},
-                                             {StDType::kBool, "BOOL", 1}}};
+                                             {StDType::kBool, "BOOL", 1},
+                                             {StDType::kF8E4M3, "F8_E4M3", 1}}};
 
 }  // namespace
 

@@ -253,6 +253,17 @@ const StTensor* SafetensorsReader::find(const std::string& name) const {
   return found == impl_->tensors.end() ? nullptr : &found->second;
 }
 
+void SafetensorsReader::release(const StTensor& tensor) const {
+  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  const std::size_t first = impl_->data_begin + tensor.begin;
+  const std::size_t begin = (first + page - 1) / page * page;
+  const std::size_t end = (first + tensor.bytes) / page * page;
+  if (begin >= end) return;
+  // Advice: where the system does not take it, nothing is lost.
+  auto* data = const_cast<std::byte*>(impl_->file.data());
+  static_cast<void>(::madvise(data + begin, end - begin, MADV_DONTNEED));
+}
+
 const std::byte* SafetensorsReader::data(const StTensor& tensor) const {
   return impl_->file.data() + impl_->data_begin + tensor.begin;
 }

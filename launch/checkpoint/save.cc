@@ -37,8 +37,14 @@ class ShardWriter {
     if (!writes_) return;
     std::vector<StTensor> tensors;
     for (const ParamGroup group : kGroups) declare(tensors, group, -1);
+    for_each_state([&](const ParamInfo& info, const TensorView& value) {
+      if (!info.hf.empty()) tensors.push_back(state_tensor(info.hf[0].name, value));
+    });
     SafetensorsWriter writer(path_of(own_file("model")), std::move(tensors), {{"format", "pt"}});
     for (const ParamGroup group : kGroups) write_group(writer, group, params_.flat_values(group));
+    for_each_state([&](const ParamInfo& info, const TensorView& value) {
+      if (!info.hf.empty()) writer.write(value.data, value.bytes());
+    });
     note(own_file("model"), writer.finish());
   }
 
@@ -58,19 +64,16 @@ class ShardWriter {
     if (writes_) attempt([&] { note(own_file("state"), writer->finish()); });
   }
 
+  // State that has no name among the weights.
   void write_buffers() {
-    if (!writes_ || !first_) return;
+    if (!writes_) return;
     std::vector<StTensor> tensors;
     std::vector<TensorView> values;
-    for (int id = 0; id < params_.table().size(); ++id) {
-      if (params_.table()[id].trained()) continue;
-      values.push_back(params_.value(id));
-      std::vector<std::int64_t> shape;
-      for (int axis = 0; axis < values.back().shape.rank(); ++axis) {
-        shape.push_back(values.back().shape[axis]);
-      }
-      tensors.push_back({params_.table()[id].name, st_dtype_of(params_.dtype()), shape});
-    }
+    for_each_state([&](const ParamInfo& info, const TensorView& value) {
+      if (!info.hf.empty()) return;
+      values.push_back(value);
+      tensors.push_back(state_tensor(info.name, value));
+    });
     if (tensors.empty()) return;
     SafetensorsWriter writer(path_of(kBuffersFile), std::move(tensors));
     for (const TensorView& value : values) writer.write(value.data, value.bytes());
@@ -101,6 +104,22 @@ class ShardWriter {
         f(tensor, span.begin + local_offset(params_.table(), tensor, layout.first_expert));
       }
     }
+  }
+
+  // f(its entry, its value) for what has no gradient; on the first rank only.
+  template <class F>
+  void for_each_state(F&& f) const {
+    for (int id = 0; id < params_.table().size() && first_; ++id) {
+      if (!params_.table()[id].trained()) f(params_.table()[id], params_.value(id));
+    }
+  }
+
+  StTensor state_tensor(const std::string& name, const TensorView& value) const {
+    StTensor tensor = {name, st_dtype_of(params_.dtype()), {}};
+    for (int axis = 0; axis < value.shape.rank(); ++axis) {
+      tensor.shape.push_back(value.shape[axis]);
+    }
+    return tensor;
   }
 
   // `moment` -1: the weights.
@@ -142,10 +161,15 @@ void write_indices(const std::string& folder, const ParamTable& table, const Man
   const std::int64_t parts = manifest.info.expert_parallel;
   std::map<std::string, std::string> weights, moments;
   std::uint64_t elements = 0;
-  for (const HfTensor& tensor : hf_tensors_of(table)) {
+  std::uint64_t states = 0;
+  for (const HfTensor& tensor : hf_weights_of(table)) {
     const std::int64_t part =
         tensor.expert < 0 ? 0 : tensor.expert / (table[tensor.id].shape[0] / parts);
     weights[tensor.name] = shard_name("model", part, parts);
+    if (!table[tensor.id].trained()) {
+      states += static_cast<std::uint64_t>(tensor.elements);
+      continue;
+    }
     for (int moment = 0; moment < kMoments; ++moment) {
       moments[moment_name(tensor.name, moment)] = shard_name("state", part, parts);
     }
@@ -154,7 +178,7 @@ void write_indices(const std::string& folder, const ParamTable& table, const Man
   const auto write = [&](const char* file, const auto& file_of, std::uint64_t bytes) {
     write_text_file((fs::path(folder) / file).string(), index_json(file_of, bytes));
   };
-  write("model.safetensors.index.json", weights, elements * size_of(manifest.dtype));
+  write("model.safetensors.index.json", weights, (elements + states) * size_of(manifest.dtype));
   if (manifest.optimizer_state) {
     write("state.safetensors.index.json", moments, elements * kMoments * size_of(manifest.dtype));
   }

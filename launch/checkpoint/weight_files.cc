@@ -7,8 +7,10 @@
 #include "core/base/error.h"
 #include "launch/checkpoint/float_convert.h"
 #include "launch/checkpoint/hf_tensors.h"
+#include "launch/checkpoint/manifest.h"
 #include "launch/checkpoint/output_file.h"
 #include "launch/checkpoint/strict_json.h"
+#include "launch/checkpoint/tensor_reader.h"
 
 namespace witan {
 
@@ -44,18 +46,44 @@ bool same_bits(const WeightFiles::Entry& a, const WeightFiles::Entry& b) {
          std::memcmp(a.data(), b.data(), a.tensor->bytes) == 0;
 }
 
+// Scales of an fp8 tensor, which is looked at with that tensor.
+bool is_scale(WeightFiles& files, const std::string& name) {
+  const std::string end = scale_name("");
+  if (!ends_with(name, end)) return false;
+  const std::string tensor = name.substr(0, name.size() - end.size());
+  return files.file_of().count(tensor) > 0 && files.find(tensor).tensor->dtype == StDType::kF8E4M3;
+}
+
 bool harmless(WeightFiles& files, const std::string& name) {
+  if (is_scale(files, name)) return true;
   if (ends_with(name, ".rotary_emb.inv_freq")) return true;
   const std::string embedding = "model.embed_tokens.weight";
   return name == "lm_head.weight" && files.file_of().count(embedding) > 0 &&
          same_bits(files.find(name), files.find(embedding));
 }
 
-std::string check_tensor(const StTensor& found, const ExpectedTensor& expected) {
+std::string check_scales(WeightFiles& files, const StTensor& found) {
+  const std::string name = scale_name(found.name);
+  const std::string begin = "\n  tensor " + name + ": ";
+  if (files.file_of().count(name) == 0) {
+    return begin + "missing; " + found.name + " is stored in fp8 and needs its scales";
+  }
+  const StTensor& scales = *files.find(name).tensor;
+  const std::vector<std::int64_t> shape = scale_shape(found.shape);
+  if (found.shape.size() == 2 && scales.shape == shape && is_float(scales.dtype)) return "";
+  return begin + name_of(scales.dtype) + " of shape " + to_string(scales.shape) +
+         ", expected a float for each block of 128 x 128: " + to_string(shape);
+}
+
+std::string check_tensor(WeightFiles& files, const StTensor& found,
+                         const ExpectedTensor& expected) {
   std::string problems;
   const std::string begin = "\n  tensor " + found.name + ": ";
-  if (!is_float(found.dtype)) {
-    problems += begin + "dtype " + name_of(found.dtype) + ", expected F32, F64, F16 or BF16";
+  if (found.dtype == StDType::kF8E4M3) {
+    problems += check_scales(files, found);
+  } else if (!is_float(found.dtype)) {
+    problems +=
+        begin + "dtype " + name_of(found.dtype) + ", expected F32, F64, F16, BF16 or F8_E4M3";
   }
   if (found.shape != expected.shape) {
     problems +=
@@ -87,6 +115,17 @@ const SafetensorsReader& WeightFiles::open(const std::string& file) {
   return found->second;
 }
 
+void WeightFiles::leave_out(const std::function<bool(const std::string&)>& unwanted) {
+  for (auto entry = file_of_.begin(); entry != file_of_.end();) {
+    if (unwanted(entry->first)) {
+      left_out_.insert(entry->first);
+      entry = file_of_.erase(entry);
+    } else {
+      ++entry;
+    }
+  }
+}
+
 WeightFiles::Entry WeightFiles::find(const std::string& name) {
   const auto where = file_of_.find(name);
   if (where == file_of_.end()) throw_user_error(folder_, ": tensor ", name, " is missing");
@@ -115,7 +154,7 @@ std::string find_problems(WeightFiles& files, const std::vector<ExpectedTensor>&
   for (const std::string& file : names) {
     try {
       for (const auto& [name, tensor] : files.open(file).tensors()) {
-        if (files.file_of().count(name) == 0) {
+        if (files.file_of().count(name) == 0 && !files.left_out(name)) {
           problems += "\n  tensor " + name + ": in " + file + ", but not in the index";
         }
       }
@@ -129,12 +168,12 @@ std::string find_problems(WeightFiles& files, const std::vector<ExpectedTensor>&
     known.insert(tensor.name);
     const auto where = files.file_of().find(tensor.name);
     if (where == files.file_of().end()) {
-      problems += "\n  tensor " + tensor.name + ": missing";
+      if (!tensor.optional) problems += "\n  tensor " + tensor.name + ": missing";
     } else if (unreadable.count(where->second) == 0) {
       const StTensor* found = files.open(where->second).find(tensor.name);
       problems += found == nullptr ? "\n  tensor " + tensor.name + ": not in " + where->second +
                                          ", where the index places it"
-                                   : check_tensor(*found, tensor);
+                                   : check_tensor(files, *found, tensor);
     }
   }
   for (const auto& [name, file] : files.file_of()) {
@@ -145,10 +184,24 @@ std::string find_problems(WeightFiles& files, const std::vector<ExpectedTensor>&
   return problems;
 }
 
+std::int64_t hf_layer_of(const std::string& name) {
+  const std::string begin = "model.layers.";
+  if (name.compare(0, begin.size(), begin) != 0) return -1;
+  const std::size_t end = name.find('.', begin.size());
+  const std::string number =
+      name.substr(begin.size(), end == std::string::npos ? end : end - begin.size());
+  if (number.empty() || number.size() > 9 ||
+      number.find_first_not_of("0123456789") != std::string::npos) {
+    return -1;
+  }
+  return std::stoll(number);
+}
+
 std::string find_weight_problems(WeightFiles& files, const ParamTable& table) {
+  const bool own = has_manifest(files.folder());
   std::vector<ExpectedTensor> expected;
-  for (const HfTensor& tensor : hf_tensors_of(table)) {
-    expected.push_back({tensor.name, tensor.shape});
+  for (const HfTensor& tensor : hf_weights_of(table)) {
+    expected.push_back({tensor.name, tensor.shape, own && !table[tensor.id].trained()});
   }
   return find_problems(files, expected);
 }

@@ -16,10 +16,15 @@ Examples:
   witan convert mixtral-tiny/ checkpoints/mixtral-tiny
   witan convert runs/quickstart/checkpoints/step-00001000 for-transformers --dtype bf16
   witan convert llama/ checkpoints/llama --dtype f32 --max-shard-size 2GB
+  witan convert DeepSeek-V3/ checkpoints/deepseek-v3 --mtp skip
+  witan convert checkpoints/mistral mistral-out --architecture mistral
 
 A folder with witan.json (a checkpoint) becomes a Hugging Face folder that `transformers` opens; any
-other folder must hold config.json of a Mixtral or Llama model and safetensors, and becomes a
-checkpoint with weights only (for train.init_from, eval, generate, logits).
+other folder must hold config.json of an architecture below and safetensors (f64, f32, f16, bf16, or
+fp8 e4m3 with a weight_scale_inv for each block of 128 x 128, which becomes bf16), and becomes a
+checkpoint with weights only (for train.init_from, eval, generate, logits). Tensors go through one
+by one: memory does not grow with the model. Architectures: llama, mistral, mixtral, qwen2_moe,
+olmoe, deepseek_v2, deepseek_v3.
 
 Keys of --json: input, output, direction ("to_checkpoint" or "to_hugging_face"), tensors,
 parameters, files, bytes (of weights).
@@ -30,6 +35,7 @@ cannot be converted.)";
 struct CommandLine {
   std::string input, output, json_file;
   std::string dtype = "same";
+  std::string mtp = "refuse";
   ConvertOptions options;
 };
 
@@ -37,6 +43,7 @@ int run_convert(const CommandLine& line) {
   ConvertOptions options = line.options;
   if (line.dtype == "f32") options.dtype = StDType::kF32;
   if (line.dtype == "bf16") options.dtype = StDType::kBF16;
+  options.skip_mtp = line.mtp == "skip";
   const ConvertReport report = convert_folder(line.input, line.output, options);
   std::printf("%s: a %s with %lld parameters in %lld tensors, %lld files, %.1f MB\n",
               line.output.c_str(), report.to_checkpoint ? "checkpoint" : "Hugging Face folder",
@@ -61,8 +68,8 @@ int run_convert(const CommandLine& line) {
 
 void register_convert(CLI::App& app, std::function<int()>& run) {
   const auto line = std::make_shared<CommandLine>();
-  CLI::App* command = app.add_subcommand(
-      "convert", "Turn a Hugging Face folder (Mixtral, Llama) into a checkpoint, or back");
+  CLI::App* command =
+      app.add_subcommand("convert", "Turn a Hugging Face folder into a checkpoint, or back");
   command->add_option("input", line->input, "Checkpoint or Hugging Face folder")
       ->required()
       ->type_name("FOLDER");
@@ -79,6 +86,16 @@ void register_convert(CLI::App& app, std::function<int()>& run) {
       ->transform(CLI::AsSizeValue(true))
       ->check(CLI::PositiveNumber)
       ->type_name("SIZE");
+  command
+      ->add_option("--architecture", line->options.architecture,
+                   "Of the Hugging Face folder, where several compute the same as the model "
+                   "(default: the first that fits)")
+      ->type_name("MODEL_TYPE");
+  command
+      ->add_option("--mtp", line->mtp,
+                   "Layers of multi-token prediction in a Hugging Face folder: refuse, skip")
+      ->check(CLI::IsMember({"refuse", "skip"}))
+      ->capture_default_str();
   command->add_option("--json", line->json_file, "Write the figures to this file")
       ->type_name("FILE");
   command->footer(kFooter);

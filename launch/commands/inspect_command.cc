@@ -97,11 +97,12 @@ class TensorLines {
 };
 
 std::string dtype_in(WeightFiles& files, const ParamInfo& info) {
-  if (!info.trained()) return "";
+  if (info.hf.empty()) return "";
   std::string name = info.hf[0].name;
   const std::size_t at = name.find("{expert}");
   if (at != std::string::npos) name.replace(at, 8, "0");
-  return name_of(files.find(name).tensor->dtype);
+  // State that a checkpoint never saved has none.
+  return files.file_of().count(name) > 0 ? name_of(files.find(name).tensor->dtype) : "";
 }
 
 void describe_tensors(WeightFiles& files, const ParamTable& table, Json& json) {

@@ -82,7 +82,7 @@ def check_logits(witan, ranks, folder, work, model, tokens):
     reference.save_tokens(tokens, tokens_file, torch.int32 if ranks == 2 else torch.int64)
     run_witan(witan, ranks, 'logits', folder, '--tokens', tokens_file, '--out', out, '--gradients', grad_file,
               '--json', work / 'logits.json')
-    if model.config.model_type == 'mixtral':
+    if reference.sparse_options(model.config):
         check.equal(f'{ranks} ranks: EP = {ranks}', json.loads((work / 'logits.json').read_text())['expert_parallel'], ranks)
     found = load_file(out)
     check(f'{ranks} ranks: logits', relative(found['logits'], logits), TOLERANCE)
@@ -104,29 +104,26 @@ def write_dataset(prefix, tokens):
         index.write(struct.pack('<iqqq', count, 0, 0, 1))
 
 
-def model_text(config):
-    """The model part of a run config."""
-    moe = ''
-    ffn = f'ffn {{ d_ff: {config.intermediate_size} }}'
-    if config.model_type == 'mixtral':
-        moe = (f'moe {{ experts: {config.num_local_experts} d_ff: {config.intermediate_size} '
-               f'router {{ top_k {{ k: {config.num_experts_per_tok} }} }} }}')
-        ffn = ''
-    bias = 'true' if getattr(config, 'attention_bias', False) else 'false'
-    rope = config.rope_parameters['rope_theta']
-    head_dim = getattr(config, 'head_dim', None) or config.hidden_size // config.num_attention_heads
-    return f'''
-model {{
-  vocab_size: {config.vocab_size} d_model: {config.hidden_size} layers: {config.num_hidden_layers}
-  max_seq_len: {config.max_position_embeddings} tied_head: {'true' if config.tie_word_embeddings else 'false'}
-  norm {{ eps: {config.rms_norm_eps} }}
-  attention {{ heads: {config.num_attention_heads} kv_heads: {config.num_key_value_heads} head_dim: {head_dim}
-    rope_theta: {rope} qkv_bias: {bias} out_bias: {bias} }}
-  {ffn} {moe}
-}}'''
+def model_text(witan, folder, work):
+    """The model part of a run config: `witan convert` writes it. Expert biases stay as they are."""
+    checkpoint = work / 'converted'
+    if not checkpoint.exists():
+        run_witan(witan, 1, 'convert', folder, checkpoint)
+    text = (checkpoint / 'run.textproto').read_text()
+    depth, begin = 0, text.index('model {')
+    for end in range(text.index('{', begin), len(text)):
+        depth += {'{': 1, '}': -1}.get(text[end], 0)
+        if depth == 0:
+            return text[begin:end + 1]
+    raise RuntimeError('no model in run.textproto')
 
 
-def train_here(witan, ranks, folder, work, config, windows):
+def without_moving_bias(model):
+    """transformers has no rule that moves it."""
+    return model.replace('expert_bias {', 'expert_bias { rate: 0')
+
+
+def train_here(witan, ranks, folder, work, windows):
     """Five steps of `witan train` from the weights in `folder`; all windows in every step. The saved tensors.
     The dataset has exactly as many windows as a step has sequences, so that every step is an epoch: the same batch, in some
     order."""
@@ -135,7 +132,7 @@ def train_here(witan, ranks, folder, work, config, windows):
     output = work / f'run{ranks}'
     run = work / f'run{ranks}.textproto'
     run.write_text(f'''name: "interop"
-{model_text(config)}
+{without_moving_bias(model_text(witan, folder, work))}
 data {{ train {{ name: "windows" path: "{work / f'steps{ranks}'}" }} validation_share: 0 seq_len: {length} tokenizer: "none" }}
 train {{ steps: {STEPS} global_batch: {sequences} init_from: "{folder}" output: "{output}" }}
 optimizer {{ lr: {LR} beta1: 0.9 beta2: 0.95 eps: 1e-8 weight_decay: 0.1 clip_norm: 0 schedule {{ kind: CONSTANT }} }}
@@ -181,9 +178,10 @@ def check_steps(witan, folder, work, config):
     small = sorted(name for name, grad in grads.items() if grad.norm() < floor)
     for name in small:
         print(f'       left out, its gradient is rounding: {name}')
+    small += [name for name in trained if reference.is_state(name)]
     begin = reference.load_tensors(folder)
     for ranks in (1, 2):
-        found = train_here(witan, ranks, folder, work, config, windows)
+        found = train_here(witan, ranks, folder, work, windows)
         check_same_names(f'{ranks} ranks: trained tensors', found, trained)
         difference = {name: (found[name] - trained[name]).abs().max().item() for name in trained if name not in small}
         worst = max(difference, key=difference.get)
@@ -194,9 +192,7 @@ def check_steps(witan, folder, work, config):
 
 
 def load(folder):
-    extra = {}
-    if json.loads((pathlib.Path(folder) / 'config.json').read_text())['model_type'] == 'mixtral':
-        extra['experts_implementation'] = 'eager'
+    extra = reference.sparse_options(transformers.AutoConfig.from_pretrained(folder))
     return transformers.AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, attn_implementation='eager', **extra).eval()
 
@@ -212,37 +208,54 @@ def check_model(witan, name, config, seed):
         for ranks in (1, 2):
             check_logits(witan, ranks, folder, work, model, tokens)
         check_steps(witan, folder, work, config)
+        check(f'exported: logits', relative(reference.forward(open_strictly(exported(witan, folder, work, config)),
+                                                              tokens)[0].detach(),
+                                            reference.forward(model, tokens)[0].detach()), TOLERANCE)
 
 
 TEXT = 'the cat sat on the mat. the dog sat on the log. a bird in the hand is worth two in the bush. '
 
 
-def check_checkpoint(witan):
-    """A Mixtral trained here at EP = 2 opens in transformers and writes the same."""
-    print('a checkpoint of `witan train` at EP = 2')
-    config = reference.mixtral(vocab_size=257, hidden_size=40, intermediate_size=24, num_attention_heads=5,
-                               num_key_value_heads=1, num_local_experts=6)
+def exported(witan, folder, work, config):
+    """The folder that `witan convert` makes of a checkpoint: the same tensors, opened strictly."""
+    back = work / 'back'
+    run_witan(witan, 1, 'convert', work / 'converted', back, '--architecture', config.model_type)
+    begin, found = reference.load_tensors(folder), reference.load_tensors(back)
+    check_same_names('convert there and back', found, begin)
+    check('convert there and back: bits that differ', sum((found[n] != begin[n]).sum().item() for n in begin), 0)
+    return back
+
+
+def open_strictly(folder):
+    model, info = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation='eager', output_loading_info=True)
+    check.equal('loads: no missing, unexpected or misshapen tensors',
+                {key: sorted(map(str, info[key])) for key in ('missing_keys', 'unexpected_keys', 'mismatched_keys')},
+                {'missing_keys': [], 'unexpected_keys': [], 'mismatched_keys': []})
+    return model.eval()
+
+
+def check_checkpoint(witan, name, config):
+    """A model trained here at EP = 2 opens in transformers and writes the same."""
+    print(f'a checkpoint of `witan train` at EP = 2: {name}')
     with tempfile.TemporaryDirectory() as scratch:
         work = pathlib.Path(scratch)
         write_dataset(work / 'text', [*(TEXT * 30).encode(), 256])
+        reference.save_model(reference.make_model(config, seed=1), work / 'model')
         run = work / 'run.textproto'
-        run.write_text(f'''name: "mixtral"
-{model_text(config)}
+        dense = config.model_type in ('llama', 'mistral')
+        run.write_text(f'''name: "interop"
+{model_text(witan, work / 'model', work)}
 data {{ train {{ name: "text" path: "{work / 'text'}" }} validation_share: 0 seq_len: 32 }}
 train {{ steps: 60 global_batch: 8 output: "{work / 'run'}" }}
 optimizer {{ lr: 1e-2 schedule {{ kind: CONSTANT }} }}
-parallel {{ expert: 2 }}
+parallel {{ expert: {1 if dense else 2} }}
 ''')
         run_witan(witan, 2, 'train', run)
-        folder = work / 'run/checkpoints/step-00000060'
-        model, info = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation='eager', output_loading_info=True)
-        check.equal('loads: no missing, unexpected or misshapen tensors',
-                    {key: sorted(map(str, info[key])) for key in ('missing_keys', 'unexpected_keys', 'mismatched_keys')},
-                    {'missing_keys': [], 'unexpected_keys': [], 'mismatched_keys': []})
+        model = open_strictly(work / 'run/checkpoints/step-00000060')
         prompt = 'the dog '
         ids = torch.tensor([list(prompt.encode())])
-        theirs = model.eval().generate(ids, max_new_tokens=40, do_sample=False, eos_token_id=256, pad_token_id=256)
+        theirs = model.generate(ids, max_new_tokens=40, do_sample=False, eos_token_id=256, pad_token_id=256)
         theirs = theirs[0, ids.shape[1]:].tolist()
         if 256 in theirs:
             theirs = theirs[:theirs.index(256)]
@@ -272,7 +285,36 @@ def main():
     check_model(witan, 'Llama, grouped-query, head not tied',
                 reference.llama(vocab_size=83, intermediate_size=41, tie_word_embeddings=False), seed=5)
     check_model(witan, 'Llama, attention biases, head tied', reference.llama(attention_bias=True), seed=6)
-    check_checkpoint(witan)
+    check_model(witan, 'Mistral', reference.mistral(), seed=7)
+    check_model(witan, 'Qwen2-MoE, the first layer dense', reference.qwen2_moe(), seed=8)
+    check_model(witan, 'Qwen2-MoE, weights renormalised, head tied',
+                reference.qwen2_moe(mlp_only_layers=[], norm_topk_prob=True, tie_word_embeddings=True, qkv_bias=False), seed=9)
+    check_model(witan, 'OLMoE', reference.olmoe(), seed=10)
+    check_model(witan, 'OLMoE, attention biases, weights renormalised',
+                reference.olmoe(attention_bias=True, norm_topk_prob=True, num_key_value_heads=4), seed=11)
+    check_model(witan, 'DeepSeek-V2, no latent of queries, greedy, YaRN', reference.deepseek_v2(), seed=12)
+    check_model(witan, 'DeepSeek-V2, latent of queries, groups, plain rope',
+                reference.deepseek_v2(q_lora_rank=9, topk_method='group_limited_greedy', n_group=4, topk_group=2,
+                                      first_k_dense_replace=0, rope_parameters=dict(rope_type='default', rope_theta=1e4)),
+                seed=13)
+    check_model(witan, 'DeepSeek-V3, YaRN', reference.deepseek_v3(), seed=14)
+    check_model(witan, 'DeepSeek-V3, rotation of halves, one group',
+                reference.deepseek_v3(rope_interleave=False, n_group=1, topk_group=1, q_lora_rank=None, norm_topk_prob=False,
+                                      rope_parameters=dict(rope_type='default', rope_theta=3e3)), seed=15)
+    check_model(witan, 'Llama, rope of Llama 3.1',
+                reference.llama(rope_theta=None, rope_parameters=dict(
+                    rope_type='llama3', rope_theta=1e4, factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0,
+                    original_max_position_embeddings=16)), seed=16)
+    small = dict(vocab_size=257, hidden_size=40, num_hidden_layers=2)
+    for name, config in (
+            ('Mixtral', reference.mixtral(**small, intermediate_size=24, num_attention_heads=5, num_key_value_heads=1,
+                                          num_local_experts=6)),
+            ('Mistral', reference.mistral(**small)),
+            ('Qwen2-MoE', reference.qwen2_moe(**small)),
+            ('OLMoE', reference.olmoe(**small)),
+            ('DeepSeek-V2', reference.deepseek_v2(**{**small, 'hidden_size': 42})),
+            ('DeepSeek-V3', reference.deepseek_v3(**small))):
+        check_checkpoint(witan, name, config)
 
     print(f'{check.passed} passed, {check.failed} failed')
     return 1 if check.failed else 0

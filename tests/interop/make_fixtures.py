@@ -37,3 +37,8 @@ def write(name, config, seed):
 torch.set_num_threads(1)
 write('mixtral', reference.mixtral(), seed=1)
 write('llama', reference.llama(attention_bias=True), seed=2)
+write('mistral', reference.mistral(), seed=3)
+write('qwen2_moe', reference.qwen2_moe(), seed=4)
+write('olmoe', reference.olmoe(), seed=5)
+write('deepseek_v2', reference.deepseek_v2(), seed=6)
+write('deepseek_v3', reference.deepseek_v3(), seed=7)

@@ -6,7 +6,8 @@ import tempfile
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, LlamaConfig, MixtralConfig
+from transformers import (AutoModelForCausalLM, DeepseekV2Config, DeepseekV3Config, LlamaConfig, MistralConfig, MixtralConfig,
+                          OlmoeConfig, Qwen2MoeConfig)
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -32,14 +33,77 @@ def llama(**changes):
                        pad_token_id=None)
 
 
+NO_TOKENS = dict(attention_dropout=0.0, bos_token_id=None, eos_token_id=None, pad_token_id=None)
+
+
+def mistral(**changes):
+    sizes = dict(vocab_size=59, hidden_size=20, intermediate_size=27, num_hidden_layers=2, num_attention_heads=5,
+                 num_key_value_heads=1, head_dim=6, max_position_embeddings=64, rope_theta=3e4, rms_norm_eps=1e-5,
+                 tie_word_embeddings=False, initializer_range=0.2)
+    return MistralConfig(**{**sizes, **changes}, sliding_window=None, **NO_TOKENS)
+
+
+def qwen2_moe(**changes):
+    """The first layer dense; biases; weights of the chosen as they are."""
+    sizes = dict(vocab_size=61, hidden_size=24, intermediate_size=17, moe_intermediate_size=11,
+                 shared_expert_intermediate_size=19, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
+                 num_experts=6, num_experts_per_tok=3, mlp_only_layers=[0], max_position_embeddings=64,
+                 rope_theta=2e4, rms_norm_eps=1e-6, tie_word_embeddings=False, initializer_range=0.2)
+    return Qwen2MoeConfig(**{**sizes, **changes}, **NO_TOKENS)
+
+
+def olmoe(**changes):
+    sizes = dict(vocab_size=67, hidden_size=24, intermediate_size=13, num_hidden_layers=2, num_attention_heads=4,
+                 num_key_value_heads=2, num_experts=6, num_experts_per_tok=2, max_position_embeddings=64, rope_theta=1e4,
+                 rms_norm_eps=1e-5, tie_word_embeddings=False, initializer_range=0.2)
+    return OlmoeConfig(**{**sizes, **changes}, **NO_TOKENS)
+
+
+LATENT = dict(kv_lora_rank=10, qk_nope_head_dim=6, qk_rope_head_dim=4, v_head_dim=7, num_attention_heads=3,
+              num_key_value_heads=3, max_position_embeddings=64, rms_norm_eps=1e-6, tie_word_embeddings=False,
+              initializer_range=0.2)
+
+
+def yarn(theta=1e4, **changes):
+    return {**dict(rope_type='yarn', rope_theta=theta, factor=4.0, original_max_position_embeddings=16, beta_fast=8.0,
+                   beta_slow=0.5, mscale=1.0, mscale_all_dim=0.707), **changes}
+
+
+def deepseek_v2(**changes):
+    sizes = dict(vocab_size=61, hidden_size=24, intermediate_size=17, moe_intermediate_size=9, num_hidden_layers=3,
+                 n_routed_experts=8, n_shared_experts=2, num_experts_per_tok=3, first_k_dense_replace=1, q_lora_rank=None,
+                 routed_scaling_factor=1.3, rope_parameters=yarn())
+    return DeepseekV2Config(**{**LATENT, **sizes, **changes}, **NO_TOKENS)
+
+
+def deepseek_v3(**changes):
+    sizes = dict(vocab_size=61, hidden_size=22, intermediate_size=17, moe_intermediate_size=9, num_hidden_layers=3,
+                 n_routed_experts=12, n_shared_experts=1, num_experts_per_tok=4, n_group=4, topk_group=2,
+                 first_k_dense_replace=1, q_lora_rank=8, routed_scaling_factor=2.5, rope_parameters=yarn(mscale=0.9))
+    return DeepseekV3Config(**{**LATENT, **sizes, **changes}, **NO_TOKENS)
+
+
+def sparse_options(config):
+    """Experts one by one, not fused: fewer roundings differ."""
+    return {'experts_implementation': 'eager'} if config.model_type not in ('llama', 'mistral') else {}
+
+
+def is_state(name):
+    """Saved with the weights, moved by a rule instead of a gradient."""
+    return name.endswith('e_score_correction_bias')
+
+
 def make_model(config, seed):
     torch.manual_seed(seed)
-    extra = {'experts_implementation': 'eager'} if config.model_type == 'mixtral' else {}
+    extra = sparse_options(config)
     model = AutoModelForCausalLM.from_config(config, attn_implementation='eager', dtype=torch.float32, **extra)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim == 1:  # norms, which begin as ones, and biases, which begin as zeros
                 parameter.add_(0.2 * torch.randn_like(parameter))
+        for name, buffer in model.named_buffers():
+            if is_state(name):
+                buffer.add_(0.1 * torch.randn_like(buffer))
     return model.eval()
 
 
@@ -71,21 +135,44 @@ def under_saved_names(model, tensors):
         save_model(model, folder)
         for name, parameter in model.named_parameters():
             parameter.copy_(kept[name])
-        return load_tensors(folder)
+        return {name: tensor for name, tensor in load_tensors(folder).items() if not is_state(name)}
+
+
+def distance_from_tie(values, k):
+    """Of the k largest of each row from the others."""
+    if k >= values.shape[-1]:
+        return float('inf')
+    ranked = values.sort(dim=-1, descending=True).values
+    return (ranked[:, k - 1] - ranked[:, k]).min().item()
+
+
+def routing_margin(router, logits):
+    """The smallest distance of a choice from a tie: among the logits, or among groups and then the scores of their experts."""
+    name = type(router).__name__
+    if name == 'DeepseekV3TopkRouter':
+        scores, group_top = logits.sigmoid() + router.e_score_correction_bias, 2
+    elif name == 'DeepseekV2TopkRouter' and router.topk_method == 'group_limited_greedy':
+        scores, group_top = logits.softmax(dim=-1), 1
+    else:
+        return distance_from_tie(logits, router.top_k)
+    groups = scores.view(len(scores), router.num_group, -1)
+    best = groups.topk(group_top, dim=-1).values.sum(dim=-1)
+    chosen = torch.zeros_like(best).scatter_(1, best.topk(router.topk_group, dim=-1).indices, 1).bool()
+    allowed = groups.masked_fill(~chosen[..., None], -1e9).flatten(1)
+    return min(distance_from_tie(best, router.topk_group), distance_from_tie(allowed, router.top_k))
 
 
 def forward(model, tokens):
     """Logits [B, S, V], and the smallest distance of a routing choice from a tie."""
-    if model.config.model_type != 'mixtral':
-        return model(input_ids=tokens).logits, float('inf')
-    out = model(input_ids=tokens, output_router_logits=True)
-    margin = float('inf')
-    for logits in out.router_logits:
-        ranked = logits.detach().sort(dim=-1, descending=True).values
-        k = model.config.num_experts_per_tok
-        if k < ranked.shape[-1]:
-            margin = min(margin, (ranked[:, k - 1] - ranked[:, k]).min().item())
-    return out.logits, margin
+    margins = [float('inf')]
+    routers = [module for module in model.modules() if type(module).__name__.lower().endswith('topkrouter')]
+    hooks = [router.register_forward_hook(lambda module, _, out: margins.append(routing_margin(module, out[0].detach())))
+             for router in routers]
+    logits = model(input_ids=tokens).logits
+    for hook in hooks:
+        hook.remove()
+    assert bool(routers) == bool(sparse_options(model.config))
+    return logits, min(margins)
 
 
 def next_token_loss(logits, targets):

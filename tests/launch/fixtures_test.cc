@@ -1,4 +1,4 @@
-// `witan logits` against what transformers computed: tests/fixtures/{mixtral,llama}, made by
+// `witan logits` against what transformers computed: tests/fixtures/, made by
 // tests/interop/make_fixtures.py.
 #include <gtest/gtest.h>
 
@@ -64,7 +64,9 @@ std::string name_of_case(const ::testing::TestParamInfo<FixturesTest::ParamType>
 }
 
 INSTANTIATE_TEST_SUITE_P(All, FixturesTest,
-                         ::testing::Combine(::testing::Values("mixtral", "llama"),
+                         ::testing::Combine(::testing::Values("mixtral", "llama", "mistral",
+                                                              "qwen2_moe", "olmoe", "deepseek_v2",
+                                                              "deepseek_v3"),
                                             ::testing::Values(1, 2)),
                          name_of_case);
 

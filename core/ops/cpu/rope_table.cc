@@ -78,7 +78,8 @@ RopeAngles<T> rope_angles(double theta, std::int64_t head_dim, const ops::RopeSc
   std::int64_t last = 0;
   for (std::int64_t t = 0; t < tokens; ++t) last = std::max<std::int64_t>(last, position[t]);
 
-  thread_local Table table;  // one per T
+  thread_local Table kept;  // one per T
+  Table& table = kept;      // this thread's, also on the threads that fill it
   const Frequencies wanted = {theta, head_dim, scaling};
   if (!(table.of == wanted)) {
     table = {wanted, ops::rope_frequencies(theta, head_dim, scaling), {}};
