@@ -1,5 +1,7 @@
 // Qwen2-MoE (Qwen1.5-MoE-A2.7B): a gated shared expert beside the routed ones, biases of queries,
 // keys and values, weights as they are.
+#include <algorithm>
+
 #include "core/base/error.h"
 #include "core/model/param_table.h"
 #include "launch/checkpoint/hf_architecture.h"
@@ -8,7 +10,6 @@ namespace witan {
 namespace {
 
 using configs::ModelConfig;
-using nlohmann::json;
 
 // Layer i is sparse if it is not listed and decoder_sparse_step divides i + 1.
 void read_pattern(HfConfigReader& in, ModelConfig& model) {
@@ -17,8 +18,9 @@ void read_pattern(HfConfigReader& in, ModelConfig& model) {
   for (std::size_t i = 0; i < sparse.size(); ++i) {
     sparse[i] = (static_cast<std::int64_t>(i) + 1) % step == 0;
   }
-  const json listed = in.has("mlp_only_layers") ? in["mlp_only_layers"] : json::array();
-  for (const json& layer : listed) {
+  const nlohmann::json listed =
+      in.has("mlp_only_layers") ? in["mlp_only_layers"] : nlohmann::json::array();
+  for (const nlohmann::json& layer : listed) {
     if (!layer.is_number_unsigned() || layer.get<std::size_t>() >= sparse.size()) {
       return in.refuse("mlp_only_layers", "expected a list of layers, counted from 0");
     }

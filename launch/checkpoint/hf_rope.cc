@@ -6,7 +6,6 @@
 namespace witan {
 namespace {
 
-using nlohmann::json;
 using Json = nlohmann::ordered_json;
 
 // The object under one key of config.json.
@@ -94,7 +93,7 @@ class RopeReader {
 
   HfConfigReader& in_;
   std::string key_;
-  const json& rope_;
+  const nlohmann::json& rope_;
   configs::ModelConfig& model_;
   std::set<std::string> used_;
 };
