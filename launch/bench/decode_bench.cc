@@ -1,7 +1,7 @@
 #include "launch/bench/decode_bench.h"
 
 #include <algorithm>
-#include <array>
+#include <optional>
 
 #include "core/base/rng.h"
 #include "core/ops/limits.h"
@@ -12,6 +12,8 @@ namespace {
 
 constexpr const char* kSection = "decode";
 constexpr const char* kToken = "one token";
+constexpr const char* kDenseActive = "one token, dense of equal active parameters";
+constexpr const char* kDenseTotal = "one token, dense of equal parameters";
 constexpr const char* kRead = "read as much memory as the weights";
 constexpr std::int64_t kTokensPerTurn = 16;
 
@@ -31,6 +33,21 @@ double active_weights(const configs::ModelConfig& model, const ParamTable& table
     }
   }
   return active;
+}
+
+std::int64_t parameters_of(const configs::ModelConfig& model) {
+  return ParamTable(model).total_parameters();
+}
+
+// The same model without experts, every layer so wide that it has about so many parameters.
+configs::ModelConfig dense_of(const configs::ModelConfig& sparse, std::int64_t parameters) {
+  configs::ModelConfig model = sparse;
+  model.clear_moe();
+  model.mutable_ffn()->set_d_ff(1);
+  const std::int64_t narrow = parameters_of(model);
+  const std::int64_t column = 3 * model.d_model() * model.layers();
+  model.mutable_ffn()->set_d_ff(1 + std::max<std::int64_t>(0, (parameters - narrow) / column));
+  return model;
 }
 
 class Decoding {
@@ -88,7 +105,14 @@ class Decoding {
 }  // namespace
 
 std::vector<BenchResult> bench_decode(const BenchSession& session, const StepShape& shape) {
-  Decoding decoding(shape.run.model(), session.runtime);
+  const configs::ModelConfig& model = shape.run.model();
+  Decoding decoding(model, session.runtime);
+  std::optional<Decoding> active, total;
+  if (model.has_moe()) {
+    const ParamTable table(model);
+    active.emplace(dense_of(model, table.active_parameters()), session.runtime);
+    total.emplace(dense_of(model, table.total_parameters()), session.runtime);
+  }
   const auto floats = static_cast<std::int64_t>(decoding.weight_bytes() / sizeof(float));
   const Tensor memory = Tensor::zeros({floats}, DType::kFloat32);
   const auto read = [&] {
@@ -100,20 +124,34 @@ std::vector<BenchResult> bench_decode(const BenchSession& session, const StepSha
   for (int turn = 0; turn < session.repeat; ++turn) {
     stopwatch.time(kRead, read);
     stopwatch.time(kToken, [&] { decoding.tokens(kTokensPerTurn); });
+    if (!active) continue;
+    stopwatch.time(kDenseActive, [&] { active->tokens(kTokensPerTurn); });
+    stopwatch.time(kDenseTotal, [&] { total->tokens(kTokensPerTurn); });
   }
 
   const std::string subject =
       detail::concat(shape.name, ", ", session.precision(), ", each rank by itself");
+  const auto result_of = [&](const char* what, const Decoding& of) {
+    Spread seconds = stopwatch.seconds(what);
+    for (double* value : {&seconds.median, &seconds.low, &seconds.high}) *value /= kTokensPerTurn;
+    BenchResult token{kSection, subject, what, seconds};
+    token.bytes = sum_over_ranks(session.world, of.active_bytes());
+    token.tokens = session.world.size();
+    return token;
+  };
   BenchResult limit{kSection, subject, kRead, stopwatch.seconds(kRead)};
   limit.bytes = sum_over_ranks(session.world, static_cast<double>(floats) * sizeof(float));
-  Spread seconds = stopwatch.seconds(kToken);
-  for (double* value : {&seconds.median, &seconds.low, &seconds.high}) *value /= kTokensPerTurn;
-  BenchResult token{kSection, subject, kToken, seconds};
-  token.bytes = sum_over_ranks(session.world, decoding.active_bytes());
-  token.tokens = session.world.size();
+  BenchResult token = result_of(kToken, decoding);
   token.ratios.push_back(
       {"of read bandwidth", token.gigabytes_per_second() / limit.gigabytes_per_second(), 0.7});
-  return {limit, token};
+  if (!active) return {limit, token};
+  const BenchResult dense_active = result_of(kDenseActive, *active);
+  const BenchResult dense_total = result_of(kDenseTotal, *total);
+  token.ratios.push_back({"of the speed of the dense model of equal active parameters",
+                          dense_active.seconds.median / token.seconds.median});
+  token.ratios.push_back({"of the speed of the dense model of equal parameters",
+                          dense_total.seconds.median / token.seconds.median});
+  return {limit, token, dense_active, dense_total};
 }
 
 }  // namespace witan

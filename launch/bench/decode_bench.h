@@ -9,7 +9,8 @@
 
 namespace witan {
 
-// Every rank by itself, one sequence each. Collective.
+// Every rank by itself, one sequence each. A sparse model also against dense ones of the same
+// shape: of as many parameters as a token of it uses, and of as many as it has. Collective.
 std::vector<BenchResult> bench_decode(const BenchSession& session, const StepShape& shape);
 
 }  // namespace witan

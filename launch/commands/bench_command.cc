@@ -34,7 +34,8 @@ Sections:
   layer      the MoE layer, forward and backward, balanced routing
   step       whole training steps on random tokens
   exchange   rows to their experts and back, against MPI_Alltoallv (several ranks)
-  decode     one token at a time, against the speed of reading the weights
+  decode     one token at a time, against the speed of reading the weights, and a sparse model against
+             dense ones of as many active and of as many parameters
   imbalance  the layer with hot experts (MaxVio 0, 1, 4), against the busiest rank's bound
 
 Every figure is a median; behind it stands the distance of the quartiles in percent. What is

@@ -45,6 +45,19 @@ TEST(CheckModel, NamesFieldValueAndRemedy) {
        "model.attention.heads: found 5; without head_dim it must divide d_model = 12"},
       {"attention { heads: 4 }",
        "model.attention.heads: found 4, so d_model / heads = 3; RoPE needs an even number"},
+      {"attention { qk_norm_scope: PROJECTION }",
+       "model.attention.qk_norm_scope: has no effect without qk_norm: true"},
+      {"attention { latent { kv_lora_rank: 4 nope_head_dim: 4 rope_head_dim: 3 v_head_dim: 4 } }",
+       "model.attention.latent.rope_head_dim: found 3; the rotation of RoPE needs an even number"},
+      {"attention { qk_norm: true latent { kv_lora_rank: 4 nope_head_dim: 4 rope_head_dim: 2 "
+       "v_head_dim: 4 } }",
+       "model.attention.qk_norm: does not apply to latent attention; remove it: the latents have "
+       "norms of their own"},
+      {"attention { rope_scaling { yarn { factor: 2 original_max_seq_len: 8 beta_fast: 0.5 } } }",
+       "model.attention.rope_scaling.yarn.beta_fast: found 0.5; at least beta_slow = 1"},
+      {"attention { rope_scaling { llama3 { factor: 2 original_max_seq_len: 8 low_freq_factor: 4 } "
+       "} }",
+       "model.attention.rope_scaling.llama3.high_freq_factor: found 4; above low_freq_factor = 4"},
       {"moe { router { top_k { k: 5 } } }",
        "model.moe.router.top_k.k: found 5; at most moe.experts = 4"},
       {"moe { router { group_limited { k: 2 n_group: 3 topk_group: 1 } } }",
