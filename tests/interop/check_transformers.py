@@ -208,7 +208,7 @@ def check_model(witan, name, config, seed):
         for ranks in (1, 2):
             check_logits(witan, ranks, folder, work, model, tokens)
         check_steps(witan, folder, work, config)
-        check(f'exported: logits', relative(reference.forward(open_strictly(exported(witan, folder, work, config)),
+        check('exported: logits', relative(reference.forward(open_strictly(exported(witan, folder, work, config)),
                                                               tokens)[0].detach(),
                                             reference.forward(model, tokens)[0].detach()), TOLERANCE)
 
@@ -228,7 +228,8 @@ def exported(witan, folder, work, config):
 
 def open_strictly(folder):
     model, info = transformers.AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation='eager', output_loading_info=True)
+        folder, dtype=torch.float32, attn_implementation='eager', output_loading_info=True,
+        **reference.sparse_options(transformers.AutoConfig.from_pretrained(folder)))
     check.equal('loads: no missing, unexpected or misshapen tensors',
                 {key: sorted(map(str, info[key])) for key in ('missing_keys', 'unexpected_keys', 'mismatched_keys')},
                 {'missing_keys': [], 'unexpected_keys': [], 'mismatched_keys': []})

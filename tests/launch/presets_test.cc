@@ -74,7 +74,8 @@ TEST(Presets, DeepseekV3HasItsExpertBiases) {
 // Names of tensors without the number of the layer.
 std::set<std::string> kinds_of_tensors(const configs::ModelConfig& model) {
   std::set<std::string> kinds;
-  for (const ParamInfo& info : ParamTable(model).params()) {
+  const ParamTable table(model);
+  for (const ParamInfo& info : table.params()) {
     const std::size_t layer = info.layer < 0 ? 0 : info.name.find('.', 7) + 1;
     kinds.insert(info.name.substr(layer));
   }
