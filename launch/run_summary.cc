@@ -80,7 +80,7 @@ std::string summary_json(const RunSummary& s) {
   }
   json["load"] = Json::array();
   for (const LayerMetrics& layer : s.load) {
-    const LoadFigures figures = load_figures(layer.counts, s.expert_parallel);
+    const LoadFigures figures = load_figures(layer.computing_counts(), s.expert_parallel);
     json["load"].push_back({{"layer", layer.layer},
                             {"max_vio", figures.max_vio},
                             {"cv", figures.cv},
@@ -124,7 +124,7 @@ void print_summary(const RunSummary& s) {
   if (!s.load.empty()) {
     std::printf("  expert load over the last tenth of the steps (half height: even)\n");
     for (const LayerMetrics& layer : s.load) {
-      const LoadFigures figures = load_figures(layer.counts, s.expert_parallel);
+      const LoadFigures figures = load_figures(layer.computing_counts(), s.expert_parallel);
       std::printf("    layer %-3d |%s|  MaxVio %.3f, entropy %.3f, dead %lld\n", layer.layer,
                   load_bars(layer.counts).c_str(), figures.max_vio, figures.entropy,
                   static_cast<long long>(figures.dead));

@@ -281,7 +281,7 @@ class Run {
       }
     }
     for (const LayerMetrics& layer : metrics.layers) {
-      worst_max_vio_ = std::max(worst_max_vio_, load_figures(layer.counts).max_vio);
+      worst_max_vio_ = std::max(worst_max_vio_, load_figures(layer.computing_counts()).max_vio);
     }
   }
 

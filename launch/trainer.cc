@@ -56,7 +56,7 @@ Trainer::Trainer(const configs::RunConfig& run, Engine& engine, const SampleStre
   } else if (routing.has_record() || routing.has_replay()) {
     const RoutingTrace::Shape shape{engine.model().dims().is_moe,
                                     run.train().global_batch() * run.data().seq_len(),
-                                    engine.model().dims().choices, engine.model().dims().experts,
+                                    engine.model().dims().choices, engine.model().dims().entries,
                                     run.model().moe().allowed_experts().ShortDebugString()};
     auto trace = std::make_unique<RoutingTrace>(
         routing.has_replay() ? RoutingTrace::Mode::kReplay : RoutingTrace::Mode::kRecord,

@@ -65,6 +65,10 @@ void Capacity::drop(const TensorView& chosen, const TensorView& weights, const T
   for (const std::int64_t pair : pairs_) {
     out[pair] = ops::kNoChoice;
     if (expert[pair] == ops::kNoChoice) continue;
+    if (expert[pair] >= experts_) {  // computes nothing, and has room for all
+      out[pair] = expert[pair];
+      continue;
+    }
     std::int64_t& taken = taken_[static_cast<std::size_t>(expert[pair])];
     if (taken == places_each) continue;
     ++taken;

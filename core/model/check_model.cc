@@ -110,6 +110,9 @@ void check_balancer(const configs::MoeConfig& moe, const configs::BalancerConfig
     fail(path + ".device_balance.groups",
          concat("found ", groups, "; it must divide moe.experts = ", moe.experts()));
   }
+  if (balancer.switch_aux().has_zero_computation_weight() && !moe.has_zero_computation()) {
+    fail(path + ".switch_aux.zero_computation_weight", "there are no zero-computation experts");
+  }
   if (balancer.switch_aux().load() == configs::SwitchAux::UNBIASED &&
       balancer.switch_aux().scope() == configs::SwitchAux::GLOBAL_BATCH) {
     fail(path + ".switch_aux.load",
@@ -143,35 +146,67 @@ void check_balance(const configs::MoeConfig& moe, const configs::Fail& fail) {
 
 using configs::RouterConfig;
 
+// What a router chooses among.
+std::int64_t choosable(const configs::MoeConfig& moe) {
+  const configs::ZeroComputationExperts& zero = moe.zero_computation();
+  return moe.experts() + zero.zero() + zero.copy() + zero.constant();
+}
+constexpr const char* kChoosable = "moe.experts (and zero_computation)";
+
 bool drops_causally(const configs::MoeConfig& moe) {
   return moe.capacity().policy() == configs::CapacityConfig::TOKEN_MAJOR;
 }
 
-void check_most(const char* field, std::int64_t found, std::int64_t most, const char* what,
+void check_most(const std::string& field, std::int64_t found, std::int64_t most, const char* what,
                 const configs::Fail& fail) {
   if (found <= most) return;
-  fail(concat("model.moe.router.", field),
-       concat("found ", found, "; at most ", what, " = ", most));
+  fail("model.moe.router." + field, concat("found ", found, "; at most ", what, " = ", most));
 }
 
+// Groups of neighbouring experts, of the selections that have some.
+struct Groups {
+  explicit Groups(const RouterConfig& router) {
+    if (router.has_hierarchical()) {
+      count = router.hierarchical().n_group();
+      chosen = router.hierarchical().topk_group();
+    } else if (router.has_group_limited()) {
+      count = router.group_limited().n_group();
+      chosen = router.group_limited().topk_group();
+    }
+  }
+  std::int64_t count = 0, chosen = 0;  // 0: no groups, or a mistake that was told already
+};
+
 void check_groups(const configs::MoeConfig& moe, const configs::Fail& fail) {
-  const configs::GroupLimitedSelection& groups = moe.router().group_limited();
-  if (!groups.has_k() || groups.n_group() < 1 || !groups.has_topk_group()) return;  // said already
-  if (moe.experts() % groups.n_group() != 0) {
-    fail("model.moe.router.group_limited.n_group",
-         concat("found ", groups.n_group(), "; it must divide moe.experts = ", moe.experts()));
+  const RouterConfig& router = moe.router();
+  const Groups groups(router);
+  if (groups.count < 1 || groups.chosen < 1) return;
+  const std::string name = router.has_hierarchical() ? "hierarchical" : "group_limited";
+  if (moe.experts() % groups.count != 0) {
+    fail("model.moe.router." + name + ".n_group",
+         concat("found ", groups.count, "; it must divide moe.experts = ", moe.experts()));
     return;
   }
-  const std::int64_t size = moe.experts() / groups.n_group();
-  check_most("group_limited.topk_group", groups.topk_group(), groups.n_group(), "n_group", fail);
-  check_most("group_limited.group_top", groups.group_top(), size, "experts in a group", fail);
-  check_most("group_limited.k", groups.k(), groups.topk_group() * size,
+  if (moe.has_zero_computation()) {
+    fail("model.moe.zero_computation",
+         name +
+             " chooses groups of neighbouring experts, and experts that compute nothing belong "
+             "to none; choose another selection");
+  }
+  const std::int64_t size = moe.experts() / groups.count;
+  check_most(name + ".topk_group", groups.chosen, groups.count, "n_group", fail);
+  if (router.has_hierarchical()) {
+    return check_most(name + ".k", router.hierarchical().k(), size, "experts in a group", fail);
+  }
+  check_most(name + ".group_top", router.group_limited().group_top(), size, "experts in a group",
+             fail);
+  check_most(name + ".k", router.group_limited().k(), groups.chosen * size,
              "experts in topk_group groups", fail);
 }
 
 void check_selection(const configs::MoeConfig& moe, const configs::Fail& fail) {
   const RouterConfig& router = moe.router();
-  const std::int64_t experts = moe.experts();
+  const std::int64_t experts = choosable(moe);
   if (!drops_causally(moe) && !router.allow_non_causal()) {
     fail("model.moe.capacity.policy",
          concat(configs::CapacityConfig::Policy_Name(moe.capacity().policy()),
@@ -185,19 +220,19 @@ void check_selection(const configs::MoeConfig& moe, const configs::Fail& fail) {
   }
   switch (router.selection_case()) {
     case RouterConfig::kTopK:
-      return check_most("top_k.k", router.top_k().k(), experts, "moe.experts", fail);
+      return check_most("top_k.k", router.top_k().k(), experts, kChoosable, fail);
     case RouterConfig::kNoisyTopK:
-      return check_most("noisy_top_k.k", router.noisy_top_k().k(), experts, "moe.experts", fail);
+      return check_most("noisy_top_k.k", router.noisy_top_k().k(), experts, kChoosable, fail);
     case RouterConfig::kTopP:
-      return check_most("top_p.k_max", router.top_p().k_max(), experts, "moe.experts", fail);
+      return check_most("top_p.k_max", router.top_p().k_max(), experts, kChoosable, fail);
     case RouterConfig::kHash:
-      return check_most("hash.k", router.hash().k(), experts, "moe.experts", fail);
+      return check_most("hash.k", router.hash().k(), experts, kChoosable, fail);
     case RouterConfig::kSinkhorn:
-      return check_most("sinkhorn.k", router.sinkhorn().k(), experts, "moe.experts", fail);
+      return check_most("sinkhorn.k", router.sinkhorn().k(), experts, kChoosable, fail);
     case RouterConfig::kExpertChoice:
-      return check_most("expert_choice.k", router.expert_choice().k(), experts, "moe.experts",
-                        fail);
-    case RouterConfig::kGroupLimited: return check_groups(moe, fail);
+      return check_most("expert_choice.k", router.expert_choice().k(), experts, kChoosable, fail);
+    case RouterConfig::kGroupLimited:
+    case RouterConfig::kHierarchical: return check_groups(moe, fail);
     case RouterConfig::kAll:
     case RouterConfig::SELECTION_NOT_SET: return;
   }
@@ -214,6 +249,7 @@ std::int64_t experts_needed(const configs::MoeConfig& moe) {
     case RouterConfig::kGroupLimited: return moe.router().group_limited().k();
     case RouterConfig::kExpertChoice:  // as many as choose the token
     case RouterConfig::kAll:
+    case RouterConfig::kHierarchical:  // a matter of its groups
     case RouterConfig::SELECTION_NOT_SET: return 1;
   }
   return 1;
@@ -223,21 +259,25 @@ std::int64_t experts_needed(const configs::MoeConfig& moe) {
 // without tags.
 void check_allowed_groups(const configs::MoeConfig& moe, std::span<const std::int32_t> experts,
                           const std::string& path, const configs::Fail& fail) {
-  const configs::GroupLimitedSelection& groups = moe.router().group_limited();
-  if (groups.n_group() < 1 || moe.experts() % groups.n_group() != 0) return;  // said already
-  const std::int64_t size = moe.experts() / groups.n_group();
-  std::vector<std::int64_t> members(static_cast<std::size_t>(groups.n_group()), 0);
-  for (const std::int32_t e : experts) ++members[static_cast<std::size_t>(e / size)];
+  const Groups groups(moe.router());
+  if (groups.count < 1 || moe.experts() % groups.count != 0) return;  // none, or said already
+  const std::int64_t size = moe.experts() / groups.count;
+  std::vector<std::int64_t> members(static_cast<std::size_t>(groups.count), 0);
+  for (const std::int32_t e : experts) {
+    if (e < moe.experts()) ++members[static_cast<std::size_t>(e / size)];
+  }
   std::int64_t whole = 0;
   for (std::size_t group = 0; group < members.size(); ++group) {
     if (members[group] == size) ++whole;
     if (members[group] == 0 || members[group] == size) continue;
-    return fail(path, concat("allows ", members[group], " of the ", size, " experts of group ",
-                             group, "; with group_limited a tag has a group or has it not"));
+    return fail(path,
+                concat("allows ", members[group], " of the ", size, " experts of group ", group,
+                       "; where a selection has groups, a tag has a whole one or "
+                       "nothing of it"));
   }
-  if (whole < groups.topk_group()) {
+  if (whole < groups.chosen) {
     fail(path, concat("allows ", whole,
-                      " groups; the selection takes the best topk_group = ", groups.topk_group()));
+                      " groups; the selection takes the best topk_group = ", groups.chosen));
   }
 }
 
@@ -272,7 +312,7 @@ void check_allowed_experts(const configs::MoeConfig& moe, const configs::Fail& f
     if (static_cast<std::int64_t>(experts.size()) < experts_needed(moe)) {
       fail(field, concat("tokens of tag \"", table.tag(i).name(), "\" may use ", experts.size(),
                          " experts; the selection needs ", experts_needed(moe)));
-    } else if (moe.router().has_group_limited()) {
+    } else {
       check_allowed_groups(moe, experts, field, fail);
     }
   }
@@ -285,6 +325,12 @@ void check_weights(const configs::MoeConfig& moe, const configs::Fail& fail) {
     fail("model.moe.router.weights",
          "UNIFORM leaves the router without a gradient, so it would never learn whom to choose; "
          "it goes with the selections hash and all");
+  }
+  if (router.has_hierarchical() &&
+      (router.score() != RouterConfig::SOFTMAX || router.weights() != RouterConfig::RENORMALIZED)) {
+    fail("model.moe.router.hierarchical",
+         "weighs by the softmax of each gate over what it chose: needs score: SOFTMAX and weights: "
+         "RENORMALIZED");
   }
   if (router.has_expert_choice() &&
       (router.score() != RouterConfig::SOFTMAX || router.weights() != RouterConfig::AS_IS)) {
@@ -307,6 +353,9 @@ void check_moe(const configs::ModelConfig& model, const configs::Fail& fail) {
   check_balance(moe, fail);
   if (moe.shared_gate() && moe.shared_d_ff() == 0) {
     fail("model.moe.shared_gate", "there is no shared expert to gate; set shared_d_ff");
+  }
+  if (moe.has_zero_computation() && choosable(moe) == moe.experts()) {
+    fail("model.moe.zero_computation", "names no expert; give it zero, copy or constant ones");
   }
   if (moe.has_swiglu() && moe.expert_kind() != configs::MoeConfig::SWIGLU) {
     fail("model.moe.swiglu", "applies to expert_kind: SWIGLU only");

@@ -64,12 +64,17 @@ std::vector<std::string> tag_names(const configs::ModelConfig& model) {
 
 ExpertMask::ExpertMask(const configs::MoeConfig& moe) {
   const configs::AllowedExperts& table = moe.allowed_experts();
-  const std::vector<std::int32_t> open = parse_experts(table.open_to_all(), moe.experts());
+  const configs::ZeroComputationExperts& zero = moe.zero_computation();
+  const std::int64_t entries = moe.experts() + zero.zero() + zero.copy() + zero.constant();
+  std::vector<std::int32_t> open = parse_experts(table.open_to_all(), moe.experts());
+  for (std::int64_t e = moe.experts(); e < entries; ++e) {
+    open.push_back(static_cast<std::int32_t>(e));
+  }
   for (const configs::TagExperts& tag : table.tag()) {
     const std::vector<std::int32_t> own = parse_experts(tag.experts(), moe.experts());
     std::vector<std::int32_t> both;
     std::ranges::set_union(own, open, std::back_inserter(both));
-    forbidden_.push_back(complement(both, moe.experts()));
+    forbidden_.push_back(complement(both, entries));
     allowed_.push_back(std::move(both));
   }
 }

@@ -17,7 +17,7 @@ namespace witan {
 class ExpertMask {
  public:
   ExpertMask() = default;  // every token may use every expert
-  // Of a config that check_model accepts.
+  // Of a config that check_model accepts. Every tag may use the zero-computation experts.
   explicit ExpertMask(const configs::MoeConfig& moe);
 
   bool empty() const { return allowed_.empty(); }

@@ -19,10 +19,12 @@ RouterParams router_params(const ParamStore& params, int layer) {
   result.bias = params.value(prefix + "bias");
   result.expert_bias = params.value(prefix + "expert_bias");
   result.noise = params.value(prefix + "noise");
+  result.group_weight = params.value(prefix + "group_weight");
   if (params.has_gradients()) {
     result.dweight = params.grad(prefix + "weight");
     result.dbias = params.grad(prefix + "bias");
     result.dnoise = params.grad(prefix + "noise");
+    result.dgroup_weight = params.grad(prefix + "group_weight");
   }
   return result;
 }
@@ -53,13 +55,14 @@ void count_finite_logits(const TensorView& z, MoeStats& stats) {
 MoeLayer::MoeLayer(const configs::ModelConfig& model, const ParamStore& params, int layer,
                    std::int64_t tags)
     : layer_(layer),
-      experts_(model.moe().experts()),
+      experts_(ModelDims(model).entries),
       moe_layers_(ModelDims(model).moe_layers()),
       mask_(model.moe()),
       router_(make_router(model.moe().router(), {layer, experts_, model.vocab_size(), mask_})),
       router_params_(router_params(params, layer)),
       capacity_(model.moe(), ModelDims(model).top_k),
       bank_(model.moe(), params, layer),
+      zero_computation_(model.moe(), params, layer),
       global_fractions_(static_cast<std::size_t>(experts_), 1.0 / static_cast<double>(experts_)),
       batch_counts_(static_cast<std::size_t>(experts_), 0),
       stats_(experts_, tags, static_cast<std::size_t>(model.moe().balance_size())) {
@@ -95,11 +98,17 @@ void MoeLayer::plan(const ModelContext& model, Saved& saved) const {
   const std::int64_t tokens = saved.router.indices.rows();
   const auto chunks = static_cast<std::int64_t>(model.exchange_chunks);
   saved.chunks.resize(static_cast<std::size_t>(chunks));
+  ArenaScope scope(model.arenas->scratch);
+  TensorView travel = saved.router.kept;
+  if (zero_computation_.size() > 0) {
+    travel = model.arenas->scratch.allocate(travel.shape, travel.dtype, "exchange plan");
+    zero_computation_.travelling(saved.router.kept, travel);
+  }
   for (std::int64_t i = 0; i < chunks; ++i) {
     Chunk& chunk = saved.chunks[static_cast<std::size_t>(i)];
     chunk.begin = tokens * i / chunks;
     const std::int64_t count = tokens * (i + 1) / chunks - chunk.begin;
-    model.exchange->plan(model.ctx, saved.router.kept.slice_rows(chunk.begin, count), experts_,
+    model.exchange->plan(model.ctx, travel.slice_rows(chunk.begin, count), computing_experts(),
                          model.arenas->choice, chunk.plan);
   }
 }
@@ -203,6 +212,10 @@ void MoeLayer::forward(const ModelContext& model, const Batch& batch, const Tens
     exchange.combine_begin(ctx, chunk.plan, out, chunk.of(y));
   }
   profiled("combine", [&] { exchange.combine_end(ctx); });
+  if (zero_computation_.size() > 0) {
+    const ProfileScope profile("zero-computation experts");
+    zero_computation_.forward(saved.router.kept, saved.router.weights, x, y);
+  }
   if (shared_) ops::add(ctx, y, shared_y, y);
 }
 
@@ -210,9 +223,10 @@ RouterGradient MoeLayer::balance(const ModelContext& model, const Batch& batch, 
                                  double gradient_scale) {
   const ProfileScope profile("balancing backward");
   RouterGradient gradient;
-  const BalanceInput input{saved.router,      router_->score(), batch.sequences, batch.seq_len,
-                           experts_,          moe_layers_,      batch.progress,  batch_counts_,
-                           global_fractions_, gradient_scale};
+  const BalanceInput input{
+      saved.router,      router_->score(), batch.sequences,         batch.seq_len,
+      experts_,          moe_layers_,      batch.progress,          batch_counts_,
+      global_fractions_, gradient_scale,   zero_computation_.size()};
   for (std::size_t i = 0; i < balancers_.size(); ++i) {
     stats_.losses[i] += balancers_[i]->backward(model.ctx, input, gradient, model.arenas->scratch);
   }
@@ -283,6 +297,10 @@ void MoeLayer::backward(const ModelContext& model, const Batch& batch, const Ten
   for (const Chunk& chunk : chunks) {
     const ProfileScope profile("dispatch backward");
     exchange.return_weights(ctx, chunk.plan, chunk.dslot_weights, chunk.of(dweights));
+  }
+  if (zero_computation_.size() > 0) {
+    const ProfileScope profile("zero-computation experts backward");
+    zero_computation_.backward(saved.router.kept, saved.router.weights, x, dy, dx, dweights);
   }
   const ProfileScope profile("router backward");
   router_->backward(ctx, router_params_, capacity_, batch, saved.router, dweights, gradient, dx,

@@ -16,6 +16,7 @@
 #include "core/model/param_store.h"
 #include "core/model/router.h"
 #include "core/model/shared_expert.h"
+#include "core/model/zero_computation.h"
 
 namespace witan {
 
@@ -55,7 +56,9 @@ class MoeLayer {
                 const TensorView& x, Saved& saved, const TensorView& dx, double gradient_scale);
 
   int layer() const { return layer_; }
+  // What the router chooses among: the experts that compute, then zero-computation experts.
   std::int64_t experts() const { return experts_; }
+  std::int64_t computing_experts() const { return experts_ - zero_computation_.size(); }
   MoeStats& stats() { return stats_; }
   const MoeStats& stats() const { return stats_; }
   std::span<const std::unique_ptr<Balancer>> balancers() const { return balancers_; }
@@ -86,6 +89,7 @@ class MoeLayer {
   RouterParams router_params_;
   Capacity capacity_;
   ExpertBank bank_;
+  ZeroComputation zero_computation_;
   std::optional<SharedExpert> shared_;
   std::vector<std::unique_ptr<Balancer>> balancers_;
   std::vector<double> global_fractions_;

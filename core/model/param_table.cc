@@ -22,6 +22,8 @@ std::int64_t experts_per_token(const configs::MoeConfig& moe) {
     case configs::RouterConfig::kHash: return router.hash().k();
     case configs::RouterConfig::kAll: return moe.experts();
     case configs::RouterConfig::kSinkhorn: return router.sinkhorn().k();
+    case configs::RouterConfig::kHierarchical:
+      return router.hierarchical().topk_group() * router.hierarchical().k();
     case configs::RouterConfig::SELECTION_NOT_SET: return 0;
   }
   return 0;
@@ -54,8 +56,11 @@ ModelDims::ModelDims(const configs::ModelConfig& model)
   const configs::MoeConfig& moe = model.moe();
   WITAN_CHECK(moe.granularity() == 1, "granularity is carried out where a config is loaded");
   experts = moe.experts();
-  top_k = experts_per_token(moe);
-  choices = moe.router().has_expert_choice() ? experts : top_k;
+  const configs::ZeroComputationExperts& zero = moe.zero_computation();
+  entries = experts + zero.zero() + zero.copy() + zero.constant();
+  const bool any = moe.router().has_expert_choice() || moe.router().has_all();
+  choices = any ? entries : experts_per_token(moe);
+  top_k = std::min(experts_per_token(moe), experts);
   moe_ff = moe.d_ff();
   shared_ff = moe.shared_d_ff();
   if (moe.pattern().list_size() > 0) {
@@ -272,22 +277,32 @@ class TableBuilder {
     const configs::MoeConfig& config = model_.moe();
     const double router_std =
         config.router().has_init_std() ? config.router().init_std() : model_.init_std();
-    matrix("moe.router.weight", {dims_.experts, dims_.d_model}, router_std,
+    matrix("moe.router.weight", {dims_.entries, dims_.d_model}, router_std,
            {{hf.router + ".weight"}}, ParamRole::kRouter);
     if (config.router().bias()) {
-      vector("moe.router.bias", dims_.experts, ParamInit::kZeros, {{hf.router + ".bias"}},
+      vector("moe.router.bias", dims_.entries, ParamInit::kZeros, {{hf.router + ".bias"}},
              ParamRole::kRouter);
     }
     const configs::NoisyTopKSelection& noisy = config.router().noisy_top_k();
     if (config.router().has_noisy_top_k() &&
         noisy.noise() == configs::NoisyTopKSelection::LEARNED) {
-      matrix("moe.router.noise", {dims_.experts, dims_.d_model}, router_std,
+      matrix("moe.router.noise", {dims_.entries, dims_.d_model}, router_std,
              {{hf.router + "_noise.weight"}}, ParamRole::kRouter);
     }
     for (const configs::BalancerConfig& balancer : config.balance()) {
       if (!balancer.has_expert_bias()) continue;
-      ParamInfo& bias = add("moe.router.expert_bias", {dims_.experts}, ParamRole::kState);
+      ParamInfo& bias = add("moe.router.expert_bias", {dims_.entries}, ParamRole::kState);
       if (!hf.expert_bias.empty()) set_parts(bias, {{hf.expert_bias}});
+    }
+    if (config.router().has_hierarchical()) {
+      matrix("moe.router.group_weight", {config.router().hierarchical().n_group(), dims_.d_model},
+             router_std, {{hf.router + "_group.weight"}}, ParamRole::kRouter);
+    }
+    if (const std::int64_t constant = config.zero_computation().constant(); constant > 0) {
+      matrix("moe.constant.mix", {2 * constant, dims_.d_model}, std_,
+             {{hf.router + "_constant_experts.mix.weight"}});
+      matrix("moe.constant.vector", {constant, dims_.d_model}, std_,
+             {{hf.router + "_constant_experts.vector"}});
     }
   }
 

@@ -67,6 +67,9 @@ struct ParamInfo {
 // The names of the moe tensors are those of the architecture that has the same tensors: DeepSeek
 // with latent attention, Qwen2-MoE with a gated shared expert, OLMoE with qk-norm over the whole
 // projection, else Mixtral, whose pattern also names what `transformers` has no architecture for.
+// layers.L.moe.router.weight and its like have a row for each zero-computation expert behind those
+// of the experts, layers.L.moe.router.group_weight [groups, d] is the first gate of `hierarchical`,
+// layers.L.moe.constant.mix [2 constant, d] and .vector [constant, d] are of constant experts.
 class ParamTable {
  public:
   explicit ParamTable(const configs::ModelConfig& model);
@@ -94,6 +97,7 @@ struct ModelDims {
   std::int64_t head_dim, v_dim;  // elements of a query and key head, and of a value head
   // Latent attention; kv_rank 0: there is none.
   std::int64_t q_rank = 0, kv_rank = 0, nope_dim = 0, rope_dim = 0;
+  std::int64_t entries = 0;  // what a router chooses among: experts and zero-computation experts
   std::int64_t experts = 0, moe_ff = 0, shared_ff = 0, dense_ff = 0;
   std::int64_t top_k = 0;    // experts that one token uses: at most (top_p) or on average
                              // (expert_choice) where it varies

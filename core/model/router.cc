@@ -82,7 +82,7 @@ void Router::forward(const Context& ctx, const RouterParams& params, const Capac
   saved.weights = arena.allocate({tokens, top_k()}, x.dtype, "router");
   ops::gemm_nt(ctx.in_full(), saved.x, params.weight, saved.z);
   if (!params.bias.empty()) ops::add_bias(ctx, saved.z, params.bias);
-  if (batch.training) add_noise(ctx.in_full(), params, batch, arena, saved);
+  finish_logits(ctx.in_full(), params, batch, arena, saved);
   saved.masked = !place_.mask.empty();
   if (saved.masked) place_.mask.apply(batch.tags, saved.z);
   ops::router_score(ctx, score_, saved.z, saved.s, saved.lse);
@@ -93,7 +93,7 @@ void Router::forward(const Context& ctx, const RouterParams& params, const Capac
     select(ctx, {batch, saved.z, saved.s, ranked, params.expert_bias}, saved.indices);
     if (hook != nullptr) hook->on_route(place_.layer, batch, saved.indices, experts);
   }
-  ops::route_weights(ctx, weights_, scale_, saved.s, saved.indices, saved.weights);
+  set_weights(ctx, saved, saved.indices);
   if (!capacity.limits(batch.training)) {
     saved.kept = saved.indices;
     return;
@@ -102,9 +102,13 @@ void Router::forward(const Context& ctx, const RouterParams& params, const Capac
     saved.kept = choice_arena.allocate({tokens, top_k()}, DType::kInt32, "router");
     capacity.drop(saved.indices, saved.weights, saved.s, batch.training, saved.kept);
   }
-  if (capacity.renormalizes()) {
-    ops::route_weights(ctx, weights_, scale_, saved.s, saved.kept, saved.weights);
-  }
+  if (capacity.renormalizes()) set_weights(ctx, saved, saved.kept);
+}
+
+void Router::set_weights(const Context& ctx, const RouterSaved& saved,
+                         const TensorView& indices) const {
+  if (weighs_itself()) return weigh(saved, indices, saved.weights);
+  ops::route_weights(ctx, weights_, scale_, saved.s, indices, saved.weights);
 }
 
 void Router::backward(const Context& ctx, const RouterParams& params, const Capacity& capacity,
@@ -116,8 +120,10 @@ void Router::backward(const Context& ctx, const RouterParams& params, const Capa
   if (!losses.dweights.empty()) ops::add(ctx, dweights, losses.dweights, dweights);
   // A dropped pair has no gradient of its own, but its score may stand in the others' weights.
   const TensorView& weighed = capacity.renormalizes() ? saved.kept : saved.indices;
-  ops::router_backward(ctx, score_, weights_, scale_, saved.z, saved.s, saved.lse, weighed,
+  const ops::RouteWeights kind = weighs_itself() ? ops::RouteWeights::kUniform : weights_;
+  ops::router_backward(ctx, score_, kind, scale_, saved.z, saved.s, saved.lse, weighed,
                        saved.weights, dweights, losses.ds, losses.z_loss_scale, dz);
+  if (weighs_itself()) weigh_backward(saved, weighed, dweights, dz);
   if (!losses.dz.empty()) ops::add(ctx, dz, losses.dz, dz);
 
   TensorView dread = dx;  // of what the router read
@@ -126,9 +132,7 @@ void Router::backward(const Context& ctx, const RouterParams& params, const Capa
     dread = scratch.allocate(dx.shape, dx.dtype, "router backward");
     ops::fill(ctx, dread, 0.0);
   }
-  if (batch.training) {
-    noise_backward(full, params, batch, saved, dz, losses.dnoise_scale, dread, scratch);
-  }
+  logits_backward(full, params, batch, saved, dz, losses.dnoise_scale, dread, scratch);
   if (!losses.dclean_z.empty()) ops::add(ctx, dz, losses.dclean_z, dz);
   ops::gemm_tn(full, dz, saved.x, params.dweight);
   if (!params.bias.empty()) ops::bias_backward(ctx, dz, params.dbias);

@@ -57,7 +57,8 @@ struct RouterGradient {
 // Parameters and gradients of one layer's router; views are empty where the config has none.
 struct RouterParams {
   TensorView weight, bias, expert_bias, noise;  // [experts, d], [experts], [experts], [experts, d]
-  TensorView dweight, dbias, dnoise;            // accumulate
+  TensorView group_weight;                      // [groups, d]
+  TensorView dweight, dbias, dnoise, dgroup_weight;  // accumulate
 };
 
 // Takes the place of the router's own choice, or watches it (recording, replay, forced balance).
@@ -81,7 +82,7 @@ struct SelectionInput {
 // Whose router it is: random draws and tables differ from layer to layer.
 struct RouterPlace {
   int layer = 0;
-  std::int64_t experts = 0;
+  std::int64_t experts = 0;  // what it chooses among, zero-computation experts included
   std::int64_t vocab = 0;
   ExpertMask mask = {};  // which experts a token may use
 };
@@ -112,23 +113,39 @@ class Router {
   // token; kNoChoice behind the last choice of a token that has fewer.
   virtual void select(const Context& ctx, const SelectionInput& in,
                       const TensorView& indices) const = 0;
-  // Adds noise to saved.z, and its backward from dz and dnoise_scale (may be empty) [tokens,
-  // experts]; dx accumulates.
-  virtual void add_noise(const Context& ctx, const RouterParams& params, const Batch& batch,
-                         Arena& arena, RouterSaved& saved) const {
+  // What else the logits are made of, before the mask: changes saved.z, which is x W^T (+ bias).
+  // Its backward changes dz [tokens, experts] from the gradient of saved.z into that of x W^T;
+  // dnoise_scale (may be empty) is another input; dx accumulates.
+  virtual void finish_logits(const Context& ctx, const RouterParams& params, const Batch& batch,
+                             Arena& arena, RouterSaved& saved) const {
     (void)ctx, (void)params, (void)batch, (void)arena, (void)saved;
   }
-  virtual void noise_backward(const Context& ctx, const RouterParams& params, const Batch& batch,
-                              const RouterSaved& saved, const TensorView& dz,
-                              const TensorView& dnoise_scale, const TensorView& dx,
-                              Arena& scratch) const {
+  virtual void logits_backward(const Context& ctx, const RouterParams& params, const Batch& batch,
+                               const RouterSaved& saved, const TensorView& dz,
+                               const TensorView& dnoise_scale, const TensorView& dx,
+                               Arena& scratch) const {
     (void)ctx, (void)params, (void)batch, (void)saved, (void)dz, (void)dnoise_scale, (void)dx,
         (void)scratch;
   }
+  // Weights other than those of RouterConfig.weights: true says that weigh() made them, from saved
+  // and indices [tokens, top_k] into weights [tokens, top_k], 0 for kNoChoice. Its backward adds to
+  // dz [tokens, experts], the gradient of saved.z.
+  virtual bool weighs_itself() const { return false; }
+  virtual void weigh(const RouterSaved& saved, const TensorView& indices,
+                     const TensorView& weights) const {
+    (void)saved, (void)indices, (void)weights;
+  }
+  virtual void weigh_backward(const RouterSaved& saved, const TensorView& indices,
+                              const TensorView& dweights, const TensorView& dz) const {
+    (void)saved, (void)indices, (void)dweights, (void)dz;
+  }
 
+  double scale() const { return scale_; }
   const RouterPlace& place() const { return place_; }
 
  private:
+  void set_weights(const Context& ctx, const RouterSaved& saved, const TensorView& indices) const;
+
   ops::Score score_;
   ops::RouteWeights weights_;
   double scale_;
@@ -165,5 +182,7 @@ std::unique_ptr<Router> make_all_router(const configs::RouterConfig& config,
                                         const RouterPlace& place);
 std::unique_ptr<Router> make_sinkhorn_router(const configs::RouterConfig& config,
                                              const RouterPlace& place);
+std::unique_ptr<Router> make_hierarchical_router(const configs::RouterConfig& config,
+                                                 const RouterPlace& place);
 
 }  // namespace witan

@@ -20,6 +20,8 @@ constexpr std::array kRouters = {
     RouterEntry{RouterConfig::kHash, "hash", "hash { k: 2 }", make_hash_router},
     RouterEntry{RouterConfig::kAll, "all", "all {}", make_all_router},
     RouterEntry{RouterConfig::kSinkhorn, "sinkhorn", "sinkhorn { k: 2 }", make_sinkhorn_router},
+    RouterEntry{RouterConfig::kHierarchical, "hierarchical",
+                "hierarchical { k: 2 n_group: 3 topk_group: 2 }", make_hierarchical_router},
 };
 
 }  // namespace

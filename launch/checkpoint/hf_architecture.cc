@@ -123,6 +123,7 @@ void check_hf_moe(const ModelConfig& model, configs::RouterConfig::Score score,
   }
   if (moe.expert_bias_terms()) obstacles.emplace_back("model.moe.expert_bias_terms is set");
   if (moe.has_allowed_experts()) obstacles.emplace_back("model.moe.allowed_experts is set");
+  if (moe.has_zero_computation()) obstacles.emplace_back("model.moe.zero_computation is set");
   if (moe.has_swiglu()) obstacles.emplace_back("model.moe.swiglu is set");
   if (moe.router().score() != score) {
     obstacles.push_back("model.moe.router.score is not " +

@@ -85,7 +85,7 @@ configs::DataConfig validation_data(const Arguments& arguments, const configs::R
 }
 
 Json load_json(const LayerMetrics& layer, int expert_parallel) {
-  const LoadFigures figures = load_figures(layer.counts, expert_parallel);
+  const LoadFigures figures = load_figures(layer.computing_counts(), expert_parallel);
   return {{"layer", layer.layer},  {"max_vio", figures.max_vio},
           {"cv", figures.cv},      {"entropy", figures.entropy},
           {"dead", figures.dead},  {"rank_max_vio", figures.rank_max_vio},
@@ -114,10 +114,10 @@ void print_result(const EvalResult& result, int expert_parallel) {
   std::printf(", perplexity %.3f  (%lld tokens, %.1f s)\n", std::exp(result.loss),
               static_cast<long long>(result.tokens), result.seconds);
   for (const LayerMetrics& layer : result.layers) {
-    const LoadFigures figures = load_figures(layer.counts, expert_parallel);
+    const LoadFigures figures = load_figures(layer.computing_counts(), expert_parallel);
     std::printf("  layer %-3d MaxVio %.3f, entropy %.3f, dead experts %lld of %zu\n", layer.layer,
                 figures.max_vio, figures.entropy, static_cast<long long>(figures.dead),
-                layer.counts.size());
+                layer.computing_counts().size());
   }
 }
 

@@ -175,7 +175,8 @@ int run_generate(const Arguments& arguments) {
   options.context = run.model().max_seq_len();
   options.end_of_document = end_of_document_of(run.data(), tokenizer.get());
   // Nothing is dropped: what a token gets must not depend on what else is being generated.
-  source.config.run.mutable_model()->mutable_moe()->clear_capacity();
+  configs::ModelConfig& config = *source.config.run.mutable_model();
+  if (config.has_moe()) config.mutable_moe()->clear_capacity();
   LoadedModel model(source, mpi);
   const auto start = std::chrono::steady_clock::now();
   const std::vector<GeneratedSample> samples = generate(model.engine(), *prompt, options);

@@ -27,18 +27,22 @@ double dropped_share(const LayerMetrics& layer) {
 }
 
 Json figures_json(const LayerMetrics& layer, int ranks) {
-  const LoadFigures f = load_figures(layer.counts, ranks);
-  return {{"layer", layer.layer},
-          {"max_vio", f.max_vio},
-          {"cv", f.cv},
-          {"entropy", f.entropy},
-          {"dead", f.dead},
-          {"count_mse", f.count_mse},
-          {"rank_max_vio", f.rank_max_vio},
-          {"dropped", dropped_share(layer)},
-          {"top_weight", layer.top_weight},
-          {"logit_rms", layer.logit_rms},
-          {"lse", layer.lse}};
+  const LoadFigures f = load_figures(layer.computing_counts(), ranks);
+  Json json = {{"layer", layer.layer},
+               {"max_vio", f.max_vio},
+               {"cv", f.cv},
+               {"entropy", f.entropy},
+               {"dead", f.dead},
+               {"count_mse", f.count_mse},
+               {"rank_max_vio", f.rank_max_vio},
+               {"dropped", dropped_share(layer)},
+               {"top_weight", layer.top_weight},
+               {"logit_rms", layer.logit_rms},
+               {"lse", layer.lse}};
+  if (layer.counts.size() > layer.computing_counts().size()) {
+    json["zero_computation"] = layer.zero_computation_share();
+  }
+  return json;
 }
 
 // Drops the lines of steps after `step`, which a resumed run makes again.
@@ -181,7 +185,7 @@ void RunLog::progress(const StepMetrics& metrics) {
                          static_cast<double>(recent);
   double max_vio = 0.0;
   for (const LayerMetrics& layer : window_) {
-    max_vio = std::max(max_vio, load_figures(layer.counts).max_vio);
+    max_vio = std::max(max_vio, load_figures(layer.computing_counts()).max_vio);
   }
   const double left = static_cast<double>(setup_.steps - metrics.step) * seconds;
   char line[256];

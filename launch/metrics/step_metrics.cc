@@ -21,6 +21,13 @@ class Cursor {
 
 }  // namespace
 
+double LayerMetrics::zero_computation_share() const {
+  std::int64_t total = 0, computed = 0;
+  for (const std::int64_t n : counts) total += n;
+  for (const std::int64_t n : computing_counts()) computed += n;
+  return total > 0 ? static_cast<double>(total - computed) / static_cast<double>(total) : 0.0;
+}
+
 MetricsReducer::MetricsReducer(std::vector<MoeLayer*> layers, Communicator& world)
     : layers_(std::move(layers)), world_(world) {
   std::size_t size = 7;
@@ -77,6 +84,7 @@ void MetricsReducer::reduce(double loss_sum, bool stop, double loss_tokens, doub
     LayerMetrics& layer = metrics.layers[i];
     const auto experts = static_cast<std::size_t>(stats.experts);
     layer.layer = layers_[i]->layer();
+    layer.computing = layers_[i]->computing_experts();
     layer.counts.assign(experts, 0);
     layer.tag_counts.resize(stats.counts.size());
     for (std::size_t j = 0; j < stats.counts.size(); ++j) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -22,13 +23,21 @@ struct PhaseSeconds {
 
 struct LayerMetrics {
   int layer = 0;
-  std::vector<std::int64_t> counts;      // [experts] over all tags
+  std::int64_t computing = 0;        // the first so many experts; the others are zero-computation
+  std::vector<std::int64_t> counts;  // [experts] over all tags
   std::vector<std::int64_t> tag_counts;  // [tags, experts]
   std::vector<double> losses;            // per balancer: its share of the step's loss
   double dropped = 0.0;                  // pairs in counts that found no place at their expert
   double top_weight = 0.0;               // mean largest weight
   double logit_rms = 0.0;                // root mean square of the router logits
   double lse = 0.0;                      // mean logsumexp(z)
+
+  // Of the experts that compute, whose load is what matters.
+  std::span<const std::int64_t> computing_counts() const {
+    return {counts.data(), static_cast<std::size_t>(computing)};
+  }
+  // Share of the choices that fell on zero-computation experts.
+  double zero_computation_share() const;
 };
 
 struct StepMetrics {

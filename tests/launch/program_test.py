@@ -224,6 +224,36 @@ class ProgramTest(unittest.TestCase):
         layer = json.loads((self.folder / "e.json").read_text())["validation"][0]["load"][0]
         self.assertEqual([n > 0 for n in layer["counts"]], [False, True, False, True])
 
+    def test_generate_is_causal_and_dropless(self):
+        for name, selection, code in [("choice", "expert_choice { k: 2 } weights: AS_IS", 2), ("sinkhorn", "sinkhorn { k: 2 }", 2),
+                                      ("tight", "top_k { k: 2 }", 0)]:
+            with self.subTest(name):
+                router = f"score: SOFTMAX allow_non_causal: true {selection}"
+                config = CONFIG.replace("score: SIGMOID\n      top_k { k: 2 }", router)
+                config = config.replace("balance { expert_bias { rate: 0.01 interval: 3 } }",
+                                        "capacity { factor: 0.1 evaluation_factor: 0.1 }")
+                (self.folder / "tiny.textproto").write_text(config)
+                self.train(0, "--set", "train.steps=1", "--set", f"train.output={name}")
+                generate = [WITAN, "generate", name, "--prompt-ids", "50,51,52,53", "--greedy", "--tokens", "3",
+                            "--set", "data.tokenizer=none"]
+                _, err = self.check(code, generate)
+                if code:
+                    self.assertIn("later tokens", err)
+                    continue
+                # The same text whatever else is generated beside it: nothing is dropped.
+                self.check(0, [*generate, "--json", "one.json"])
+                self.check(0, [*generate, "--samples", "3", "--json", "three.json"])
+                one, three = (json.loads((self.folder / f).read_text())["samples"] for f in ("one.json", "three.json"))
+                self.assertEqual(three, 3 * one)
+
+    def test_a_dense_model(self):
+        begin = CONFIG.index("  moe {")
+        end = CONFIG.index("data {")
+        dense = CONFIG[:begin] + "  ffn { d_ff: 32 }\n}\n" + CONFIG[end:]
+        (self.folder / "tiny.textproto").write_text(dense)
+        self.train(0, "--set", "train.steps=1", ranks=2)
+        self.check(0, [WITAN, "generate", "runs/tiny", "--prompt", "3", "--greedy", "--tokens", "3"])
+
     def test_a_run_is_not_overwritten(self):
         self.train(0)
         _, err = self.train(2)

@@ -18,13 +18,19 @@ constexpr double kTolerance = 1e-12;  // float64
 // The router of an entry, with what it needs besides: scores, weights, balancing that it obeys.
 std::string router_of(const RouterEntry& entry) {
   const bool expert_choice = entry.selection == configs::RouterConfig::kExpertChoice;
+  const bool two_gates = entry.selection == configs::RouterConfig::kHierarchical;
   std::string example = entry.example;
+  if (two_gates) {
+    example = "hierarchical { k: 2 n_group: 2 topk_group: 1 }";
+  }
   if (entry.selection == configs::RouterConfig::kTopP) example = "top_p { p: 0.6 k_max: 3 }";
   if (entry.selection == configs::RouterConfig::kGroupLimited) {
     example = "group_limited { k: 2 n_group: 2 topk_group: 1 }";  // divides 6 and 8 experts
   }
   return "model { moe { router { " + example + " input_jitter: 0.1 allow_non_causal: true score: " +
-         (expert_choice ? "SOFTMAX weights: AS_IS" : "SQRT_SOFTPLUS") +
+         (expert_choice ? "SOFTMAX weights: AS_IS"
+          : two_gates   ? "SOFTMAX"
+                        : "SQRT_SOFTPLUS") +
          " } } } runtime { precision: FLOAT64 } ";
 }
 
@@ -37,6 +43,12 @@ std::string experts_by_tag(const configs::RunConfig& run) {
          std::to_string(experts - 1) + "' } } } } ";
 }
 
+bool accepted(const configs::ModelConfig& model) {
+  bool good = true;
+  check_model(model, [&](const std::string&, const std::string&) { good = false; });
+  return good;
+}
+
 TEST(TrainerRouters, EveryMeshGivesTheStepOfOneRank) {
   const Corpus corpus;
   const Mesh alone = Mesh::self();
@@ -46,9 +58,13 @@ TEST(TrainerRouters, EveryMeshGivesTheStepOfOneRank) {
   const std::string per_rank =
       "train { micro_batch: " + std::to_string(kGlobalBatch / world().size()) + " } ";
   const std::string by_tag = experts_by_tag(run_config(corpus, ""));
+  const std::string zero_computation =
+      "model { moe { zero_computation { zero: 1 copy: 1 constant: 2 } } } ";
+  int combinations = 0;
   for (const RouterEntry& entry : registered_routers()) {
-    for (const std::string& tags : {std::string(), by_tag}) {
+    for (const std::string& tags : {std::string(), by_tag, zero_computation}) {
       const configs::RunConfig run = run_config(corpus, balance, router_of(entry) + tags);
+      if (!accepted(run.model())) continue;
       const bool per_token = selects_causally(run.model().moe().router());
       Session whole(
           per_token ? run : run_config(corpus, balance, router_of(entry) + tags + per_rank), alone);
@@ -60,8 +76,11 @@ TEST(TrainerRouters, EveryMeshGivesTheStepOfOneRank) {
         expect_metrics_near(part.trainer().gradients(false), expected, kTolerance);
         expect_gradients_near(part, whole, kTolerance);
       }
+      ++combinations;
     }
   }
+  // Groups and zero-computation experts exclude each other.
+  EXPECT_EQ(combinations, 3 * static_cast<int>(registered_routers().size()) - 2);
 }
 
 TEST(TrainerRouters, ExpertsByTagAtEveryMesh) {

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "core/model/check_model.h"
 #include "core/model/moe_layer.h"
 #include "tests/model/model_case.h"
 
@@ -96,6 +97,7 @@ class MoeRun {
   }
 
   Model& model() { return model_; }
+  const std::vector<double>& x() const { return x_; }
   const std::vector<double>& y() const { return y_; }
   const std::vector<double>& dx() const { return dx_; }
   const MoeStats& stats() const { return layer_.stats(); }
@@ -198,6 +200,77 @@ TEST(MoeGradient, ExpertsByTag) {
       ASSERT_NO_FATAL_FAILURE(run.check_gradients());
       EXPECT_TRUE(std::isfinite(run.stats().logit_square));
       EXPECT_EQ(run.stats().logits, kTokens * 4) << "of six experts";
+    }
+  }
+}
+
+bool accepts(const configs::ModelConfig& config) {
+  bool good = true;
+  check_model(config, [&](const std::string&, const std::string&) { good = false; });
+  return good;
+}
+
+// Experts that compute nothing beside those that do, with every loss, and where pairs are dropped.
+TEST(MoeGradient, ZeroComputationExperts) {
+  int selections = 0;
+  for (const RouterEntry& router : registered_routers()) {
+    for (const char* more : {"", " shared_d_ff: 4 capacity { factor: 0.5 }"}) {
+      MoeCase moe_case;
+      moe_case.selection = router.example;
+      const bool expert_choice = router.selection == configs::RouterConfig::kExpertChoice;
+      moe_case.router = "bias: true allow_non_causal: true";
+      if (expert_choice) moe_case.router += " weights: AS_IS";
+      moe_case.moe = std::string("zero_computation { zero: 1 copy: 1 constant: 2 }") + more;
+      moe_case.balance = std::string(kAllLosses) +
+                         "balance { switch_aux { coefficient: 0.3 scope: SEQUENCE "
+                         "zero_computation_weight: 0.5 } }";
+      configs::ModelConfig config = moe_case.config();
+      // Whatever else is refused, such as a bias that the selection does not look at.
+      config.mutable_moe()->clear_balance();
+      config.mutable_ffn()->set_d_ff(1);
+      if (!accepts(config)) continue;
+      ++selections;
+      SCOPED_TRACE(router.name + (" " + moe_case.moe));
+      MoeRun run(moe_case);
+      ASSERT_NO_FATAL_FAILURE(run.check_gradients());
+      for (std::size_t e = 6; e < 10; ++e) EXPECT_GT(run.stats().counts[e], 0) << "expert " << e;
+    }
+  }
+  EXPECT_EQ(selections, 2 * (static_cast<int>(registered_routers().size()) - 2));
+}
+
+TEST(MoeLayer, ZeroComputationExpertsDoAsTheySay) {
+  MoeCase moe_case;
+  moe_case.selection = "all {}";
+  moe_case.router = "score: SIGMOID weights: UNIFORM";
+  moe_case.moe = "experts: 6 zero_computation { zero: 5 }";
+  moe_case.balance = "";
+  MoeRun skipped(moe_case);
+  skipped.run();
+  moe_case.moe = "experts: 6 zero_computation { copy: 5 }";
+  MoeRun copied(moe_case);
+  copied.run();
+  // The experts' own parameters come first in both and are the same.
+  for (std::size_t i = 0; i < copied.y().size(); ++i) {
+    EXPECT_NEAR(copied.y()[i], skipped.y()[i] + 5.0 / 11.0 * copied.x()[i], 1e-14);
+  }
+}
+
+// Both gates, where groups are larger than what is chosen of them, and where capacity takes some of
+// a group or all of it.
+TEST(MoeGradient, HierarchicalGates) {
+  for (const char* selection : {"hierarchical { k: 2 n_group: 2 topk_group: 2 }",
+                                "hierarchical { k: 2 n_group: 2 topk_group: 1 }",
+                                "hierarchical { k: 1 n_group: 3 topk_group: 2 }"}) {
+    for (const char* moe : {"", "capacity { factor: 0.6 }",
+                            "capacity { factor: 0.6 renormalize_after_drop: true }"}) {
+      MoeCase moe_case;
+      moe_case.selection = selection;
+      moe_case.router = "bias: true routed_scaling_factor: 2.5";
+      moe_case.moe = moe;
+      SCOPED_TRACE(moe_case.selection + " " + moe);
+      MoeRun run(moe_case);
+      ASSERT_NO_FATAL_FAILURE(run.check_gradients());
     }
   }
 }

@@ -57,6 +57,66 @@ std::vector<double> coarse(std::int64_t count, std::uint64_t seed) {
   return values;
 }
 
+// Experts by descending value, ties to the lower index.
+std::vector<std::int32_t> descending(const std::vector<double>& value) {
+  std::vector<std::int32_t> order(value.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) {
+    return value[static_cast<std::size_t>(a)] > value[static_cast<std::size_t>(b)];
+  });
+  return order;
+}
+
+double dot(const std::vector<double>& x, std::int64_t t, const std::vector<double>& w,
+           std::int64_t row, std::int64_t width) {
+  double sum = 0.0;
+  for (std::int64_t i = 0; i < width; ++i) {
+    sum +=
+        x[static_cast<std::size_t>(t * width + i)] * w[static_cast<std::size_t>(row * width + i)];
+  }
+  return sum;
+}
+
+// One token with two gates, from the definition: the groups with the largest u, of each the experts
+// with the largest v, weights softmax(u over the chosen groups) softmax(v over the chosen experts),
+// and the score softmax(u) softmax(v within the group). -inf where the token may not go.
+void check_gates(const RouterCase& c, const std::vector<double>& u, const std::vector<double>& v,
+                 const double* s, const std::int32_t* chosen, const double* weights) {
+  const auto& config = c.config.hierarchical();
+  const std::int64_t size = c.experts / config.n_group();
+  const auto sum_exp = [](const std::vector<double>& x, const std::vector<std::int32_t>& which) {
+    double sum = 0.0;
+    for (const std::int32_t i : which) sum += std::exp(x[static_cast<std::size_t>(i)]);
+    return sum;
+  };
+  std::vector<std::int32_t> every(u.size());
+  std::iota(every.begin(), every.end(), 0);
+  std::vector<std::int32_t> groups = descending(u);
+  groups.resize(static_cast<std::size_t>(config.topk_group()));
+  for (std::int32_t g = 0; g < config.n_group(); ++g) {
+    std::vector<std::int32_t> members(static_cast<std::size_t>(size));
+    std::iota(members.begin(), members.end(), static_cast<std::int32_t>(g * size));
+    const double first = std::exp(u[static_cast<std::size_t>(g)]) / sum_exp(u, every);
+    for (const std::int32_t e : members) {
+      const double second = std::exp(v[static_cast<std::size_t>(e)]) / sum_exp(v, members);
+      if (c.config.score() != configs::RouterConfig::SOFTMAX) continue;
+      ASSERT_NEAR(s[e], first > 0.0 ? first * second : 0.0, 1e-13);
+    }
+  }
+  for (const std::int32_t g : groups) {
+    std::vector<double> inside(v.begin() + g * size, v.begin() + (g + 1) * size);
+    std::vector<std::int32_t> best = descending(inside);
+    best.resize(static_cast<std::size_t>(config.k()));
+    for (std::int32_t& e : best) e += static_cast<std::int32_t>(g * size);
+    for (const std::int32_t e : best) {
+      ASSERT_EQ(*chosen++, e);
+      const double first = std::exp(u[static_cast<std::size_t>(g)]) / sum_exp(u, groups);
+      const double second = std::exp(v[static_cast<std::size_t>(e)]) / sum_exp(v, best);
+      ASSERT_NEAR(*weights++, c.config.routed_scaling_factor() * first * second, 1e-13);
+    }
+  }
+}
+
 Routed route(const RouterCase& c, std::uint64_t seed, std::vector<double>& expert_bias) {
   std::vector<double> x = coarse(c.tokens * c.width, seed);
   std::vector<double> weight = coarse(c.experts * c.width, seed + 1);
@@ -66,6 +126,9 @@ Routed route(const RouterCase& c, std::uint64_t seed, std::vector<double>& exper
   params.weight = view(weight, {c.experts, c.width});
   if (c.bias) params.bias = view(bias, {c.experts});
   if (c.expert_bias) params.expert_bias = view(expert_bias, {c.experts});
+  const std::int64_t groups = c.config.hierarchical().n_group();
+  std::vector<double> group_weight = coarse(groups * c.width, seed + 4);
+  if (groups > 0) params.group_weight = view(group_weight, {groups, c.width});
   if (!c.expert_bias) std::fill(expert_bias.begin(), expert_bias.end(), 0.0);
 
   const std::unique_ptr<Router> router = make_router(c.config, c.place());
@@ -78,13 +141,25 @@ Routed route(const RouterCase& c, std::uint64_t seed, std::vector<double>& exper
   Routed routed{copy_of(saved.z), copy_of(saved.s), {}, copy_of(saved.weights)};
   const auto* index = saved.indices.as<std::int32_t>();
   routed.indices.assign(index, index + saved.indices.size());
+  const std::int64_t top_k = router->top_k();
+  for (std::int64_t t = 0; groups > 0 && t < c.tokens; ++t) {
+    std::vector<double> u, v;
+    for (std::int64_t e = 0; e < c.experts; ++e) {
+      v.push_back((c.bias ? bias[static_cast<std::size_t>(e)] : 0.0) +
+                  dot(x, t, weight, e, c.width));
+    }
+    for (std::int64_t g = 0; g < groups; ++g) {
+      const bool open = is_allowed(c, t, g * (c.experts / groups));
+      u.push_back(open ? dot(x, t, group_weight, g, c.width) : -HUGE_VAL);
+    }
+    check_gates(c, u, v, routed.s.data() + t * c.experts, routed.indices.data() + t * top_k,
+                routed.weights.data() + t * top_k);
+  }
   for (std::int64_t t = 0; t < c.tokens; ++t) {
     for (std::int64_t e = 0; e < c.experts; ++e) {
       double z = c.bias ? bias[static_cast<std::size_t>(e)] : 0.0;
-      for (std::int64_t i = 0; i < c.width; ++i) {
-        z += x[static_cast<std::size_t>(t * c.width + i)] *
-             weight[static_cast<std::size_t>(e * c.width + i)];
-      }
+      z += dot(x, t, weight, e, c.width);
+      if (c.config.has_hierarchical()) continue;  // check_gates
       EXPECT_DOUBLE_EQ(routed.z[static_cast<std::size_t>(t * c.experts + e)],
                        is_allowed(c, t, e) ? z : -HUGE_VAL);
     }
@@ -128,22 +203,17 @@ void check_token(const RouterCase& c, const double* z, const double* s, const st
     ASSERT_TRUE(distinct.insert(chosen[j]).second) << "an expert is chosen twice";
     sum += weight_of(c.config.weights(), s[chosen[j]]);
   }
+  const bool fixed = !c.config.has_top_p() && !c.config.has_expert_choice() && !c.config.has_all();
+  if (fixed) {
+    ASSERT_EQ(static_cast<std::int64_t>(distinct.size()), top_k) << "k experts each";
+  }
+  if (c.config.has_hierarchical()) return;  // check_gates
   for (std::int64_t j = 0; j < static_cast<std::int64_t>(distinct.size()); ++j) {
     double expected =
         weight_of(c.config.weights(), s[chosen[j]]) * c.config.routed_scaling_factor();
     if (c.config.weights() != configs::RouterConfig::AS_IS) expected /= sum;
     ASSERT_NEAR(weights[j], expected, 1e-13 * (1.0 + expected));
   }
-}
-
-// Experts by descending value, ties to the lower index.
-std::vector<std::int32_t> descending(const std::vector<double>& value) {
-  std::vector<std::int32_t> order(value.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) {
-    return value[static_cast<std::size_t>(a)] > value[static_cast<std::size_t>(b)];
-  });
-  return order;
 }
 
 // The experts of the best groups; the others sink below everything.
@@ -233,6 +303,15 @@ void vary(configs::RouterConfig& config, std::int64_t& experts, const Between& b
       config.mutable_top_p()->set_k_max(between(1, experts));
       config.mutable_top_p()->set_p(static_cast<double>(between(1, 10)) / 10.0);
       break;
+    case RouterConfig::kHierarchical: {
+      auto& groups = *config.mutable_hierarchical();
+      groups.set_n_group(between(1, 6));
+      const std::int64_t size = between(1, 9);
+      experts = groups.n_group() * size;
+      groups.set_topk_group(between(1, groups.n_group()));
+      groups.set_k(between(1, size));
+      break;
+    }
     case RouterConfig::kGroupLimited: {
       auto& groups = *config.mutable_group_limited();
       groups.set_n_group(between(1, 6));
@@ -252,10 +331,14 @@ template <class Between>
 configs::AllowedExperts random_sets(const RouterCase& c, std::int64_t top_k,
                                     const Between& between) {
   configs::AllowedExperts allowed;
-  const auto& groups = c.config.group_limited();
-  const std::int64_t size = c.config.has_group_limited() ? c.experts / groups.n_group() : 1;
+  const bool two_gates = c.config.has_hierarchical();
+  const std::int64_t count =
+      two_gates ? c.config.hierarchical().n_group() : c.config.group_limited().n_group();
+  const std::int64_t chosen =
+      two_gates ? c.config.hierarchical().topk_group() : c.config.group_limited().topk_group();
+  const std::int64_t size = count > 0 ? c.experts / count : 1;
   const bool all_sizes = c.config.has_all() || c.config.has_expert_choice();
-  const std::int64_t fewest = all_sizes ? 1 : std::max(top_k, groups.topk_group() * size);
+  const std::int64_t fewest = all_sizes ? 1 : std::max(top_k, chosen * size);
   for (const char* name : {"a", "b"}) {
     std::set<std::int64_t> parts;
     const std::int64_t wanted = between((fewest + size - 1) / size, c.experts / size);

@@ -33,6 +33,7 @@ struct BalanceInput {
   // Factor on every gradient: loss tokens / routed tokens of the whole step. Gradients are divided
   // once by the loss tokens, router losses are means over the routed tokens.
   double gradient_scale = 1.0;
+  std::int64_t zero_computation = 0;  // the last so many of the experts
 };
 
 // `x` for a loss to add its gradient to: memory of the shape of `like`, zero at its first use.

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/model/balance/balancer.h"
+#include "core/ops/elementwise.h"
 #include "core/tensor/arena.h"
 
 namespace witan {
@@ -18,16 +19,18 @@ class DeviceBalancer final : public Balancer {
   double backward(const Context& ctx, const BalanceInput& input, RouterGradient& gradient,
                   Arena& scratch) override {
     const TensorView& s = input.router.s;
+    const std::int64_t experts = input.experts - input.zero_computation;
     std::int64_t choices = 0;
-    for (const std::int64_t n : input.counts) choices += n;
+    for (std::int64_t e = 0; e < experts; ++e) choices += input.counts[static_cast<std::size_t>(e)];
     if (choices == 0) return 0.0;
     open_gradient(ctx, s, scratch, gradient.ds);
     ArenaScope scope(scratch);
     const TensorView p_sum = scratch.allocate({input.experts}, s.dtype, "device_balance");
     const TensorView coefficient = scratch.allocate({input.experts}, s.dtype, "device_balance");
+    ops::fill(ctx, coefficient, 0.0);  // zero-computation experts are on every device
     ops::router_probability_sums(ctx, input.score, s, p_sum);
     const std::int64_t groups = config_.groups();
-    const std::int64_t size = input.experts / groups;
+    const std::int64_t size = experts / groups;
     const double scale = scheduled(config_.coefficient(), config_.schedule(), input.progress) *
                          static_cast<double>(groups) / static_cast<double>(choices);
     double value = 0.0;

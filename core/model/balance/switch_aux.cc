@@ -96,7 +96,9 @@ class SwitchAuxBalancer final : public Balancer {
       const double factor = scheduled(config_.coefficient(), config_.schedule(), input.progress) *
                             static_cast<double>(input.experts) / layers;
       for (std::int64_t i = 0; i < input.experts; ++i) {
-        const double f = factor * fractions_[static_cast<std::size_t>(i)];
+        const bool computes = i < input.experts - input.zero_computation;
+        const double f = factor * (computes ? 1.0 : config_.zero_computation_weight()) *
+                         fractions_[static_cast<std::size_t>(i)];
         value += f * static_cast<double>(sums[i]);
         c[i] = static_cast<T>(f * input.gradient_scale);
       }

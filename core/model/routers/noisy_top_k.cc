@@ -32,8 +32,9 @@ class NoisyTopKRouter final : public Router {
     ops::topk(ctx, in.ranked, in.expert_bias, indices);
   }
 
-  void add_noise(const Context& ctx, const RouterParams& params, const Batch& batch, Arena& arena,
-                 RouterSaved& saved) const override {
+  void finish_logits(const Context& ctx, const RouterParams& params, const Batch& batch,
+                     Arena& arena, RouterSaved& saved) const override {
+    if (!batch.training) return;
     const TensorView& z = saved.z;
     saved.noise_scale = arena.allocate(z.shape, z.dtype, "router");
     saved.clean_z = arena.allocate(z.shape, z.dtype, "router");
@@ -59,11 +60,11 @@ class NoisyTopKRouter final : public Router {
     });
   }
 
-  void noise_backward(const Context& ctx, const RouterParams& params, const Batch& batch,
-                      const RouterSaved& saved, const TensorView& dz,
-                      const TensorView& dnoise_scale, const TensorView& dx,
-                      Arena& scratch) const override {
-    if (!learned_) return;
+  void logits_backward(const Context& ctx, const RouterParams& params, const Batch& batch,
+                       const RouterSaved& saved, const TensorView& dz,
+                       const TensorView& dnoise_scale, const TensorView& dx,
+                       Arena& scratch) const override {
+    if (!learned_ || !batch.training) return;
     ArenaScope scope(scratch);
     const TensorView dlogits = scratch.allocate(dz.shape, dz.dtype, "router backward");
     const Random random = draws(batch);
