@@ -151,7 +151,6 @@ std::int64_t choosable(const configs::MoeConfig& moe) {
   const configs::ZeroComputationExperts& zero = moe.zero_computation();
   return moe.experts() + zero.zero() + zero.copy() + zero.constant();
 }
-constexpr const char* kChoosable = "moe.experts (and zero_computation)";
 
 bool drops_causally(const configs::MoeConfig& moe) {
   return moe.capacity().policy() == configs::CapacityConfig::TOKEN_MAJOR;
@@ -207,6 +206,8 @@ void check_groups(const configs::MoeConfig& moe, const configs::Fail& fail) {
 void check_selection(const configs::MoeConfig& moe, const configs::Fail& fail) {
   const RouterConfig& router = moe.router();
   const std::int64_t experts = choosable(moe);
+  const char* what =
+      experts > moe.experts() ? "moe.experts and those of zero_computation" : "moe.experts";
   if (!drops_causally(moe) && !router.allow_non_causal()) {
     fail("model.moe.capacity.policy",
          concat(configs::CapacityConfig::Policy_Name(moe.capacity().policy()),
@@ -219,18 +220,16 @@ void check_selection(const configs::MoeConfig& moe, const configs::Fail& fail) {
          "generates; set allow_non_causal: true to train with it all the same");
   }
   switch (router.selection_case()) {
-    case RouterConfig::kTopK:
-      return check_most("top_k.k", router.top_k().k(), experts, kChoosable, fail);
+    case RouterConfig::kTopK: return check_most("top_k.k", router.top_k().k(), experts, what, fail);
     case RouterConfig::kNoisyTopK:
-      return check_most("noisy_top_k.k", router.noisy_top_k().k(), experts, kChoosable, fail);
+      return check_most("noisy_top_k.k", router.noisy_top_k().k(), experts, what, fail);
     case RouterConfig::kTopP:
-      return check_most("top_p.k_max", router.top_p().k_max(), experts, kChoosable, fail);
-    case RouterConfig::kHash:
-      return check_most("hash.k", router.hash().k(), experts, kChoosable, fail);
+      return check_most("top_p.k_max", router.top_p().k_max(), experts, what, fail);
+    case RouterConfig::kHash: return check_most("hash.k", router.hash().k(), experts, what, fail);
     case RouterConfig::kSinkhorn:
-      return check_most("sinkhorn.k", router.sinkhorn().k(), experts, kChoosable, fail);
+      return check_most("sinkhorn.k", router.sinkhorn().k(), experts, what, fail);
     case RouterConfig::kExpertChoice:
-      return check_most("expert_choice.k", router.expert_choice().k(), experts, kChoosable, fail);
+      return check_most("expert_choice.k", router.expert_choice().k(), experts, what, fail);
     case RouterConfig::kGroupLimited:
     case RouterConfig::kHierarchical: return check_groups(moe, fail);
     case RouterConfig::kAll:

@@ -90,7 +90,8 @@ void Router::forward(const Context& ctx, const RouterParams& params, const Capac
     saved.indices = choice_arena.allocate({tokens, top_k()}, DType::kInt32, "router");
     ArenaScope scope(choice_arena);
     const TensorView ranked = ranked_scores(ctx, saved.masked, saved.z, saved.s, choice_arena);
-    select(ctx, {batch, saved.z, saved.s, ranked, params.expert_bias}, saved.indices);
+    select(ctx, {batch, saved.z, saved.s, ranked, params.expert_bias, saved.group_z},
+           saved.indices);
     if (hook != nullptr) hook->on_route(place_.layer, batch, saved.indices, experts);
   }
   set_weights(ctx, saved, saved.indices);

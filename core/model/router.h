@@ -41,6 +41,7 @@ struct RouterSaved {
   // Noisy routers: z = clean_z + a standard normal times noise_scale, all [tokens, experts];
   // noise_logits are what noise_scale is the softplus of, if it is learned. Empty without noise.
   TensorView clean_z, noise_scale, noise_logits;
+  TensorView group_z;   // [tokens, groups] logits of a first gate, if the selection has one
   bool masked = false;  // some logits may be minus infinity
 };
 
@@ -77,6 +78,7 @@ struct SelectionInput {
   TensorView z, s;         // [tokens, experts]
   TensorView ranked;       // [tokens, experts] s, but minus infinity where the token may not go
   TensorView expert_bias;  // [experts], may be empty
+  TensorView group_z;      // [tokens, groups], of a first gate
 };
 
 // Whose router it is: random draws and tables differ from layer to layer.

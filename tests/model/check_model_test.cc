@@ -92,12 +92,30 @@ TEST(CheckModel, NamesFieldValueAndRemedy) {
        "model.moe.allowed_experts.tag[1].name: \"a\" is there twice"},
       {"moe { router { group_limited { k: 1 n_group: 2 topk_group: 1 group_top: 1 } } "
        "allowed_experts { tag { name: 'a' experts: '0-2' } } }",
-       "model.moe.allowed_experts.tag[0].experts: allows 1 of the 2 experts of group 1; with "
-       "group_limited a tag has a group or has it not"},
+       "model.moe.allowed_experts.tag[0].experts: allows 1 of the 2 experts of group 1; "
+       "where a selection has groups, a tag has a whole one or nothing of it"},
       {"moe { router { group_limited { k: 1 n_group: 2 topk_group: 2 group_top: 1 } } "
        "allowed_experts { tag { name: 'a' experts: '0-1' } } }",
        "model.moe.allowed_experts.tag[0].experts: allows 1 groups; the selection takes the best "
        "topk_group = 2"},
+      {"moe { zero_computation { zero: 0 } }",
+       "model.moe.zero_computation: names no expert; give it zero, copy or constant ones"},
+      {"moe { router { top_k { k: 7 } } zero_computation { copy: 2 } }",
+       "model.moe.router.top_k.k: found 7; at most moe.experts and those of zero_computation = 6"},
+      {"moe { router { hierarchical { k: 1 n_group: 2 topk_group: 1 } } zero_computation { zero: 1 "
+       "} }",
+       "model.moe.zero_computation: hierarchical chooses groups of neighbouring experts, and "
+       "experts "
+       "that compute nothing belong to none; choose another selection"},
+      {"moe { router { hierarchical { k: 3 n_group: 2 topk_group: 1 } } }",
+       "model.moe.router.hierarchical.k: found 3; at most experts in a group = 2"},
+      {"moe { router { hierarchical { k: 1 n_group: 2 topk_group: 1 } score: SIGMOID } }",
+       "model.moe.router.hierarchical: weighs by the softmax of each gate over what it chose: "
+       "needs "
+       "score: SOFTMAX and weights: RENORMALIZED"},
+      {"moe { balance { switch_aux { zero_computation_weight: 0.75 } } }",
+       "model.moe.balance[0].switch_aux.zero_computation_weight: there are no zero-computation "
+       "experts"},
       {"moe { pattern { list: 4 } }", "model.moe.pattern.list: names layer 4; the last layer is 3"},
       {"moe { pattern { list: 1 every: 2 } }",
        "model.moe.pattern.list: excludes `every` and `first`; keep one of the two forms"},

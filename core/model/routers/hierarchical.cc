@@ -64,6 +64,7 @@ class HierarchicalRouter final : public Router {
   void finish_logits(const Context& ctx, const RouterParams& params, const Batch&, Arena& arena,
                      RouterSaved& saved) const override {
     const TensorView u = arena.allocate({saved.z.rows(), groups_}, saved.z.dtype, "router");
+    saved.group_z = u;
     ops::gemm_nt(ctx, saved.x, params.group_weight, u);
     dispatch_float(u.dtype, "hierarchical", [&](auto zero) {
       using T = decltype(zero);
@@ -82,20 +83,19 @@ class HierarchicalRouter final : public Router {
 
   void select(const Context&, const SelectionInput& in, const TensorView& indices) const override {
     dispatch_float(in.z.dtype, "hierarchical", [&](auto zero) {
-      const auto* row = in.z.as<decltype(zero)>();
+      using T = decltype(zero);
+      const T* z = in.z.as<T>();
+      const T* u = in.group_z.as<T>();
       auto* index = indices.as<std::int32_t>();
-      std::vector<double> u(static_cast<std::size_t>(groups_));
       std::vector<std::int64_t> groups, experts;
-      for (std::int64_t t = 0; t < in.z.rows(); ++t, row += in.z.cols()) {
-        for (std::int64_t g = 0; g < groups_; ++g) {
-          u[static_cast<std::size_t>(g)] = logsumexp(row + g * size_, size_);
-        }
-        largest(
-            groups_, chosen_groups_, [&](std::int64_t g) { return u[static_cast<std::size_t>(g)]; },
-            groups);
+      for (std::int64_t t = 0; t < in.z.rows(); ++t, z += in.z.cols(), u += groups_) {
+        const auto gate = [&](std::int64_t g) {  // a tag has a whole group or nothing of it
+          return z[g * size_] == kNothing ? kNothing : static_cast<double>(u[g]);
+        };
+        largest(groups_, chosen_groups_, gate, groups);
         for (const std::int64_t g : groups) {
           largest(
-              size_, k_, [&](std::int64_t e) { return row[g * size_ + e]; }, experts);
+              size_, k_, [&](std::int64_t e) { return z[g * size_ + e]; }, experts);
           for (const std::int64_t e : experts) *index++ = static_cast<std::int32_t>(g * size_ + e);
         }
       }
