@@ -28,8 +28,11 @@ Engine::Engine(const configs::ModelConfig& model, const Mesh& mesh, const Runtim
       table_(model),
       params_(table_, layout_of(model, mesh), runtime.dtype, runtime.ctx.device, options.gradients),
       exchange_(make_token_exchange(mesh.expert(), on_node(options.exchange, mesh.node()))),
+      all_ranks_(mesh.world()),
+      expert_ranks_(mesh.expert()),
       model_(model, params_, *exchange_, runtime.ctx,
-             {options.recompute, options.tags, options.exchange.chunks}) {}
+             {options.recompute, options.tags, options.exchange.chunks, options.exchange.max_rows,
+              &all_ranks_, &expert_ranks_}) {}
 
 std::vector<MemoryPart> Engine::memory_parts() const {
   const auto bytes = [](const TensorView& view) { return static_cast<std::int64_t>(view.bytes()); };
@@ -45,7 +48,8 @@ std::vector<MemoryPart> Engine::memory_parts() const {
           {"activations", static_cast<std::int64_t>(arenas.saved.bytes_reserved())},
           {"routing", static_cast<std::int64_t>(arenas.choice.bytes_reserved())},
           {"scratch", static_cast<std::int64_t>(arenas.scratch.bytes_reserved())},
-          {"exchange", static_cast<std::int64_t>(exchange_->buffer_bytes())}};
+          {"exchange",
+           static_cast<std::int64_t>(exchange_->buffer_bytes() + expert_ranks_.buffer_bytes())}};
 }
 
 double training_flops_per_token(const configs::ModelConfig& model, std::int64_t seq_len) {

@@ -11,6 +11,7 @@
 #include "launch/runtime.h"
 #include "parallel/exchange_options.h"
 #include "parallel/mesh.h"
+#include "parallel/rank_group.h"
 
 namespace witan {
 
@@ -46,6 +47,7 @@ class Engine {
   ParamTable table_;
   ParamStore params_;
   std::unique_ptr<TokenExchange> exchange_;
+  CommunicatorRankGroup all_ranks_, expert_ranks_;
   Transformer model_;
 };
 

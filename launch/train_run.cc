@@ -203,7 +203,12 @@ class Run {
     setup.peak_flops = run_.runtime().peak_tflops() * 1e12 * mesh_.world_size();
     setup.expert_parallel = mesh_.expert_parallel();
     for (const configs::BalancerConfig& config : run_.model().moe().balance()) {
-      setup.balancers.emplace_back(make_balancer(config)->name());
+      const std::string name = make_balancer(config)->name();
+      std::string key = name;  // a second loss of its kind is name_2
+      for (int i = 2; std::count(setup.balancers.begin(), setup.balancers.end(), key) > 0; ++i) {
+        key = name + "_" + std::to_string(i);
+      }
+      setup.balancers.push_back(key);
     }
     setup.tags = stream_->tags();
     setup.tensorboard = run_.train().tensorboard();

@@ -87,6 +87,7 @@ void Trainer::load_batches() {
     batch.training = true;
     batch.seed = run_.train().seed();
     batch.step = step_;
+    batch.micro_batch = static_cast<std::int64_t>(i);
     const std::int64_t last_step = run_.train().steps() - 1;
     batch.progress =
         last_step > 0 ? static_cast<double>(step_) / static_cast<double>(last_step) : 1;
@@ -193,19 +194,18 @@ void Trainer::update_balance(const StepMetrics& metrics) {
       balancer->after_step(step_, run_.train().steps(), mask.empty() ? counts : by_tag, mask,
                            layers[i]->expert_bias());
     }
-    if (!fractions_needed_ || fractions_exact_) continue;
-    set_previous_counts(i, counts);
+    if (fractions_needed_ && !fractions_exact_) previous_counts_[i] = counts;
   }
+  use_previous_counts();
 }
 
-void Trainer::set_previous_counts(std::size_t moe_layer, const std::vector<std::int64_t>& counts) {
-  previous_counts_[moe_layer] = counts;
-  std::vector<double>& fractions = engine_.model().moe_layers()[moe_layer]->global_fractions();
-  double total = 0.0;
-  for (const std::int64_t n : counts) total += static_cast<double>(n);
-  for (std::size_t e = 0; e < fractions.size(); ++e) {
-    fractions[e] = static_cast<double>(counts.at(e)) / total;
+void Trainer::use_previous_counts() {
+  all_counts_.clear();
+  for (const std::vector<std::int64_t>& counts : previous_counts_) {
+    if (counts.empty()) return;  // no step before
+    all_counts_.insert(all_counts_.end(), counts.begin(), counts.end());
   }
+  set_global_fractions(engine_.model().moe_layers(), all_counts_);
 }
 
 TrainState Trainer::state() const {
@@ -231,13 +231,14 @@ void Trainer::restore(const TrainState& state) {
   const std::vector<MoeLayer*>& layers = engine_.model().moe_layers();
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const auto previous = state.counts.find(state_key("previous_counts", layers[i]->layer(), 0));
-    if (previous != state.counts.end()) set_previous_counts(i, previous->second);
+    if (previous != state.counts.end()) previous_counts_[i] = previous->second;
     for (std::size_t b = 0; b < layers[i]->balancers().size(); ++b) {
       std::vector<std::int64_t>* counts = layers[i]->balancers()[b]->state();
       const auto saved = state.counts.find(state_key("balancer", layers[i]->layer(), b));
       if (counts != nullptr && saved != state.counts.end()) *counts = saved->second;
     }
   }
+  use_previous_counts();
 }
 
 }  // namespace witan

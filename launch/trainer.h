@@ -52,7 +52,7 @@ class Trainer {
   void load_batches();
   double forward_backward();
   void update_balance(const StepMetrics& metrics);
-  void set_previous_counts(std::size_t moe_layer, const std::vector<std::int64_t>& counts);
+  void use_previous_counts();
 
   configs::RunConfig run_;
   Engine& engine_;
@@ -71,8 +71,9 @@ class Trainer {
   std::int64_t samples_ = 0;  // training sequences consumed
   std::int64_t loss_tokens_ = 0;
   std::vector<std::vector<std::int64_t>>
-      previous_counts_;                // per MoE layer; empty: not used, or step 0
-  std::vector<BatchBuffers> batches_;  // the micro-batches of this step
+      previous_counts_;                   // per MoE layer; empty: not used, or step 0
+  std::vector<std::int64_t> all_counts_;  // [MoE layers, experts]: they in one piece
+  std::vector<BatchBuffers> batches_;     // the micro-batches of this step
 };
 
 }  // namespace witan

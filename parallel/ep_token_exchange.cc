@@ -55,8 +55,8 @@ class EpTokenExchange final : public TokenExchange {
            combine_.buffer_bytes() + (windows_ ? windows_->bytes() : 0);
   }
 
-  void plan(const Context& ctx, const TensorView& indices, std::int64_t experts, Arena& arena,
-            ExchangePlan& plan) override;
+  void plan(const Context& ctx, const TensorView& indices, std::int64_t experts,
+            std::int64_t places, Arena& arena, ExchangePlan& plan) override;
 
   void dispatch_begin(const Context& ctx, const ExchangePlan& plan, const TensorView& x,
                       Arena& arena) override;
@@ -162,10 +162,10 @@ void EpTokenExchange::exchange_sizes(ExchangePlan& plan) {
 }
 
 void EpTokenExchange::plan(const Context&, const TensorView& indices, std::int64_t experts,
-                           Arena& arena, ExchangePlan& plan) {
+                           std::int64_t places, Arena& arena, ExchangePlan& plan) {
   begin_plan(indices, plan);
   plan_send({indices.as<std::int32_t>(), static_cast<std::size_t>(indices.size())}, experts,
-            ranks(), options_.rows_per, arena, codes_, plan);
+            ranks(), options_.rows_per, places, arena, codes_, plan);
   exchange_sizes(plan);
   exchange_rows(plan, arena);
   plan_receive(received_, local_experts(experts), arena, plan);
@@ -302,7 +302,7 @@ void EpTokenExchange::dispatch_weights(const Context& ctx, const ExchangePlan& p
                                                    weights.dtype, "weights to send");
   const TensorView arrived =
       weight_buffers_.allocate({plan.slots, 1}, weights.dtype, "weights received");
-  ops::permute(ctx, column(weights), plan.choice_of_sent_slot, send);
+  gather_weights(plan, weights, send);
   move_units(weights_, send.data, plan.slots_to, arrived.data, plan.slots_from,
              size_of(weights.dtype));
   ops::permute_backward(ctx, arrived, plan.slots_of_row, column(slot_weights));
@@ -318,7 +318,7 @@ void EpTokenExchange::return_weights(const Context& ctx, const ExchangePlan& pla
   ops::permute(ctx, column(dslot_weights), plan.slots_of_row, send);
   move_units(weights_, send.data, plan.slots_from, arrived.data, plan.slots_to,
              size_of(dweights.dtype));
-  ops::scatter(ctx, arrived, plan.choice_of_sent_slot, column(dweights));
+  scatter_weights(plan, arrived, dweights);
 }
 
 std::unique_ptr<NodeWindows> make_windows(Communicator& group, const ExchangeOptions& options) {

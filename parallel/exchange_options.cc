@@ -31,6 +31,7 @@ ExchangeOptions exchange_options(const configs::RunConfig& run) {
   options.transport = transport_of(config.transport());
   options.format = sends_bfloat16(run) ? ops::WireFormat::kBfloat16 : ops::WireFormat::kAsIs;
   options.chunks = static_cast<int>(config.chunks());
+  options.max_rows = config.max_rows();
   return options;
 }
 

@@ -21,8 +21,9 @@ struct ExchangeOptions {
   ExchangeTransport transport = ExchangeTransport::kAuto;
   // Of rows between nodes. Inside a node they are read where they lie: rounding would save nothing.
   ops::WireFormat format = ops::WireFormat::kAsIs;
-  std::int64_t node = 0;  // ranks with the same number share memory
-  int chunks = 1;         // of a micro-batch: ModelContext::exchange_chunks
+  std::int64_t node = 0;      // ranks with the same number share memory
+  int chunks = 1;             // of a micro-batch: ModelContext::exchange_chunks
+  std::int64_t max_rows = 0;  // ModelContext::max_rows
 };
 
 // What parallel.exchange and runtime.precision say; on node 0.

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <string>
 
+#include "core/model/param_table.h"
+#include "core/model/rounds.h"
+
 namespace witan {
 namespace {
 
@@ -67,6 +70,44 @@ void check_batch(const configs::TrainConfig& train, int ranks, const configs::Fa
   }
 }
 
+// What exchange and capacity want of each other.
+void check_exchange(const configs::RunConfig& run, int ranks, const configs::Fail& fail) {
+  const configs::ExchangeConfig& exchange = run.parallel().exchange();
+  const bool pads = run.model().moe().capacity().pad_to_capacity();
+  if (pads && exchange.rows() != configs::ExchangeConfig::PER_CHOICE) {
+    fail("parallel.exchange.rows",
+         "PER_RANK sends as many rows as the router happens to need; "
+         "model.moe.capacity.pad_to_capacity needs PER_CHOICE");
+  }
+  if (pads && exchange.chunks() > 1) {
+    fail("parallel.exchange.chunks",
+         detail::concat("found ", exchange.chunks(),
+                        "; the parts of a micro-batch have no capacity of their own to be padded "
+                        "to by model.moe.capacity.pad_to_capacity; use 1"));
+  }
+  if (exchange.max_rows() == 0) return;
+  if (pads) {
+    fail("parallel.exchange.max_rows",
+         "cuts a micro-batch by what the router chose; model.moe.capacity.pad_to_capacity is for "
+         "shapes that never change: remove one of the two");
+  }
+  if (exchange.chunks() > 1) {
+    fail("parallel.exchange.max_rows",
+         "and chunks both cut a micro-batch into parts; remove one of the two");
+  }
+  const int expert_parallel = resolve_expert_parallel(run, ranks);
+  const std::int64_t experts = run.model().moe().experts();
+  if (expert_parallel < 1 || experts < expert_parallel) return;  // said already
+  const std::int64_t fewest =
+      fewest_max_rows(ModelDims(run.model()).choices, experts, expert_parallel);
+  if (exchange.max_rows() < fewest) {
+    fail("parallel.exchange.max_rows",
+         detail::concat("found ", exchange.max_rows(), "; at least ", fewest,
+                        ", so that a token of each of ", expert_parallel,
+                        " ranks finds room with all its experts"));
+  }
+}
+
 }  // namespace
 
 Mesh::Mesh(const MpiEnvironment& mpi, int expert_parallel, double watchdog_seconds,
@@ -114,6 +155,7 @@ int resolve_expert_parallel(const configs::RunConfig& run, int ranks) {
 void check_parallel(const configs::RunConfig& run, int ranks, const configs::Fail& fail) {
   if (run.parallel().has_expert()) check_expert_parallel(run, ranks, fail);
   check_batch(run.train(), ranks, fail);
+  if (run.model().has_moe()) check_exchange(run, ranks, fail);
   if (run.runtime().precision() == configs::RuntimeConfig::FLOAT64 &&
       run.parallel().exchange().network_type() == configs::ExchangeConfig::BFLOAT16) {
     fail("parallel.exchange.network_type",

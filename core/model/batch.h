@@ -17,12 +17,13 @@ struct Batch {
   bool training = false;         // noise and jitter of the router are on ...
   std::uint64_t seed = 0;        // ... and addressed by this seed, the step and the global token
   std::int64_t step = 0;
-  double progress = 0.0;  // of the run: 0 at its first step, 1 at its last
-  TensorView tokens;      // [rows]
-  TensorView targets;     // [rows]; -1: not counted
-  TensorView positions;   // [rows], for RoPE
-  TensorView first_key;   // [rows]: first position in its sequence a token may attend to
-  TensorView tags;        // [rows]: index of the token's tag; may be empty if nothing reads it
+  std::int64_t micro_batch = 0;  // of the step, counted from 0
+  double progress = 0.0;         // of the run: 0 at its first step, 1 at its last
+  TensorView tokens;             // [rows]
+  TensorView targets;            // [rows]; -1: not counted
+  TensorView positions;          // [rows], for RoPE
+  TensorView first_key;          // [rows]: first position in its sequence a token may attend to
+  TensorView tags;  // [rows]: index of the token's tag; may be empty if nothing reads it
 
   std::int64_t rows() const { return sequences * seq_len; }
 };

@@ -17,6 +17,8 @@ class Capacity {
 
   bool limits(bool training) const { return factor(training) > 0.0; }
   bool renormalizes() const { return config_.renormalize_after_drop(); }
+  // Every expert gets all its places, filled up with padding.
+  bool pads(bool training) const { return limits(training) && config_.pad_to_capacity(); }
   // Places of each expert.
   std::int64_t places(std::int64_t tokens, bool training) const;
 

@@ -8,6 +8,7 @@
 #include "core/base/error.h"
 #include "core/model/expert_mask.h"
 #include "core/model/param_table.h"
+#include "core/model/selection_k.h"
 
 namespace witan {
 namespace {
@@ -97,6 +98,35 @@ void check_pattern(const configs::ModelConfig& model, const configs::Fail& fail)
   }
 }
 
+void check_switch_aux(const configs::MoeConfig& moe, const configs::SwitchAux& loss,
+                      const std::string& path, const configs::Fail& fail) {
+  using configs::SwitchAux;
+  const bool global = loss.scope() == SwitchAux::GLOBAL_BATCH;
+  if (loss.load() != SwitchAux::ROUTED && global) {
+    fail(path + ".switch_aux.load",
+         concat(SwitchAux::Load_Name(loss.load()),
+                " applies to the scopes MICRO_BATCH and SEQUENCE; the counts of the whole step "
+                "are those that were routed"));
+  }
+  const configs::RouterConfig& router = moe.router();
+  if (loss.load() == SwitchAux::FIRST_CHOICE &&
+      (router.has_expert_choice() || router.has_all() || router.has_hash())) {
+    fail(path + ".switch_aux.load",
+         "FIRST_CHOICE needs choices in an order; this selection has none: use ROUTED");
+  }
+  if (!loss.pool_layers()) return;
+  if (loss.scope() == SwitchAux::SEQUENCE || loss.counts() == SwitchAux::RUNNING ||
+      loss.load() != SwitchAux::ROUTED) {
+    fail(path + ".switch_aux.pool_layers",
+         "pools the routed counts of a micro-batch or of the whole step; it does not go with scope "
+         "SEQUENCE, counts RUNNING, or another load than ROUTED");
+  }
+  if (loss.mean_over_layers()) {
+    fail(path + ".switch_aux.mean_over_layers",
+         "has no effect: pool_layers takes the mean over the layers; remove it");
+  }
+}
+
 void check_balancer(const configs::MoeConfig& moe, const configs::BalancerConfig& balancer,
                     const std::string& path, const configs::Fail& fail) {
   if (balancer.has_none() && moe.balance_size() > 1) {
@@ -113,12 +143,7 @@ void check_balancer(const configs::MoeConfig& moe, const configs::BalancerConfig
   if (balancer.switch_aux().has_zero_computation_weight() && !moe.has_zero_computation()) {
     fail(path + ".switch_aux.zero_computation_weight", "there are no zero-computation experts");
   }
-  if (balancer.switch_aux().load() == configs::SwitchAux::UNBIASED &&
-      balancer.switch_aux().scope() == configs::SwitchAux::GLOBAL_BATCH) {
-    fail(path + ".switch_aux.load",
-         "UNBIASED applies to the scopes MICRO_BATCH and SEQUENCE; the counts of the whole step "
-         "are those that were routed");
-  }
+  if (balancer.has_switch_aux()) check_switch_aux(moe, balancer.switch_aux(), path, fail);
 }
 
 void check_balance(const configs::MoeConfig& moe, const configs::Fail& fail) {
@@ -220,20 +245,13 @@ void check_selection(const configs::MoeConfig& moe, const configs::Fail& fail) {
          "generates; set allow_non_causal: true to train with it all the same");
   }
   switch (router.selection_case()) {
-    case RouterConfig::kTopK: return check_most("top_k.k", router.top_k().k(), experts, what, fail);
-    case RouterConfig::kNoisyTopK:
-      return check_most("noisy_top_k.k", router.noisy_top_k().k(), experts, what, fail);
     case RouterConfig::kTopP:
       return check_most("top_p.k_max", router.top_p().k_max(), experts, what, fail);
-    case RouterConfig::kHash: return check_most("hash.k", router.hash().k(), experts, what, fail);
-    case RouterConfig::kSinkhorn:
-      return check_most("sinkhorn.k", router.sinkhorn().k(), experts, what, fail);
-    case RouterConfig::kExpertChoice:
-      return check_most("expert_choice.k", router.expert_choice().k(), experts, what, fail);
     case RouterConfig::kGroupLimited:
     case RouterConfig::kHierarchical: return check_groups(moe, fail);
-    case RouterConfig::kAll:
-    case RouterConfig::SELECTION_NOT_SET: return;
+    default:
+      return check_most(concat(selection_name(router), ".k"), selection_k(router).value_or(0),
+                        experts, what, fail);
   }
 }
 

@@ -70,6 +70,16 @@ void for_each_choice(std::span<const std::int32_t> indices, const ExchangePlan& 
   }
 }
 
+// visit(expert, slots missing) where fewer than `places` chose an expert. Throws if more did.
+template <class Visit>
+void for_each_gap(std::span<const std::int64_t> chosen, std::int64_t places, Visit&& visit) {
+  for (std::size_t expert = 0; expert < chosen.size(); ++expert) {
+    WITAN_CHECK(chosen[expert] <= places, "exchange plan: ", chosen[expert], " slots for expert ",
+                expert, ", which is padded to ", places);
+    if (chosen[expert] < places) visit(static_cast<std::int64_t>(expert), places - chosen[expert]);
+  }
+}
+
 // Lists the rows of each token. A token's rows of several ranks ascend with the rank; in the
 // per-choice mode they are listed as the choices come.
 class RowLists {
@@ -115,11 +125,14 @@ void begin_plan(const TensorView& indices, ExchangePlan& plan) {
 }
 
 void plan_send(std::span<const std::int32_t> indices, std::int64_t experts, int ranks,
-               RowsPer rows_per, Arena& arena, SlotCodes& codes, ExchangePlan& plan) {
+               RowsPer rows_per, std::int64_t places, Arena& arena, SlotCodes& codes,
+               ExchangePlan& plan) {
   WITAN_CHECK(ranks > 0 && experts % ranks == 0, experts, " experts do not divide over ", ranks,
               " ranks");
   WITAN_CHECK(static_cast<std::int64_t>(indices.size()) == plan.tokens * plan.top_k,
               "expert indices: expected ", plan.tokens * plan.top_k, ", found ", indices.size());
+  const bool padded = places > 0 && plan.tokens > 0;  // without tokens there is nothing to send
+  WITAN_CHECK(!padded || rows_per == RowsPer::kChoice, "padding needs a row for each choice");
   for (const std::int32_t expert : indices) {
     WITAN_CHECK(expert >= kNoChoice && expert < experts, "expert ", expert, " is not one of the ",
                 experts);
@@ -128,18 +141,29 @@ void plan_send(std::span<const std::int32_t> indices, std::int64_t experts, int 
   codes.last_token.resize(at(ranks));
   plan.rows_to.assign(at(ranks), 0);
   plan.slots_to.assign(at(ranks), 0);
-  for_each_choice(indices, plan, local_experts, rows_per, codes.last_token,
-                  [&](std::int64_t, std::int64_t, std::int64_t rank, std::int64_t, bool begins) {
-                    ++plan.slots_to[at(rank)];
-                    plan.rows_to[at(rank)] += begins ? 1 : 0;
-                  });
+  codes.chosen.assign(at(experts), 0);
+  std::int64_t listed_rows = 0;
+  for_each_choice(
+      indices, plan, local_experts, rows_per, codes.last_token,
+      [&](std::int64_t, std::int64_t, std::int64_t rank, std::int64_t local_expert, bool begins) {
+        ++codes.chosen[at(rank * local_experts + local_expert)];
+        ++plan.slots_to[at(rank)];
+        plan.rows_to[at(rank)] += begins ? 1 : 0;
+        listed_rows += begins ? 1 : 0;
+      });
+  if (padded) {
+    for_each_gap(codes.chosen, places, [&](std::int64_t expert, std::int64_t missing) {
+      plan.slots_to[at(expert / local_experts)] += missing;
+      plan.rows_to[at(expert / local_experts)] += missing;
+    });
+  }
   const std::int64_t sent_rows = counts_to_begins(plan.rows_to);
   const std::int64_t sent_slots = counts_to_begins(plan.slots_to);
 
   const auto token_of_row = allocate_indices(sent_rows, arena, plan.token_of_sent_row);
   const auto choice_of_slot = allocate_indices(sent_slots, arena, plan.choice_of_sent_slot);
   const auto begins = allocate_indices(plan.tokens + 1, arena, plan.sent_rows_of_token_begin);
-  const auto rows = allocate_indices(sent_rows, arena, plan.sent_rows_of_token);
+  const auto rows = allocate_indices(listed_rows, arena, plan.sent_rows_of_token);
   RowLists lists(rows_per, begins, rows);
   codes.codes.resize(at(sent_slots));
   for_each_choice(indices, plan, local_experts, rows_per, codes.last_token,
@@ -155,6 +179,18 @@ void plan_send(std::span<const std::int32_t> indices, std::int64_t experts, int 
                     codes.codes[at(slot)] = SlotCode::of(local_expert, begins_row);
                   });
   lists.end_tokens_before(plan.tokens);
+  if (padded) {
+    std::int64_t token = 0;  // any will do
+    for_each_gap(codes.chosen, places, [&](std::int64_t expert, std::int64_t missing) {
+      for (; missing > 0; --missing, token = (token + 1) % plan.tokens) {
+        token_of_row[at(plan.rows_to[at(expert / local_experts)]++)] =
+            static_cast<std::int32_t>(token);
+        const std::size_t slot = at(plan.slots_to[at(expert / local_experts)]++);
+        choice_of_slot[slot] = kNoChoice;
+        codes.codes[slot] = SlotCode::of(expert % local_experts, true);
+      }
+    });
+  }
   ends_to_counts(plan.rows_to);
   ends_to_counts(plan.slots_to);
 }
@@ -200,8 +236,8 @@ void plan_receive(std::span<const SlotCode> codes, std::int64_t local_experts, A
   cursors_to_offsets(plan.expert_offsets);
 }
 
-void plan_local(std::span<const std::int32_t> indices, std::int64_t experts, Arena& arena,
-                ExchangePlan& plan) {
+void plan_local(std::span<const std::int32_t> indices, std::int64_t experts, std::int64_t places,
+                Arena& arena, ExchangePlan& plan) {
   plan.rows = plan.tokens;
   plan.expert_offsets.assign(at(experts + 1), 0);
   plan.slots = 0;
@@ -212,11 +248,18 @@ void plan_local(std::span<const std::int32_t> indices, std::int64_t experts, Are
     ++plan.expert_offsets[at(expert)];
     ++plan.slots;
   }
+  const std::int64_t listed = plan.slots;
+  const std::span<std::int64_t> cursors(plan.expert_offsets.data(), at(experts));
+  const bool padded = places > 0 && plan.tokens > 0;
+  if (padded) {
+    plan.slots = 0;
+    for_each_gap(cursors, places, [](std::int64_t, std::int64_t) {});
+    for (std::int64_t& count : cursors) plan.slots += count = places;
+  }
   const auto row_of_slot = allocate_indices(plan.slots, arena, plan.row_of_slot);
   const auto begins = allocate_indices(plan.rows + 1, arena, plan.slots_of_row_begin);
-  const auto slots_of_row = allocate_indices(plan.slots, arena, plan.slots_of_row);
-  const auto choices = allocate_indices(plan.slots, arena, plan.choice_of_sent_slot);
-  const std::span<std::int64_t> cursors(plan.expert_offsets.data(), at(experts));
+  const auto slots_of_row = allocate_indices(listed, arena, plan.slots_of_row);
+  const auto choices = allocate_indices(listed, arena, plan.choice_of_sent_slot);
   counts_to_begins(cursors);
   std::int32_t entry = 0;
   std::int32_t choice = 0;
@@ -232,7 +275,39 @@ void plan_local(std::span<const std::int32_t> indices, std::int64_t experts, Are
     }
   }
   begins[at(plan.rows)] = entry;
+  if (padded) {
+    std::int32_t token = 0;
+    for (std::int64_t expert = 0; expert < experts; ++expert) {
+      for (std::int64_t& slot = cursors[at(expert)]; slot < (expert + 1) * places; ++slot) {
+        row_of_slot[at(slot)] = token;
+        token = static_cast<std::int32_t>((token + 1) % plan.tokens);
+      }
+    }
+  }
   cursors_to_offsets(plan.expert_offsets);
+}
+
+void gather_weights(const ExchangePlan& plan, const TensorView& weights, const TensorView& sent) {
+  const auto* choice = plan.choice_of_sent_slot.as<std::int32_t>();
+  dispatch_float(weights.dtype, "routing weights", [&](auto zero) {
+    const auto* from = weights.as<decltype(zero)>();
+    auto* to = sent.as<decltype(zero)>();
+    for (std::int64_t i = 0; i < sent.size(); ++i) {
+      to[i] = choice[i] == kNoChoice ? zero : from[choice[i]];
+    }
+  });
+}
+
+void scatter_weights(const ExchangePlan& plan, const TensorView& sent, const TensorView& weights) {
+  const auto* choice = plan.choice_of_sent_slot.as<std::int32_t>();
+  dispatch_float(weights.dtype, "routing weights", [&](auto zero) {
+    const auto* from = sent.as<decltype(zero)>();
+    auto* to = weights.as<decltype(zero)>();
+    std::fill_n(to, weights.size(), zero);
+    for (std::int64_t i = 0; i < sent.size(); ++i) {
+      if (choice[i] != kNoChoice) to[choice[i]] = from[i];
+    }
+  });
 }
 
 }  // namespace witan

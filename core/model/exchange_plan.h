@@ -31,6 +31,7 @@ struct SlotCode {
 struct SlotCodes {
   std::vector<SlotCode> codes;           // [sent slots], in the order of choice_of_sent_slot
   std::vector<std::int64_t> last_token;  // [ranks]
+  std::vector<std::int64_t> chosen;      // [experts] slots that are no padding
 };
 
 // Sizes of a plan from indices [tokens, top_k] int32. Here and below ops::kNoChoice takes no slot;
@@ -38,9 +39,11 @@ struct SlotCodes {
 void begin_plan(const TensorView& indices, ExchangePlan& plan);
 
 // The sender's half of a begun plan: fills rows_to, slots_to, token_of_sent_row,
-// choice_of_sent_slot and sent_rows_of_token with memory from `arena`, and the codes.
+// choice_of_sent_slot and sent_rows_of_token with memory from `arena`, and the codes. `places` > 0
+// (RowsPer::kChoice only): so many slots for every expert, filled up with rows of any tokens.
 void plan_send(std::span<const std::int32_t> indices, std::int64_t experts, int ranks,
-               RowsPer rows_per, Arena& arena, SlotCodes& codes, ExchangePlan& plan);
+               RowsPer rows_per, std::int64_t places, Arena& arena, SlotCodes& codes,
+               ExchangePlan& plan);
 
 // The receiver's half from the codes of every source rank, of which rows_from and slots_from (both
 // filled) say how many: fills rows, slots, expert_offsets, row_of_slot and slots_of_row with memory
@@ -49,8 +52,14 @@ void plan_receive(std::span<const SlotCode> codes, std::int64_t local_experts, A
                   ExchangePlan& plan);
 
 // The whole plan where one rank holds every expert: row t is token t, also without a slot.
-// choice_of_sent_slot lists the choices in order, as slots_of_row does.
-void plan_local(std::span<const std::int32_t> indices, std::int64_t experts, Arena& arena,
-                ExchangePlan& plan);
+// choice_of_sent_slot lists the choices in order, as slots_of_row does, both without padding.
+// `places` as above.
+void plan_local(std::span<const std::int32_t> indices, std::int64_t experts, std::int64_t places,
+                Arena& arena, ExchangePlan& plan);
+
+// weights [tokens, top_k] in the order of choice_of_sent_slot, 0 for padding; and back, where the
+// weights that were not sent get 0.
+void gather_weights(const ExchangePlan& plan, const TensorView& weights, const TensorView& sent);
+void scatter_weights(const ExchangePlan& plan, const TensorView& sent, const TensorView& weights);
 
 }  // namespace witan

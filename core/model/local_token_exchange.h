@@ -12,8 +12,8 @@ class LocalTokenExchange final : public TokenExchange {
   int rank() const override { return 0; }
   std::size_t buffer_bytes() const override { return buffer_.bytes_reserved(); }
 
-  void plan(const Context& ctx, const TensorView& indices, std::int64_t experts, Arena& arena,
-            ExchangePlan& plan) override;
+  void plan(const Context& ctx, const TensorView& indices, std::int64_t experts,
+            std::int64_t places, Arena& arena, ExchangePlan& plan) override;
 
   void dispatch_begin(const Context&, const ExchangePlan&, const TensorView& x, Arena&) override {
     rows_ = x;

@@ -1,7 +1,10 @@
 // What every layer needs besides its own tensors.
 #pragma once
 
+#include <span>
+
 #include "core/base/context.h"
+#include "core/model/rank_group.h"
 #include "core/model/router.h"
 #include "core/model/token_exchange.h"
 #include "core/ops/gemm.h"
@@ -37,6 +40,12 @@ struct ModelContext {
   int exchange_chunks = 1;  // parts of a micro-batch that travel apart, the same on every rank
   // kNo: the next backward of a layer overwrites its experts' gradients.
   ops::Accumulate expert_gradients = ops::Accumulate::kYes;
+  // Most slots that this rank's experts work on at once, the same on every rank; 0: no limit.
+  std::int64_t max_rows = 0;
+  RankGroup* all_ranks = &RankGroup::alone();
+  // [experts]: choices of this micro-batch in all MoE layers; empty: the layer's own.
+  std::span<const std::int64_t> pooled_counts = {};
+  RankGroup* expert_ranks = &RankGroup::alone();  // the expert-parallel group
 };
 
 }  // namespace witan

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "core/base/profile.h"
+#include "core/model/rounds.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/permute.h"
 #include "core/ops/reduce.h"
@@ -33,6 +34,7 @@ RouterParams router_params(const ParamStore& params, int layer) {
 TensorView rows_of_slots(const ModelContext& model, const TensorView& x, const ExchangePlan& plan) {
   const TensorView y =
       model.arenas->scratch.allocate(x.shape.with_rows(plan.slots), x.dtype, "rows by expert");
+  const ProfileScope profile("permute");
   ops::permute(model.ctx, x, plan.row_of_slot, y);
   return y;
 }
@@ -48,6 +50,13 @@ void count_finite_logits(const TensorView& z, MoeStats& stats) {
       ++stats.logits;
     }
   });
+}
+
+// The way back: y [rows, d], the sum of each row's slots in x [slots, d].
+void sum_of_slots(const ModelContext& model, const TensorView& x, const ExchangePlan& plan,
+                  const TensorView& y) {
+  const ProfileScope profile("un-permute");
+  ops::unpermute_sum(model.ctx, x, plan.slots_of_row_begin, plan.slots_of_row, y);
 }
 
 }  // namespace
@@ -79,12 +88,25 @@ void MoeLayer::route(const ModelContext& model, const Batch& batch, const Tensor
   const ProfileScope routing("router");
   ModelArenas& arenas = *model.arenas;
   router_->forward(model.ctx, router_params_, capacity_, x, arenas.saved, arenas.choice,
-                   saved.has_choice, model.hook, batch, saved.router);
+                   saved.has_choice, model.hook, *model.expert_ranks, batch, saved.router);
   if (!saved.has_choice) {
-    plan(model, saved);
+    saved.travel = saved.router.kept;
+    if (zero_computation_.size() > 0) {
+      saved.travel = arenas.choice.allocate(saved.travel.shape, saved.travel.dtype, "router");
+      zero_computation_.travelling(saved.router.kept, saved.travel);
+    }
+    saved.rounds.clear();
+    if (model.max_rows > 0) {
+      cut_rounds(saved.travel, computing_experts(), model.max_rows, *model.expert_ranks,
+                 saved.rounds);
+    }
+    ++stats_.micro_batches;
+    stats_.rounds += saved.in_rounds() ? static_cast<std::int64_t>(saved.rounds.size()) - 1 : 1;
+    if (!saved.in_rounds()) plan(model, batch.training, saved);
     count(batch, saved.router);
     saved.has_choice = true;
   }
+  if (saved.in_rounds()) return;
   const ProfileScope profile("dispatch");
   for (Chunk& chunk : saved.chunks) {
     chunk.slot_weights = arenas.saved.allocate({chunk.plan.slots}, x.dtype, "routing weights");
@@ -93,23 +115,18 @@ void MoeLayer::route(const ModelContext& model, const Batch& batch, const Tensor
   }
 }
 
-void MoeLayer::plan(const ModelContext& model, Saved& saved) const {
+void MoeLayer::plan(const ModelContext& model, bool training, Saved& saved) const {
   const ProfileScope profile("exchange plan");
   const std::int64_t tokens = saved.router.indices.rows();
   const auto chunks = static_cast<std::int64_t>(model.exchange_chunks);
+  const std::int64_t places = capacity_.pads(training) ? capacity_.places(tokens, training) : 0;
   saved.chunks.resize(static_cast<std::size_t>(chunks));
-  ArenaScope scope(model.arenas->scratch);
-  TensorView travel = saved.router.kept;
-  if (zero_computation_.size() > 0) {
-    travel = model.arenas->scratch.allocate(travel.shape, travel.dtype, "exchange plan");
-    zero_computation_.travelling(saved.router.kept, travel);
-  }
   for (std::int64_t i = 0; i < chunks; ++i) {
     Chunk& chunk = saved.chunks[static_cast<std::size_t>(i)];
     chunk.begin = tokens * i / chunks;
     const std::int64_t count = tokens * (i + 1) / chunks - chunk.begin;
-    model.exchange->plan(model.ctx, travel.slice_rows(chunk.begin, count), computing_experts(),
-                         model.arenas->choice, chunk.plan);
+    model.exchange->plan(model.ctx, saved.travel.slice_rows(chunk.begin, count),
+                         computing_experts(), places, model.arenas->choice, chunk.plan);
   }
 }
 
@@ -177,7 +194,24 @@ void MoeLayer::forward_experts(const ModelContext& model, Chunk& chunk,
   activate(model, keep_h ? model.arenas->saved : scratch, chunk);
   const TensorView y = scratch.allocate(out.shape.with_rows(plan.slots), out.dtype, "experts");
   bank_.forward_down(model.ctx, chunk.experts.h, plan.expert_offsets, chunk.slot_weights, y);
-  ops::unpermute_sum(model.ctx, y, plan.slots_of_row_begin, plan.slots_of_row, out);
+  sum_of_slots(model, y, plan, out);
+}
+
+TensorView MoeLayer::forward_shared(const ModelContext& model, const TensorView& x,
+                                    Saved& saved) const {
+  const ProfileScope profile("shared expert");
+  const TensorView y = model.arenas->scratch.allocate(x.shape, x.dtype, "shared expert");
+  shared_->forward(model.ctx, x, y, model.arenas->saved, saved.shared);
+  return y;
+}
+
+TensorView MoeLayer::backward_shared(const ModelContext& model, const TensorView& dy,
+                                     const TensorView& x, const Saved& saved) const {
+  const ProfileScope profile("shared expert backward");
+  Arena& scratch = model.arenas->scratch;
+  const TensorView dx = scratch.allocate(x.shape, x.dtype, "shared expert backward");
+  shared_->backward(model.ctx, dy, x, saved.shared, dx, scratch);
+  return dx;
 }
 
 void MoeLayer::forward(const ModelContext& model, const Batch& batch, const TensorView& x,
@@ -189,15 +223,17 @@ void MoeLayer::forward(const ModelContext& model, const Batch& batch, const Tens
   route(model, batch, x, saved);
 
   ArenaScope scope(scratch);
+  if (saved.in_rounds()) {
+    forward_rounds(model, x, y, saved);
+    forward_zero_computation(x, y, saved);
+    if (shared_) ops::add(ctx, y, forward_shared(model, x, saved), y);
+    return;
+  }
   std::vector<Chunk>& chunks = saved.chunks;
   profiled("dispatch",
            [&] { exchange.dispatch_begin(ctx, chunks[0].plan, chunks[0].of(x), arena); });
   TensorView shared_y;
-  if (shared_) {  // while the rows travel
-    const ProfileScope profile("shared expert");
-    shared_y = scratch.allocate(y.shape, y.dtype, "shared expert");
-    shared_->forward(ctx, x, shared_y, model.arenas->saved, saved.shared);
-  }
+  if (shared_) shared_y = forward_shared(model, x, saved);  // while the rows travel
   for (std::size_t i = 0; i < chunks.size(); ++i) {
     Chunk& chunk = chunks[i];
     chunk.rows = profiled("dispatch", [&] { return exchange.dispatch_end(ctx); });
@@ -212,21 +248,40 @@ void MoeLayer::forward(const ModelContext& model, const Batch& batch, const Tens
     exchange.combine_begin(ctx, chunk.plan, out, chunk.of(y));
   }
   profiled("combine", [&] { exchange.combine_end(ctx); });
-  if (zero_computation_.size() > 0) {
-    const ProfileScope profile("zero-computation experts");
-    zero_computation_.forward(saved.router.kept, saved.router.weights, x, y);
-  }
+  forward_zero_computation(x, y, saved);
   if (shared_) ops::add(ctx, y, shared_y, y);
+}
+
+void MoeLayer::forward_zero_computation(const TensorView& x, const TensorView& y,
+                                        const Saved& saved) const {
+  if (zero_computation_.size() == 0) return;
+  const ProfileScope profile("zero-computation experts");
+  zero_computation_.forward(saved.router.kept, saved.router.weights, x, y);
+}
+
+void MoeLayer::backward_zero_computation(const TensorView& dy, const TensorView& x,
+                                         const Saved& saved, const TensorView& dx,
+                                         const TensorView& dweights) {
+  if (zero_computation_.size() == 0) return;
+  const ProfileScope profile("zero-computation experts backward");
+  zero_computation_.backward(saved.router.kept, saved.router.weights, x, dy, dx, dweights);
+}
+
+bool MoeLayer::pools_layers() const {
+  return std::any_of(balancers_.begin(), balancers_.end(),
+                     [](const auto& balancer) { return balancer->pools_layers(); });
 }
 
 RouterGradient MoeLayer::balance(const ModelContext& model, const Batch& batch, const Saved& saved,
                                  double gradient_scale) {
   const ProfileScope profile("balancing backward");
   RouterGradient gradient;
+  const std::span<const std::int64_t> pooled =
+      model.pooled_counts.empty() ? batch_counts_ : model.pooled_counts;
   const BalanceInput input{
-      saved.router,      router_->score(), batch.sequences,         batch.seq_len,
-      experts_,          moe_layers_,      batch.progress,          batch_counts_,
-      global_fractions_, gradient_scale,   zero_computation_.size()};
+      saved.router,      router_->score(), batch.sequences, batch.seq_len,           experts_,
+      moe_layers_,       batch.progress,   batch_counts_,   global_fractions_,       gradient_scale,
+      batch.micro_batch, pooled,           model.all_ranks, zero_computation_.size()};
   for (std::size_t i = 0; i < balancers_.size(); ++i) {
     stats_.losses[i] += balancers_[i]->backward(model.ctx, input, gradient, model.arenas->scratch);
   }
@@ -244,7 +299,15 @@ void MoeLayer::backward_experts(const ModelContext& model, const TensorView& dou
   const TensorView& dx = dy;  // in place
   bank_.backward(model.ctx, dy, x, plan.expert_offsets, chunk.slot_weights, chunk.experts, dx,
                  chunk.dslot_weights, gradients, scratch);
-  ops::unpermute_sum(model.ctx, dx, plan.slots_of_row_begin, plan.slots_of_row, drows);
+  sum_of_slots(model, dx, plan, drows);
+}
+
+void MoeLayer::backward_router(const ModelContext& model, const Batch& batch, const Saved& saved,
+                               const TensorView& dweights, const RouterGradient& losses,
+                               const TensorView& dx) const {
+  const ProfileScope profile("router backward");
+  router_->backward(model.ctx, router_params_, capacity_, batch, saved.router, dweights, losses, dx,
+                    model.arenas->scratch);
 }
 
 void MoeLayer::backward(const ModelContext& model, const Batch& batch, const TensorView& dy,
@@ -254,8 +317,17 @@ void MoeLayer::backward(const ModelContext& model, const Batch& batch, const Ten
   TokenExchange& exchange = *model.exchange;
   Arena& scratch = model.arenas->scratch;
   ArenaScope scope(scratch);
+  const TensorView dweights =
+      scratch.allocate(saved.router.weights.shape, x.dtype, "router backward");
+  if (saved.in_rounds()) {
+    backward_rounds(model, dy, x, saved, dx, dweights);
+    backward_zero_computation(dy, x, saved, dx, dweights);
+    const RouterGradient gradient = balance(model, batch, saved, gradient_scale);
+    backward_router(model, batch, saved, dweights, gradient, dx);
+    if (shared_) ops::add(ctx, dx, backward_shared(model, dy, x, saved), dx);
+    return;
+  }
   std::vector<Chunk>& chunks = saved.chunks;
-
   if (model.recompute == Recompute::kMoeLayer) {
     for (Chunk& chunk : chunks) {
       chunk.rows = profiled(
@@ -266,13 +338,7 @@ void MoeLayer::backward(const ModelContext& model, const Batch& batch, const Ten
   profiled("combine backward",
            [&] { exchange.dispatch_begin(ctx, chunks[0].plan, chunks[0].of(dy), scratch); });
   TensorView shared_dx;
-  if (shared_) {  // while the rows travel
-    const ProfileScope profile("shared expert backward");
-    shared_dx = scratch.allocate(dx.shape, dx.dtype, "shared expert backward");
-    shared_->backward(ctx, dy, x, saved.shared, shared_dx, scratch);
-  }
-  const TensorView dweights =
-      scratch.allocate(saved.router.weights.shape, x.dtype, "router backward");
+  if (shared_) shared_dx = backward_shared(model, dy, x, saved);  // while the rows travel
   for (std::size_t i = 0; i < chunks.size(); ++i) {
     Chunk& chunk = chunks[i];
     if (model.recompute == Recompute::kMoeLayer || model.recompute == Recompute::kMoeActivation) {
@@ -298,13 +364,8 @@ void MoeLayer::backward(const ModelContext& model, const Batch& batch, const Ten
     const ProfileScope profile("dispatch backward");
     exchange.return_weights(ctx, chunk.plan, chunk.dslot_weights, chunk.of(dweights));
   }
-  if (zero_computation_.size() > 0) {
-    const ProfileScope profile("zero-computation experts backward");
-    zero_computation_.backward(saved.router.kept, saved.router.weights, x, dy, dx, dweights);
-  }
-  const ProfileScope profile("router backward");
-  router_->backward(ctx, router_params_, capacity_, batch, saved.router, dweights, gradient, dx,
-                    scratch);
+  backward_zero_computation(dy, x, saved, dx, dweights);
+  backward_router(model, batch, saved, dweights, gradient, dx);
   if (shared_) ops::add(ctx, dx, shared_dx, dx);
 }
 

@@ -40,10 +40,16 @@ class MoeLayer {
   };
   struct Saved {
     RouterSaved router;
+    TensorView travel;  // [tokens, top_k] int32: the choices of experts that compute
     std::vector<Chunk> chunks;
+    // Where each round of a micro-batch begins that has more rows than ModelContext::max_rows, and
+    // its end (core/model/rounds.h). Rounds keep nothing: the backward dispatches again.
+    std::vector<std::int64_t> rounds;
     SharedExpert::Saved shared;
     // The indices and the plans are those of an earlier forward of this micro-batch.
     bool has_choice = false;
+
+    bool in_rounds() const { return rounds.size() > 2; }
   };
 
   // x, y [tokens, d]; y must not alias x. With saved.has_choice the routing is re-used. Collective
@@ -62,6 +68,10 @@ class MoeLayer {
   MoeStats& stats() { return stats_; }
   const MoeStats& stats() const { return stats_; }
   std::span<const std::unique_ptr<Balancer>> balancers() const { return balancers_; }
+  // [experts] choices in the last micro-batch.
+  std::span<const std::int64_t> batch_counts() const { return batch_counts_; }
+  // A balancer wants the global fractions of all MoE layers together.
+  bool pools_layers() const;
   const TensorView& expert_bias() const { return router_params_.expert_bias; }
   const ExpertMask& mask() const { return mask_; }
   // f_i [experts] for losses of GLOBAL_BATCH scope; set before the backward.
@@ -69,7 +79,20 @@ class MoeLayer {
 
  private:
   void route(const ModelContext& model, const Batch& batch, const TensorView& x, Saved& saved);
-  void plan(const ModelContext& model, Saved& saved) const;
+  void plan(const ModelContext& model, bool training, Saved& saved) const;
+  // In core/model/moe_rounds.cc: the same as what forward() and backward() do with chunks.
+  Chunk& begin_round(const ModelContext& model, const TensorView& x, Saved& saved,
+                     std::size_t round) const;
+  void forward_rounds(const ModelContext& model, const TensorView& x, const TensorView& y,
+                      Saved& saved) const;
+  void backward_rounds(const ModelContext& model, const TensorView& dy, const TensorView& x,
+                       Saved& saved, const TensorView& dx, const TensorView& dweights) const;
+  TensorView forward_shared(const ModelContext& model, const TensorView& x, Saved& saved) const;
+  TensorView backward_shared(const ModelContext& model, const TensorView& dy, const TensorView& x,
+                             const Saved& saved) const;
+  void forward_zero_computation(const TensorView& x, const TensorView& y, const Saved& saved) const;
+  void backward_zero_computation(const TensorView& dy, const TensorView& x, const Saved& saved,
+                                 const TensorView& dx, const TensorView& dweights);
   void forward_up(const ModelContext& model, Arena& arena, Chunk& chunk) const;
   void activate(const ModelContext& model, Arena& arena, Chunk& chunk) const;
   // out [rows, d]: what this rank's experts add up to for each row of the chunk.
@@ -77,6 +100,10 @@ class MoeLayer {
   // dout, drows [rows, d].
   void backward_experts(const ModelContext& model, const TensorView& dout, Chunk& chunk,
                         ops::Accumulate gradients, const TensorView& drows) const;
+  // dx accumulates.
+  void backward_router(const ModelContext& model, const Batch& batch, const Saved& saved,
+                       const TensorView& dweights, const RouterGradient& losses,
+                       const TensorView& dx) const;
   void count(const Batch& batch, const RouterSaved& saved);
   RouterGradient balance(const ModelContext& model, const Batch& batch, const Saved& saved,
                          double gradient_scale);

@@ -18,7 +18,7 @@ struct MoeStats {
   void clear() {
     counts.assign(counts.size(), 0);
     losses.assign(losses.size(), 0.0);
-    tokens = dropped = logits = 0;
+    tokens = dropped = micro_batches = rounds = logits = 0;
     top_weight = logit_square = lse = 0.0;
   }
 
@@ -27,7 +27,9 @@ struct MoeStats {
   std::vector<std::int64_t> counts;  // [tags, experts] (token, choice) pairs
   std::vector<double> losses;        // one per balancer, summed over tokens (Balancer::backward)
   std::int64_t tokens = 0;
-  std::int64_t dropped = 0;   // pairs in counts that found no place at their expert
+  std::int64_t dropped = 0;  // pairs in counts that found no place at their expert
+  std::int64_t micro_batches = 0;
+  std::int64_t rounds = 0;    // in which they were worked on
   double top_weight = 0.0;    // sum of the largest weight of each token
   std::int64_t logits = 0;    // of experts that the token may use
   double logit_square = 0.0;  // sum of their squares

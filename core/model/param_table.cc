@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/base/error.h"
+#include "core/model/selection_k.h"
 
 namespace witan {
 
@@ -14,19 +15,13 @@ namespace {
 std::int64_t experts_per_token(const configs::MoeConfig& moe) {
   const configs::RouterConfig& router = moe.router();
   switch (router.selection_case()) {
-    case configs::RouterConfig::kTopK: return router.top_k().k();
-    case configs::RouterConfig::kGroupLimited: return router.group_limited().k();
     case configs::RouterConfig::kTopP: return router.top_p().k_max();
-    case configs::RouterConfig::kExpertChoice: return router.expert_choice().k();
-    case configs::RouterConfig::kNoisyTopK: return router.noisy_top_k().k();
-    case configs::RouterConfig::kHash: return router.hash().k();
     case configs::RouterConfig::kAll: return moe.experts();
-    case configs::RouterConfig::kSinkhorn: return router.sinkhorn().k();
     case configs::RouterConfig::kHierarchical:
       return router.hierarchical().topk_group() * router.hierarchical().k();
     case configs::RouterConfig::SELECTION_NOT_SET: return 0;
+    default: return selection_k(router).value_or(0);
   }
-  return 0;
 }
 
 }  // namespace

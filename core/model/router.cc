@@ -68,7 +68,8 @@ Router::Router(const RouterConfig& config, const RouterPlace& place)
 
 void Router::forward(const Context& ctx, const RouterParams& params, const Capacity& capacity,
                      const TensorView& x, Arena& arena, Arena& choice_arena, bool keep_choice,
-                     RoutingHook* hook, const Batch& batch, RouterSaved& saved) const {
+                     RoutingHook* hook, RankGroup& expert_ranks, const Batch& batch,
+                     RouterSaved& saved) const {
   const std::int64_t tokens = x.rows();
   const std::int64_t experts = params.weight.rows();
   saved.x = x;
@@ -90,7 +91,7 @@ void Router::forward(const Context& ctx, const RouterParams& params, const Capac
     saved.indices = choice_arena.allocate({tokens, top_k()}, DType::kInt32, "router");
     ArenaScope scope(choice_arena);
     const TensorView ranked = ranked_scores(ctx, saved.masked, saved.z, saved.s, choice_arena);
-    select(ctx, {batch, saved.z, saved.s, ranked, params.expert_bias, saved.group_z},
+    select(ctx, {batch, saved.z, saved.s, ranked, params.expert_bias, saved.group_z, expert_ranks},
            saved.indices);
     if (hook != nullptr) hook->on_route(place_.layer, batch, saved.indices, experts);
   }

@@ -17,6 +17,7 @@
 #include "core/model/batch.h"
 #include "core/model/capacity.h"
 #include "core/model/expert_mask.h"
+#include "core/model/rank_group.h"
 #include "core/ops/topk.h"
 #include "core/tensor/arena.h"
 #include "core/tensor/tensor_view.h"
@@ -75,10 +76,11 @@ class RoutingHook {
 // What a selection may look at.
 struct SelectionInput {
   const Batch& batch;
-  TensorView z, s;         // [tokens, experts]
-  TensorView ranked;       // [tokens, experts] s, but minus infinity where the token may not go
-  TensorView expert_bias;  // [experts], may be empty
-  TensorView group_z;      // [tokens, groups], of a first gate
+  TensorView z, s;          // [tokens, experts]
+  TensorView ranked;        // [tokens, experts] s, but minus infinity where the token may not go
+  TensorView expert_bias;   // [experts], may be empty
+  TensorView group_z;       // [tokens, groups], of a first gate
+  RankGroup& expert_ranks;  // whose experts the tokens go to; they all select at the same time
 };
 
 // Whose router it is: random draws and tables differ from layer to layer.
@@ -98,7 +100,8 @@ class Router {
   // `keep_choice`, saved.indices and saved.kept are inputs: the choice of an earlier forward.
   void forward(const Context& ctx, const RouterParams& params, const Capacity& capacity,
                const TensorView& x, Arena& arena, Arena& choice_arena, bool keep_choice,
-               RoutingHook* hook, const Batch& batch, RouterSaved& saved) const;
+               RoutingHook* hook, RankGroup& expert_ranks, const Batch& batch,
+               RouterSaved& saved) const;
 
   // dweights [tokens, top_k] from the experts, to which those of `losses` are added; dx [tokens, d]
   // is accumulated.

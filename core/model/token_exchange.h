@@ -36,7 +36,8 @@ struct ExchangePlan {
   std::int64_t slots = 0;
   std::vector<std::int64_t> expert_offsets;  // [local experts + 1] where each expert's slots begin
   TensorView row_of_slot;                    // [slots] int32, by expert, then row
-  // The slots of each row, choices ascending: the order of every sum over them.
+  // The slots of each row, choices ascending: the order of every sum over them. With one rank
+  // without those of padding.
   TensorView slots_of_row_begin;  // [rows + 1] int32
   TensorView slots_of_row;        // [slots] int32
   // Not with one rank: which token of its source each row is.
@@ -48,11 +49,11 @@ struct ExchangePlan {
   std::vector<std::int64_t> slots_to, slots_from;  // [ranks] slots for, from each rank
   TensorView token_of_sent_row;                    // [sent rows] int32
   TensorView choice_of_sent_slot;  // [sent slots] int32: token * top_k + choice, by destination
-                                   // rank, then token, then choice
+                                   // rank, then token, then choice; -1: padding, behind the others
   // The sent rows of each token, destination ranks (choices, in the per-choice mode) ascending: the
-  // order of the sum of a combine.
+  // order of the sum of a combine, which leaves the rows of padding alone.
   TensorView sent_rows_of_token_begin;  // [tokens + 1] int32
-  TensorView sent_rows_of_token;        // [sent rows] int32
+  TensorView sent_rows_of_token;        // [sent rows, padding aside] int32
 };
 
 class TokenExchange {
@@ -70,9 +71,10 @@ class TokenExchange {
   std::int64_t first_expert(std::int64_t experts) const { return local_experts(experts) * rank(); }
 
   // indices [tokens, top_k] int32: global expert ids, or -1 for no choice. Tells every rank what it
-  // will get; index tensors come from `arena`.
+  // will get; index tensors come from `arena`. With `places` > 0 every expert gets so many slots of
+  // this rank, at least as many as chose it; the others are padding of weight 0.
   virtual void plan(const Context& ctx, const TensorView& indices, std::int64_t experts,
-                    Arena& arena, ExchangePlan& plan) = 0;
+                    std::int64_t places, Arena& arena, ExchangePlan& plan) = 0;
 
   // Begin starts a transfer, end waits for it; between the two the caller may compute. At most one
   // transfer of each direction is in flight.

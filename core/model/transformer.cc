@@ -23,6 +23,9 @@ Transformer::Transformer(const configs::ModelConfig& model, ParamStore& params,
       head_(model.tied_head() ? embedding_ : params.value("head")),
       final_norm_(model.norm(), params, "final_norm"),
       saved_(static_cast<std::size_t>(dims_.layers)) {
+  model_.max_rows = options.max_rows;
+  model_.all_ranks = options.all_ranks;
+  model_.expert_ranks = options.expert_ranks;
   if (params.has_gradients()) {
     dembedding_ = params.grad("embedding");
     dhead_ = model.tied_head() ? dembedding_ : params.grad("head");
@@ -142,9 +145,20 @@ double Transformer::head_backward(const Batch& batch, const TensorView& dhidden)
   return total;
 }
 
+void Transformer::pool_counts() {
+  pooled_counts_.assign(static_cast<std::size_t>(dims_.experts), 0);
+  for (const MoeLayer* layer : moe_layers_) {
+    for (std::size_t e = 0; e < pooled_counts_.size(); ++e) {
+      pooled_counts_[e] += layer->batch_counts()[e];
+    }
+  }
+  model_.pooled_counts = pooled_counts_;
+}
+
 double Transformer::backward(const Batch& batch, double gradient_scale,
                              ops::Accumulate expert_gradients) {
   model_.expert_gradients = expert_gradients;
+  pool_counts();
   ArenaScope scope(arenas_.scratch);
   const TensorView dhidden =
       arenas_.scratch.allocate(hidden_.shape, hidden_.dtype, "final norm backward");

@@ -20,6 +20,10 @@ class Transformer {
     Recompute recompute = Recompute::kNone;
     std::int64_t tags = 1;  // token tags that are counted apart in MoeStats
     int exchange_chunks = 1;
+    std::int64_t max_rows = 0;  // as in ModelContext
+    // Must outlive the model.
+    RankGroup* all_ranks = &RankGroup::alone();
+    RankGroup* expert_ranks = &RankGroup::alone();
   };
   // `params` and `exchange` outlive the model.
   Transformer(const configs::ModelConfig& model, ParamStore& params, TokenExchange& exchange,
@@ -61,6 +65,7 @@ class Transformer {
   void begin(const Batch& batch);
   TensorView embed(const Batch& batch);
   void finish(const TensorView& x);
+  void pool_counts();
   double head_backward(const Batch& batch, const TensorView& dhidden);
 
   ModelDims dims_;
@@ -70,6 +75,7 @@ class Transformer {
   TensorView embedding_, dembedding_, head_, dhead_;
   std::vector<std::unique_ptr<DecoderLayer>> layers_;
   std::vector<MoeLayer*> moe_layers_;
+  std::vector<std::int64_t> pooled_counts_;  // [experts] choices of the micro-batch, of all of them
   NormLayer final_norm_;
 
   std::vector<DecoderLayer::Saved> saved_;  // per layer; their host vectors keep their capacity

@@ -31,6 +31,7 @@ Batch batch_of(const LayerShape& shape, const Mesh& mesh) {
   const std::int64_t begin = shape.tokens * mesh.world_rank() / mesh.world_size();
   batch.seq_len = shape.tokens * (mesh.world_rank() + 1) / mesh.world_size() - begin;
   batch.first_token = begin;
+  batch.training = true;
   return batch;
 }
 
@@ -62,17 +63,26 @@ LayerRun::LayerRun(const LayerShape& shape, const Mesh& mesh, const Runtime& run
       arenas_(runtime.ctx.device, exchange_->memory()),
       batch_(batch_of(shape_, mesh)),
       asked_(load),
-      load_(load, batch_.rows(), static_cast<std::uint64_t>(mesh.world_rank())),
       context_{runtime.ctx,
                exchange_.get(),
                &arenas_,
-               &load_,
+               nullptr,
                static_cast<Recompute>(shape.run.train().recompute()),
                exchange_options(shape_.run).chunks},
       rows_(runtime.ctx.device, "rows", exchange_->memory()) {
   tags_ = tags_of(shape_, batch_.rows());
   if (!tags_.empty()) batch_.tags = view_of(tags_.data(), {batch_.rows()});
   params_.initialize(1);
+  if (load.experts > 0) {
+    load_.emplace(load, batch_.rows(), static_cast<std::uint64_t>(mesh.world_rank()));
+    context_.hook = &*load_;
+  }
+  const Random random(1, "bench", "tokens", static_cast<std::uint64_t>(mesh.world_rank()));
+  for (std::int64_t i = 0; i < batch_.rows(); ++i) {
+    tokens_.push_back(static_cast<std::int32_t>(random.below(
+        static_cast<std::uint64_t>(i), static_cast<std::uint64_t>(shape_.model().vocab_size()))));
+  }
+  batch_.tokens = view_of(tokens_.data(), {batch_.rows()});
   const Shape rows = {batch_.rows(), shape_.model().d_model()};
   for (TensorView* view : {&x_, &y_, &dx_, &dy_}) *view = rows_.allocate(rows, runtime.dtype);
   fill_random(x_, "x", mesh.world_rank());

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "core/model/moe_layer.h"
@@ -20,7 +21,8 @@ std::unique_ptr<TokenExchange> exchange_of(const configs::RunConfig& run, const 
 
 class LayerRun {
  public:
-  // Each rank takes an even share of the shape's tokens. Outlived by the mesh.
+  // Each rank takes an even share of the shape's tokens. Outlived by the mesh. A load of no experts
+  // forces nothing: the router chooses.
   LayerRun(const LayerShape& shape, const Mesh& mesh, const Runtime& runtime,
            const ForcedLoad::Load& load);
   const ForcedLoad::Load& load() const { return asked_; }
@@ -51,10 +53,11 @@ class LayerRun {
   std::unique_ptr<TokenExchange> exchange_;
   MoeLayer layer_;
   ModelArenas arenas_;
+  std::vector<std::int32_t> tokens_;  // ids, for routers that look at them
   Batch batch_;
   std::vector<std::int32_t> tags_;
   ForcedLoad::Load asked_;
-  ForcedLoad load_;
+  std::optional<ForcedLoad> load_;
   ModelContext context_;
   Arena rows_;                  // where the exchange wants what is dispatched
   TensorView x_, y_, dx_, dy_;  // [tokens, d]

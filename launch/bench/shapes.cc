@@ -39,9 +39,11 @@ LayerShape standard_layer(const configs::ModelConfig& model, std::int64_t tokens
 
 }  // namespace
 
+LayerShape many_experts_layer() { return standard_layer(moe_model(512, 256, 64, 8, 1), 4096); }
+
 std::vector<LayerShape> standard_layers() {
   LayerShape coarse = standard_layer(moe_model(512, 1024, 8, 2, 1), 4096);
-  LayerShape fine = standard_layer(moe_model(512, 256, 64, 8, 1), 4096);
+  LayerShape fine = many_experts_layer();
   LayerShape few_rows = standard_layer(moe_model(256, 512, 64, 2, 1), 1024);
   coarse.bar = 0.75;
   coarse.bf16_bar = 1.5;

@@ -36,6 +36,7 @@ configs::ModelConfig moe_model(std::int64_t d_model, std::int64_t d_ff, std::int
                                std::int64_t top_k, std::int64_t layers);
 
 std::vector<LayerShape> standard_layers();
+LayerShape many_experts_layer();  // the one of them that routes most: 64 experts, top-8
 // Ranks that an expert-parallel group gets: the largest divisor of `ranks` that divides the
 // experts.
 int expert_parallel_of(const LayerShape& shape, int ranks);

@@ -17,6 +17,7 @@
 #include "launch/bench/layer_bench.h"
 #include "launch/bench/limits_bench.h"
 #include "launch/bench/report.h"
+#include "launch/bench/routing_bench.h"
 #include "launch/bench/step_bench.h"
 #include "launch/checkpoint/output_file.h"
 #include "launch/commands/commands.h"
@@ -32,6 +33,7 @@ Sections:
   limits     multiply-adds, matrix products, bfloat16 units, reading memory by level, MPI, shared memory
   gemm       the matrix products of the experts, by layout, rows and kernel
   layer      the MoE layer, forward and backward, balanced routing
+  routing    every selection: router, permutation and its way back as a share of the layer
   step       whole training steps on random tokens
   exchange   rows to their experts and back, against MPI_Alltoallv (several ranks)
   decode     one token at a time, against the speed of reading the weights, and a sparse model against
@@ -68,6 +70,7 @@ struct Arguments {
 struct Sizes {
   std::vector<LayerShape> layers;
   std::vector<StepShape> steps;
+  std::vector<LayerShape> routing;
 };
 
 class Bench {
@@ -77,6 +80,7 @@ class Bench {
   void limits() { add(bench_limits(session_)); }
   void gemm() { for_each(sizes_.layers, bench_gemm); }
   void layer() { for_each(sizes_.layers, bench_layer); }
+  void routing() { for_each(sizes_.routing, bench_routing); }
   void step() { for_each(sizes_.steps, bench_step); }
   void exchange() { for_each(sizes_.layers, bench_exchange); }
   void imbalance() {
@@ -112,10 +116,10 @@ struct Section {
   bool of_layer;  // measures a MoE layer
 };
 constexpr Section kSections[] = {
-    {"limits", &Bench::limits, false},     {"gemm", &Bench::gemm, true},
-    {"layer", &Bench::layer, true},        {"step", &Bench::step, false},
-    {"exchange", &Bench::exchange, true},  {"decode", &Bench::decode, false},
-    {"imbalance", &Bench::imbalance, true}};
+    {"limits", &Bench::limits, false}, {"gemm", &Bench::gemm, true},
+    {"layer", &Bench::layer, true},    {"routing", &Bench::routing, true},
+    {"step", &Bench::step, false},     {"exchange", &Bench::exchange, true},
+    {"decode", &Bench::decode, false}, {"imbalance", &Bench::imbalance, true}};
 
 std::map<std::string, std::string> machine_of(const BenchSession& session,
                                               const Arguments& arguments) {
@@ -148,8 +152,9 @@ bool wanted(const Arguments& arguments, const char* section) {
 // A model without MoE layers has steps alone, and sections of layers that are asked for by name are
 // a mistake.
 Sizes sizes_of(const configs::RunConfig& run, int ranks, const Arguments& arguments) {
-  Sizes sizes{{}, {step_of(run)}};
-  if (const std::optional<LayerShape> layer = layer_of(run, ranks)) sizes.layers = {*layer};
+  Sizes sizes{{}, {step_of(run)}, {}};
+  if (const std::optional<LayerShape> layer = layer_of(run, ranks))
+    sizes.layers = sizes.routing = {*layer};
   for (const Section& section : kSections) {
     const auto& asked = arguments.sections;
     const bool named = std::find(asked.begin(), asked.end(), section.name) != asked.end();
@@ -177,7 +182,7 @@ int run_bench(const Arguments& arguments) {
     before = read_report(arguments.compare_file);
   }
   configs::RunConfig run;
-  Sizes sizes{standard_layers(), standard_steps()};
+  Sizes sizes{standard_layers(), standard_steps(), {many_experts_layer()}};
   if (!arguments.config.empty()) {
     const RunConfigResult result = read_run_config(arguments.config, arguments.overrides, *world);
     if (!result.ok) return 2;

@@ -26,6 +26,18 @@ double dropped_share(const LayerMetrics& layer) {
   return pairs > 0 ? layer.dropped / static_cast<double>(pairs) : 0.0;
 }
 
+// Rows of the experts of each rank of an expert-parallel group, all groups together.
+Json rank_counts(const LayerMetrics& layer, int ranks) {
+  const std::size_t per_rank = layer.counts.size() / static_cast<std::size_t>(ranks);
+  Json counts = Json::array();
+  for (std::size_t begin = 0; begin + per_rank <= layer.counts.size(); begin += per_rank) {
+    const auto first = layer.counts.begin() + static_cast<std::ptrdiff_t>(begin);
+    counts.push_back(
+        std::accumulate(first, first + static_cast<std::ptrdiff_t>(per_rank), std::int64_t{0}));
+  }
+  return counts;
+}
+
 Json figures_json(const LayerMetrics& layer, int ranks) {
   const LoadFigures f = load_figures(layer.computing_counts(), ranks);
   Json json = {{"layer", layer.layer},
@@ -36,6 +48,7 @@ Json figures_json(const LayerMetrics& layer, int ranks) {
                {"count_mse", f.count_mse},
                {"rank_max_vio", f.rank_max_vio},
                {"dropped", dropped_share(layer)},
+               {"rounds", layer.rounds},
                {"top_weight", layer.top_weight},
                {"logit_rms", layer.logit_rms},
                {"lse", layer.lse}};
@@ -163,6 +176,8 @@ void RunLog::write_step(const StepMetrics& metrics) {
     }
     if (full) {
       entry["counts"] = layer.counts;
+      if (setup_.expert_parallel > 1)
+        entry["rank_counts"] = rank_counts(layer, setup_.expert_parallel);
       const std::size_t experts = layer.counts.size();
       for (std::size_t t = 0; setup_.tags.size() > 1 && t < setup_.tags.size(); ++t) {
         const auto begin = layer.tag_counts.begin() + static_cast<std::ptrdiff_t>(t * experts);

@@ -1,5 +1,6 @@
 #include "launch/metrics/step_metrics.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/base/profile.h"
@@ -34,7 +35,7 @@ MetricsReducer::MetricsReducer(std::vector<MoeLayer*> layers, Communicator& worl
   std::size_t counts = 0;
   for (const MoeLayer* layer : layers_) {
     const MoeStats& stats = layer->stats();
-    size += stats.counts.size() + stats.losses.size() + 6;
+    size += stats.counts.size() + stats.losses.size() + 8;
     counts += static_cast<std::size_t>(layer->experts());
   }
   message_.resize(size);
@@ -58,6 +59,8 @@ void MetricsReducer::reduce(double loss_sum, bool stop, double loss_tokens, doub
     out.put(static_cast<double>(stats.tokens));
     out.put(stats.top_weight);
     out.put(static_cast<double>(stats.dropped));
+    out.put(static_cast<double>(stats.micro_batches));
+    out.put(static_cast<double>(stats.rounds));
     out.put(static_cast<double>(stats.logits));
     out.put(stats.logit_square);
     out.put(stats.lse);
@@ -99,6 +102,8 @@ void MetricsReducer::reduce(double loss_sum, bool stop, double loss_tokens, doub
     const double tokens = std::max(1.0, in.take());
     layer.top_weight = in.take() / tokens;
     layer.dropped = in.take();
+    const double micro_batches = std::max(1.0, in.take());
+    layer.rounds = in.take() / micro_batches;
     const double logits = std::max(1.0, in.take());
     layer.logit_rms = std::sqrt(in.take() / logits);
     layer.lse = in.take() / tokens;
@@ -123,16 +128,24 @@ void MetricsReducer::reduce_fractions() {
       .all_reduce(view_of(counts_.data(), {static_cast<std::int64_t>(counts_.size())}),
                   ReduceOp::kSum)
       .wait();
-  at = 0;
-  for (MoeLayer* layer : layers_) {
-    std::vector<double>& fractions = layer->global_fractions();
+  set_global_fractions(layers_, counts_);
+}
+
+void set_global_fractions(std::span<MoeLayer* const> layers, std::span<const std::int64_t> counts) {
+  for (std::size_t l = 0; l < layers.size(); ++l) {
+    std::vector<double>& fractions = layers[l]->global_fractions();
+    const std::size_t experts = fractions.size();
+    const bool pools = layers[l]->pools_layers();
+    std::fill(fractions.begin(), fractions.end(), 0.0);
     double total = 0.0;
-    for (std::size_t i = 0; i < fractions.size(); ++i)
-      total += static_cast<double>(counts_[at + i]);
-    for (std::size_t i = 0; i < fractions.size(); ++i) {
-      fractions[i] = total > 0.0 ? static_cast<double>(counts_[at + i]) / total : 0.0;
+    for (std::size_t i = pools ? 0 : l * experts; i < (pools ? counts.size() : (l + 1) * experts);
+         ++i) {
+      const auto n = static_cast<double>(counts[i]);
+      fractions[i % experts] += n;
+      total += n;
     }
-    at += fractions.size();
+    if (total == 0.0) continue;
+    for (double& fraction : fractions) fraction /= total;
   }
 }
 

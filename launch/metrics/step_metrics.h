@@ -28,6 +28,7 @@ struct LayerMetrics {
   std::vector<std::int64_t> tag_counts;  // [tags, experts]
   std::vector<double> losses;            // per balancer: its share of the step's loss
   double dropped = 0.0;                  // pairs in counts that found no place at their expert
+  double rounds = 1.0;                   // mean number of rounds of a micro-batch
   double top_weight = 0.0;               // mean largest weight
   double logit_rms = 0.0;                // root mean square of the router logits
   double lse = 0.0;                      // mean logsumexp(z)
@@ -76,5 +77,9 @@ class MetricsReducer {
   std::vector<double> message_;
   std::vector<std::int64_t> counts_;
 };
+
+// f_i of each layer from counts [layers, experts]: its own shares or, where a balancer pools them,
+// those of all layers together.
+void set_global_fractions(std::span<MoeLayer* const> layers, std::span<const std::int64_t> counts);
 
 }  // namespace witan

@@ -64,7 +64,33 @@ bool contains_partition(const configs::BalancerConfig& balancer) {
   return balancer.has_importance_cv2() || balancer.has_load_cv2() ||
          balancer.has_device_balance() ||
          (balancer.has_switch_aux() &&
-          balancer.switch_aux().scope() == configs::SwitchAux::MICRO_BATCH);
+          (balancer.switch_aux().scope() == configs::SwitchAux::MICRO_BATCH ||
+           balancer.switch_aux().counts() == configs::SwitchAux::RUNNING));
+}
+
+// Whether it looks at what all ranks have at a time, which one rank has one after the other.
+bool looks_across_ranks(const configs::BalancerConfig& balancer) {
+  return balancer.importance_cv2().scope() == configs::ImportanceCv2::GLOBAL_MICRO_BATCH ||
+         balancer.load_cv2().scope() == configs::LoadCv2::GLOBAL_MICRO_BATCH ||
+         balancer.switch_aux().counts() == configs::SwitchAux::RUNNING;
+}
+
+// Removes such losses, and lets experts choose within a rank; what it was.
+std::string remove_scopes_across_ranks(RunConfig& run) {
+  std::string removed;
+  if (!run.model().has_moe()) return removed;
+  configs::MoeConfig& moe = *run.mutable_model()->mutable_moe();
+  for (int i = moe.balance_size(); i-- > 0;) {
+    if (!looks_across_ranks(moe.balance(i))) continue;
+    removed += (removed.empty() ? "" : ", ") + std::string(make_balancer(moe.balance(i))->name());
+    moe.mutable_balance()->DeleteSubrange(i, 1);
+  }
+  using configs::ExpertChoiceSelection;
+  if (moe.router().expert_choice().scope() == ExpertChoiceSelection::EXPERT_GROUP) {
+    removed += (removed.empty() ? "" : ", ") + std::string("expert_choice.scope: EXPERT_GROUP");
+    moe.mutable_router()->mutable_expert_choice()->set_scope(ExpertChoiceSelection::RANK);
+  }
+  return removed;
 }
 
 // Removes such losses, and the capacity, which drops within a micro-batch; their names.
@@ -98,13 +124,15 @@ std::vector<CheckResult> check_expert_parallel(const VerifyContext& context) {
   const Mesh alone = Mesh::self();
   for (const auto precision : {RuntimeConfig::FLOAT64, RuntimeConfig::FLOAT32}) {
     const std::string choices = context.own_file(check + "-" + name_of(precision));
-    RunConfig run = gradient_config(context.run, precision);
+    RunConfig base = context.run;
+    const std::string removed = remove_scopes_across_ranks(base);
+    RunConfig run = gradient_config(base, precision);
     record_routing(run, choices);
     VerifySession whole(run, alone, context.runtime);
     whole.wake();
     const StepMetrics expected = compute_gradients(whole);
     // In float64 nothing is so close that rounding decides: there the choices are compared, too.
-    run = gradient_config(context.run, precision);
+    run = gradient_config(base, precision);
     if (precision == RuntimeConfig::FLOAT32) replay_routing(run, choices);
     for (const int ep : expert_parallel_sizes(context)) {
       const Mesh mesh = context.mesh(ep);
@@ -112,6 +140,9 @@ std::vector<CheckResult> check_expert_parallel(const VerifyContext& context) {
       results.back().variant = "EP " + std::to_string(ep) + " x DP " +
                                std::to_string(mesh.replicas()) + " against one rank, " +
                                name_of(precision);
+      if (!removed.empty()) {
+        results.back().note = "without " + removed + ", over what all ranks have at a time";
+      }
     }
     if (precision == RuntimeConfig::FLOAT32) continue;
     const int ep = expert_parallel_sizes(context).back();

@@ -11,6 +11,7 @@
 #include "core/model/check_model.h"
 #include "core/model/expert_mask.h"
 #include "core/model/param_table.h"
+#include "core/model/rounds.h"
 #include "parallel/mesh.h"
 
 namespace witan {
@@ -179,6 +180,17 @@ bool expert_parallel_fits(const RunConfig& run, int ranks) {
   return ranks % ep == 0 && (run.model().has_moe() ? experts % ep == 0 : ep == 1);
 }
 
+// At any expert-parallel size: few tokens shall still make several rounds.
+std::int64_t fewest_rows(const RunConfig& run, int ranks) {
+  const std::int64_t experts = run.model().moe().experts();
+  std::int64_t fewest = 1;
+  for (std::int64_t ep = 1; ep <= ranks; ++ep) {
+    if (ranks % ep != 0 || experts % ep != 0) continue;
+    fewest = std::max(fewest, fewest_max_rows(ModelDims(run.model()).choices, experts, ep));
+  }
+  return fewest;
+}
+
 void reduce_training(int ranks, bool several, RunConfig& run) {
   configs::TrainConfig& train = *run.mutable_train();
   train.set_micro_batch(kSequencesPerMicroBatch);
@@ -192,6 +204,9 @@ void reduce_training(int ranks, bool several, RunConfig& run) {
     run.mutable_optimizer()->mutable_schedule()->set_warmup_steps(1);
   }
   run.mutable_checkpoint()->clear_optimizer_state();
+  if (run.parallel().exchange().max_rows() > 0 && run.model().has_moe()) {
+    run.mutable_parallel()->mutable_exchange()->set_max_rows(2 * fewest_rows(run, ranks));
+  }
   if (run.parallel().has_expert() && !expert_parallel_fits(run, ranks)) {
     run.mutable_parallel()->clear_expert();
   }

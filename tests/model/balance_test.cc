@@ -69,6 +69,73 @@ TEST(ExpertBias, ProportionalAndCentredMoves) {
   EXPECT_EQ(bias, (std::vector<double>{-4.0, 2.0, 2.0}));  // -3, 3, 3 less their mean
 }
 
+// One expert after the other gets everything: f of the step so far.
+TEST(Balance, RunningCountsAddUpWithinAStep) {
+  configs::BalancerConfig config;
+  ASSERT_TRUE(google::protobuf::TextFormat::ParseFromString(
+      "switch_aux { coefficient: 1 counts: RUNNING }", &config));
+  const std::unique_ptr<Balancer> balancer = make_balancer(config);
+  EXPECT_FALSE(balancer->needs_global_fractions());
+  std::vector<double> s = {0.6, 0.4, 0.8, 0.2};
+  std::vector<std::int32_t> any(2);
+  RouterSaved router;
+  router.s = view(s, {2, 2});
+  router.indices = view_of(any.data(), {2, 1});
+  const auto loss = [&](std::int64_t micro_batch, const std::vector<std::int64_t>& counts) {
+    Arena scratch;
+    RouterGradient gradient;
+    const BalanceInput input{router, ops::Score::kSoftmax, 1, 2, 2, 1, 0.0, counts, {},
+                             1.0,    micro_batch};
+    return balancer->backward({}, input, gradient, scratch) / 2.0;
+  };
+  for (int step = 0; step < 2; ++step) {
+    EXPECT_DOUBLE_EQ(loss(0, {2, 0}), 2 * 0.7);
+    EXPECT_DOUBLE_EQ(loss(1, {0, 2}), 2 * (0.5 * 0.7 + 0.5 * 0.3));
+    EXPECT_DOUBLE_EQ(loss(2, {0, 2}), 2 * (0.7 / 3 + 0.3 * 2 / 3));
+  }
+}
+
+// f from the first of two choices, as in GShard and Tutel.
+TEST(Balance, FirstChoicesOnly) {
+  configs::BalancerConfig config;
+  ASSERT_TRUE(google::protobuf::TextFormat::ParseFromString(
+      "switch_aux { coefficient: 1 scope: MICRO_BATCH load: FIRST_CHOICE }", &config));
+  std::vector<double> s = {0.5, 0.4, 0.1, 0.2, 0.7, 0.1, 0.6, 0.1, 0.3};
+  std::vector<std::int32_t> choices = {0, 1, 1, 0, 0, 2};
+  const std::vector<std::int64_t> counts = {3, 2, 1};
+  RouterSaved router;
+  router.s = view(s, {3, 3});
+  router.indices = view_of(choices.data(), {3, 2});
+  Arena scratch;
+  RouterGradient gradient;
+  const BalanceInput input{router, ops::Score::kSoftmax, 1, 3, 3, 1, 0.0, counts, {}, 1.0};
+  const double loss = make_balancer(config)->backward({}, input, gradient, scratch) / 3.0;
+  EXPECT_NEAR(loss, 3.0 * (2.0 / 3 * 1.3 / 3 + 1.0 / 3 * 1.2 / 3), 1e-15);
+}
+
+// Two layers, one expert each per token: Hugging Face's loss takes f and P over the tokens of both.
+TEST(Balance, PooledLayersAreHuggingFaces) {
+  configs::BalancerConfig config;
+  ASSERT_TRUE(google::protobuf::TextFormat::ParseFromString(
+      "switch_aux { coefficient: 1 scope: MICRO_BATCH pool_layers: true }", &config));
+  std::vector<std::vector<double>> s = {{0.6, 0.4, 0.8, 0.2}, {0.1, 0.9, 0.7, 0.3}};
+  std::vector<std::int32_t> any(2);
+  const std::vector<std::int64_t> own = {2, 0}, pooled = {3, 1};
+  double sum = 0.0;
+  for (std::vector<double>& scores : s) {
+    RouterSaved router;
+    router.s = view(scores, {2, 2});
+    router.indices = view_of(any.data(), {2, 1});
+    Arena scratch;
+    RouterGradient gradient;
+    const BalanceInput input{router, ops::Score::kSoftmax, 1, 2, 2, 2, 0.0, own, {}, 1.0, 0,
+                             pooled};
+    sum += make_balancer(config)->backward({}, input, gradient, scratch) / 2.0;
+  }
+  const double p = (0.6 + 0.8 + 0.1 + 0.7) / 4;
+  EXPECT_NEAR(sum, 2.0 * (0.75 * p + 0.25 * (1.0 - p)), 1e-15);
+}
+
 TEST(Balance, CoefficientsFollowTheirSchedule) {
   configs::CoefficientSchedule schedule;
   schedule.set_to(0.2);

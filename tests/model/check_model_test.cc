@@ -126,6 +126,19 @@ TEST(CheckModel, NamesFieldValueAndRemedy) {
       {"moe { balance { switch_aux { scope: SEQUENCE counts: EXACT } } }",
        "model.moe.balance[0].switch_aux.counts: applies to scope GLOBAL_BATCH only; remove it or "
        "change the scope"},
+      {"moe { balance { switch_aux { load: FIRST_CHOICE } } }",
+       "model.moe.balance[0].switch_aux.load: FIRST_CHOICE applies to the scopes MICRO_BATCH and "
+       "SEQUENCE; the counts of the whole step are those that were routed"},
+      {"moe { router { all {} } balance { switch_aux { scope: SEQUENCE load: FIRST_CHOICE } } }",
+       "model.moe.balance[0].switch_aux.load: FIRST_CHOICE needs choices in an order; this "
+       "selection has none: use ROUTED"},
+      {"moe { balance { switch_aux { counts: RUNNING pool_layers: true } } }",
+       "model.moe.balance[0].switch_aux.pool_layers: pools the routed counts of a micro-batch or "
+       "of the whole step; it does not go with scope SEQUENCE, counts RUNNING, or another load "
+       "than ROUTED"},
+      {"moe { balance { switch_aux { mean_over_layers: true pool_layers: true } } }",
+       "model.moe.balance[0].switch_aux.mean_over_layers: has no effect: pool_layers takes the "
+       "mean over the layers; remove it"},
       {"moe { balance { switch_aux {} } balance { switch_aux { counts: EXACT } } }",
        "model.moe.balance[1].switch_aux: is the second with scope GLOBAL_BATCH; add up their "
        "coefficients in one"},

@@ -29,7 +29,8 @@ constexpr const char* kAllLosses =
     "balance { switch_aux { coefficient: 0.9 scope: GLOBAL_BATCH } }"
     "balance { switch_aux { coefficient: 0.6 scope: SEQUENCE load: UNBIASED } }"
     "balance { importance_cv2 { coefficient: 0.4 } } balance { entropy { coefficient: 0.2 } }"
-    "balance { importance_cv2 { coefficient: 0.3 importance: WEIGHTS } }"
+    "balance { importance_cv2 { coefficient: 0.3 importance: WEIGHTS scope: GLOBAL_MICRO_BATCH } }"
+    "balance { switch_aux { coefficient: 0.3 counts: RUNNING } }"
     "balance { device_balance { coefficient: 0.4 groups: 2 } }"
     "balance { z_loss { coefficient: 0.3 } } balance { expert_bias { rate: 0.01 } }";
 
@@ -102,6 +103,7 @@ class MoeRun {
   const std::vector<double>& y() const { return y_; }
   const std::vector<double>& dx() const { return dx_; }
   const MoeStats& stats() const { return layer_.stats(); }
+  std::int64_t slots() const { return saved_.chunks.front().plan.slots; }
 
  private:
   void check_choices() {
@@ -118,6 +120,18 @@ class MoeRun {
   std::vector<std::int32_t> choices_;
   MoeLayer::Saved saved_;
 };
+
+// Where sums over an expert's rows are taken in another order.
+void expect_near_gradients(MoeRun& found, MoeRun& expected) {
+  constexpr double kTolerance = 1e-12;
+  const std::vector<std::vector<double>> a = found.model().gradients();
+  const std::vector<std::vector<double>> b = expected.model().gradients();
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    for (std::size_t j = 0; j < a[i].size(); ++j) {
+      EXPECT_NEAR(a[i][j], b[i][j], kTolerance * (1.0 + std::abs(b[i][j])));
+    }
+  }
+}
 
 TEST(MoeGradient, EveryRouterScoreWeightingAndBalancer) {
   std::vector<std::string> balances = {"", kAllLosses};
@@ -288,6 +302,25 @@ TEST(MoeGradient, AsManyExpertsByTagAsChoices) {
   EXPECT_EQ(run.stats().counts, (std::vector<std::int64_t>{10, 0, 5, 5, 0, 10}));
 }
 
+TEST(MoeGradient, PaddedToCapacity) {
+  for (const char* factor : {"0.7", "1.6"}) {
+    MoeCase moe_case;
+    moe_case.moe = std::string("expert_bias_terms: true capacity { factor: ") + factor +
+                   " pad_to_capacity: true }";
+    SCOPED_TRACE(moe_case.moe);
+    MoeRun run(moe_case);
+    ASSERT_NO_FATAL_FAILURE(run.check_gradients());
+  }
+}
+
+TEST(MoeGradient, InRounds) {
+  MoeCase moe_case;
+  moe_case.moe = "expert_kind: SWIGLU shared_d_ff: 4";
+  MoeRun run(moe_case);
+  run.model().context.max_rows = 7;
+  ASSERT_NO_FATAL_FAILURE(run.check_gradients());
+}
+
 TEST(MoeGradient, NoiseJitterAndTheirLosses) {
   for (const char* noise : {"LEARNED", "FIXED"}) {
     MoeCase moe_case;
@@ -348,28 +381,64 @@ TEST(MoeLayer, RecomputeGivesTheSameBits) {
   }
 }
 
+// Padding has weight 0: not a bit differs but in the weights' gradients, which sum over more rows.
+TEST(MoeLayer, PaddingGivesTheSameNumbers) {
+  for (const char* kind : {"SWIGLU", "RELU expert_bias_terms: true"}) {
+    const auto capacity = [&](const char* padding) {
+      MoeCase moe_case;
+      moe_case.moe =
+          std::string("expert_kind: ") + kind + " capacity { factor: 1.3 " + padding + " }";
+      return moe_case;
+    };
+    MoeRun bare(capacity("")), padded(capacity("pad_to_capacity: true"));
+    EXPECT_EQ(padded.run(), bare.run());
+    EXPECT_EQ(padded.y(), bare.y());
+    EXPECT_EQ(padded.dx(), bare.dx());
+    EXPECT_EQ(padded.stats().counts, bare.stats().counts);
+    EXPECT_EQ(padded.slots(), 6 * 7) << "ceil(2 x 15 x 1.3 / 6) = 7 places at each of 6 experts";
+    EXPECT_LT(bare.slots(), padded.slots());
+    expect_near_gradients(padded, bare);
+  }
+}
+
+TEST(MoeLayer, RoundsGiveTheSameNumbersAndKeepNothing) {
+  MoeCase moe_case;
+  moe_case.moe = "expert_kind: SWIGLU shared_d_ff: 4";
+  MoeRun whole(moe_case);
+  const double loss = whole.run();
+  for (const std::int64_t max_rows : {2, 7, 29, 30}) {
+    MoeRun rounds(moe_case);
+    rounds.model().context.max_rows = max_rows;
+    EXPECT_EQ(rounds.run(), loss);
+    EXPECT_EQ(rounds.y(), whole.y());
+    EXPECT_EQ(rounds.dx(), whole.dx());
+    EXPECT_EQ(rounds.stats().counts, whole.stats().counts);
+    expect_near_gradients(rounds, whole);
+    const std::size_t kept = rounds.model().arenas.saved.bytes_high_water();
+    const std::size_t all = whole.model().arenas.saved.bytes_high_water();
+    if (max_rows < 30) {
+      EXPECT_LT(kept, all);
+    } else {
+      EXPECT_EQ(kept, all);
+    }
+  }
+}
+
 // Only sums over the tokens of an expert are taken in another order. More chunks than tokens leave
 // some of them empty.
 TEST(MoeLayer, ChunksGiveTheSameNumbers) {
-  constexpr double kTolerance = 1e-12;
   MoeCase moe_case;
   moe_case.moe = "expert_kind: SWIGLU shared_d_ff: 4";
   for (const Recompute recompute :
        {Recompute::kNone, Recompute::kMoeActivation, Recompute::kMoeLayer}) {
     MoeRun whole(moe_case, recompute);
     const double loss = whole.run();
-    const std::vector<std::vector<double>> gradients = whole.model().gradients();
     for (const int chunks : {2, 4, 17}) {
       MoeRun parts(moe_case, recompute, chunks);
       EXPECT_EQ(parts.run(), loss);
       EXPECT_EQ(parts.y(), whole.y());
       EXPECT_EQ(parts.dx(), whole.dx());
-      const std::vector<std::vector<double>> found = parts.model().gradients();
-      for (std::size_t i = 0; i < found.size(); ++i) {
-        for (std::size_t j = 0; j < found[i].size(); ++j) {
-          EXPECT_NEAR(found[i][j], gradients[i][j], kTolerance * (1.0 + std::abs(gradients[i][j])));
-        }
-      }
+      expect_near_gradients(parts, whole);
     }
   }
 }

@@ -137,7 +137,7 @@ Routed route(const RouterCase& c, std::uint64_t seed, std::vector<double>& exper
   const TokenBatch batch(c.tokens, 1, kVocab);
   const Capacity no_limit(configs::MoeConfig{}, 1);
   router->forward({}, params, no_limit, view(x, {c.tokens, c.width}), arena, choice, false, nullptr,
-                  batch.batch, saved);
+                  RankGroup::alone(), batch.batch, saved);
   Routed routed{copy_of(saved.z), copy_of(saved.s), {}, copy_of(saved.weights)};
   const auto* index = saved.indices.as<std::int32_t>();
   routed.indices.assign(index, index + saved.indices.size());

@@ -107,8 +107,8 @@ struct Exchange {
            const std::vector<std::int32_t>& indices)
       : exchange(make_token_exchange(mesh.expert(), options)),
         rows_arena(Device{}, "rows", exchange->memory()) {
-    exchange->plan({}, view_of(indices.data(), {load.tokens, load.top_k}), load.experts, plan_arena,
-                   plan);
+    exchange->plan({}, view_of(indices.data(), {load.tokens, load.top_k}), load.experts, 0,
+                   plan_arena, plan);
   }
   void dispatch(const TensorView& x) {
     arena.reset();

@@ -58,7 +58,7 @@ void check_all_to_all_case(const AllToAllCase& example) {
     ExchangePlan plan;
     begin_plan(view_of(indices.data(), {static_cast<std::int64_t>(indices.size()), 1}), plan);
     SlotCodes sent;
-    plan_send(indices, static_cast<std::int64_t>(ranks), static_cast<int>(ranks), RowsPer::kRank,
+    plan_send(indices, static_cast<std::int64_t>(ranks), static_cast<int>(ranks), RowsPer::kRank, 0,
               arena, sent, plan);
     EXPECT_EQ(plan.rows_to, example.send_sizes[rank]);
 

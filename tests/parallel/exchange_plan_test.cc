@@ -42,7 +42,7 @@ TEST(ExchangePlanTest, OneRowForEachRankOfAToken) {
   ExchangePlan plan;
   begin_plan(view_of(kTokens, {3, 3}), plan);
   SlotCodes sent;
-  plan_send(kTokens, 6, 3, RowsPer::kRank, arena, sent, plan);
+  plan_send(kTokens, 6, 3, RowsPer::kRank, 0, arena, sent, plan);
   EXPECT_EQ(plan.rows_to, (Ints{2, 2, 2}));
   EXPECT_EQ(plan.slots_to, (Ints{4, 2, 3}));
   EXPECT_EQ(values(plan.token_of_sent_row), (Indices{0, 2, 1, 2, 0, 1}));
@@ -58,7 +58,7 @@ TEST(ExchangePlanTest, OneRowForEachChoice) {
   ExchangePlan plan;
   begin_plan(view_of(kTokens, {3, 3}), plan);
   SlotCodes sent;
-  plan_send(kTokens, 6, 3, RowsPer::kChoice, arena, sent, plan);
+  plan_send(kTokens, 6, 3, RowsPer::kChoice, 0, arena, sent, plan);
   EXPECT_EQ(plan.rows_to, (Ints{4, 2, 3}));
   EXPECT_EQ(plan.slots_to, plan.rows_to);
   EXPECT_EQ(values(plan.token_of_sent_row), (Indices{0, 0, 2, 2, 1, 2, 0, 1, 1}));
@@ -90,7 +90,7 @@ TEST(ExchangePlanTest, NoTokensAndNoRows) {
   ExchangePlan plan;
   begin_plan(view_of<std::int32_t>(nullptr, {0, 2}), plan);
   SlotCodes sent;
-  plan_send({}, 6, 3, RowsPer::kRank, arena, sent, plan);
+  plan_send({}, 6, 3, RowsPer::kRank, 0, arena, sent, plan);
   EXPECT_EQ(plan.rows_to, Ints(3, 0));
   EXPECT_EQ(values(plan.sent_rows_of_token_begin), Indices{0});
   plan.rows_from.assign(3, 0);
@@ -108,12 +108,12 @@ TEST(ExchangePlanTest, MistakesAreNamed) {
   begin_plan(view_of(indices.data(), {2, 1}), plan);
   SlotCodes sent;
   try {
-    plan_send(indices, 4, 2, RowsPer::kRank, arena, sent, plan);
+    plan_send(indices, 4, 2, RowsPer::kRank, 0, arena, sent, plan);
     FAIL() << "expert 4 of 4 was accepted";
   } catch (const Error& error) {
     EXPECT_NE(std::string(error.what()).find("expert 4 is not one of the 4"), std::string::npos);
   }
-  EXPECT_THROW(plan_send(indices, 5, 2, RowsPer::kRank, arena, sent, plan), Error);
+  EXPECT_THROW(plan_send(indices, 5, 2, RowsPer::kRank, 0, arena, sent, plan), Error);
   const std::vector<std::int64_t> wide = {0, 1};
   EXPECT_THROW(begin_plan(view_of(wide.data(), {2, 1}), plan), Error);
   EXPECT_THROW(begin_plan(view_of(indices.data(), {2, 0}), plan), Error);

@@ -135,5 +135,40 @@ TEST(ParallelConfigTest, MistakesSayWhatWouldBeRight) {
                                          "model.moe); leave it out"}));
 }
 
+TEST(ParallelConfigTest, ExchangeAndCapacityMustFit) {
+  configs::RunConfig run = run_with(8);
+  run.mutable_model()->mutable_moe()->mutable_router()->mutable_top_k()->set_k(3);
+  configs::ExchangeConfig& exchange = *run.mutable_parallel()->mutable_exchange();
+  exchange.set_max_rows(8);  // 2 experts of each of 4 ranks
+  EXPECT_EQ(failures(run, 4), Strings{});
+  exchange.set_max_rows(7);
+  EXPECT_EQ(failures(run, 4),
+            Strings{"parallel.exchange.max_rows: found 7; at least 8, so that a token of each of 4 "
+                    "ranks finds room with all its experts"});
+  exchange.set_max_rows(100);
+  exchange.set_chunks(2);
+  EXPECT_EQ(failures(run, 4), Strings{"parallel.exchange.max_rows: and chunks both cut a "
+                                      "micro-batch into parts; remove one of the two"});
+  exchange.set_chunks(1);
+  run.mutable_model()->mutable_moe()->mutable_capacity()->set_pad_to_capacity(true);
+  exchange.set_rows(configs::ExchangeConfig::PER_CHOICE);
+  EXPECT_EQ(failures(run, 4),
+            Strings{"parallel.exchange.max_rows: cuts a micro-batch by what the router chose; "
+                    "model.moe.capacity.pad_to_capacity is for shapes that never change: remove "
+                    "one of the two"});
+  exchange.set_max_rows(0);
+  EXPECT_EQ(failures(run, 4), Strings{});
+  exchange.set_rows(configs::ExchangeConfig::PER_RANK);
+  EXPECT_EQ(failures(run, 4),
+            Strings{"parallel.exchange.rows: PER_RANK sends as many rows as the router happens to "
+                    "need; model.moe.capacity.pad_to_capacity needs PER_CHOICE"});
+  exchange.set_rows(configs::ExchangeConfig::PER_CHOICE);
+  exchange.set_chunks(2);
+  EXPECT_EQ(failures(run, 4),
+            Strings{"parallel.exchange.chunks: found 2; the parts of a micro-batch have no "
+                    "capacity of their own to be padded to by model.moe.capacity.pad_to_capacity; "
+                    "use 1"});
+}
+
 }  // namespace
 }  // namespace witan

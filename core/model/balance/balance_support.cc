@@ -7,7 +7,11 @@
 namespace witan {
 
 void open_gradient(const Context& ctx, const TensorView& like, Arena& scratch, TensorView& x) {
-  if (!x.empty() || like.size() == 0) return;
+  if (!x.empty()) return;
+  if (like.size() == 0) {  // nothing to add to, but of the right type
+    x = like;
+    return;
+  }
   x = scratch.allocate(like.shape, like.dtype, "balancing gradient");
   ops::fill(ctx, x, 0.0);
 }
@@ -37,6 +41,24 @@ double cv2_with_gradient(std::span<double> x) {
     value = zero ? 0.0 : 2.0 * (value - mean - variance / mean) / (n * mean * mean);
   }
   return zero ? 0.0 : variance / (mean * mean);
+}
+
+std::vector<double>& Cv2OfSums::begin(std::int64_t experts) {
+  sums_.assign(static_cast<std::size_t>(experts), 0.0);
+  return sums_;
+}
+
+double Cv2OfSums::finish(std::int64_t tokens, RankGroup* all_ranks) {
+  auto summed = static_cast<double>(tokens);
+  if (all_ranks != nullptr) {
+    sums_.push_back(summed);
+    all_ranks->sum(sums_);
+    summed = sums_.back();
+    sums_.pop_back();
+  }
+  const double value = cv2_with_gradient(sums_);
+  for (double& gradient : sums_) gradient *= summed;
+  return value;
 }
 
 }  // namespace witan

@@ -13,6 +13,7 @@
 
 #include "configs/schema/model.pb.h"
 #include "core/base/context.h"
+#include "core/model/rank_group.h"
 #include "core/model/router.h"
 #include "core/tensor/arena.h"
 
@@ -33,7 +34,11 @@ struct BalanceInput {
   // Factor on every gradient: loss tokens / routed tokens of the whole step. Gradients are divided
   // once by the loss tokens, router losses are means over the routed tokens.
   double gradient_scale = 1.0;
-  std::int64_t zero_computation = 0;  // the last so many of the experts
+  std::int64_t micro_batch = 0;  // of the step, counted from 0
+  std::span<const std::int64_t> pooled_counts =
+      {};                                      // [experts]: of this micro-batch, all MoE layers
+  RankGroup* all_ranks = &RankGroup::alone();  // for losses over all ranks' micro-batches
+  std::int64_t zero_computation = 0;           // the last so many of the experts
 };
 
 // `x` for a loss to add its gradient to: memory of the shape of `like`, zero at its first use.
@@ -57,6 +62,8 @@ class Balancer {
     return 0.0;
   }
   virtual bool needs_global_fractions() const { return false; }  // reads global_fractions
+  // They must be those of all MoE layers together.
+  virtual bool pools_layers() const { return false; }
   // global_fractions must be those of this very step (else: of the step before). `micro_batches`
   // per rank and step.
   virtual bool needs_exact_fractions(std::int64_t micro_batches) const {
@@ -98,6 +105,21 @@ std::unique_ptr<Balancer> make_no_balance(const configs::BalancerConfig& config)
 
 // (standard deviation / mean)^2 of x, and its gradient in place of x; 0 where the mean is 0.
 double cv2_with_gradient(std::span<double> x);
+
+// For losses on the CV^2 of sums over tokens, which some take over one rank's micro-batch and some
+// over those that all ranks have at the same time (`all_ranks`).
+class Cv2OfSums {
+ public:
+  // The sums of this rank's tokens go here.
+  std::vector<double>& begin(std::int64_t experts);
+  // CV^2 of the sums over `tokens` tokens here and, unless `all_ranks` is null, on the other ranks:
+  // then collective. Leaves the gradient of the CV^2 times the number of all those tokens.
+  double finish(std::int64_t tokens, RankGroup* all_ranks);
+  double gradient(std::size_t expert) const { return sums_[expert]; }
+
+ private:
+  std::vector<double> sums_;  // [experts], in between with the tokens behind them
+};
 
 // One move of the biases for counts n, `rate` being that of this step (Wang et al. 2024). Counts as
 // for after_step; with tags mean(n) becomes ExpertMask::even_counts(n), since an expert that few

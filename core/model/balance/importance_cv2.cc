@@ -1,8 +1,5 @@
-// importance_cv2: coefficient * CV^2 over experts of their importance in one rank's micro-batch:
-// the sum of the scores (V-MoE, Riquelme et al. 2021) or of the chosen weights (Shazeer et al.
-// 2017).
-#include <vector>
-
+// importance_cv2: coefficient * CV^2 over experts of their importance: the sum over tokens of the
+// scores (V-MoE, Riquelme et al. 2021) or of the chosen weights (Shazeer et al. 2017).
 #include "core/model/balance/balancer.h"
 
 namespace witan {
@@ -20,13 +17,12 @@ class ImportanceCv2Balancer final : public Balancer {
                   Arena& scratch) override {
     const RouterSaved& router = input.router;
     const std::int64_t tokens = router.s.rows();
-    if (tokens == 0) return 0.0;
+    const bool global = config_.scope() == ImportanceCv2::GLOBAL_MICRO_BATCH;
     const bool weights = config_.importance() == ImportanceCv2::WEIGHTS;
-    importance_.assign(static_cast<std::size_t>(input.experts), 0.0);
     open_gradient(ctx, weights ? router.weights : router.s, scratch,
                   weights ? gradient.dweights : gradient.ds);
-    const double scale = scheduled(config_.coefficient(), config_.schedule(), input.progress) *
-                         static_cast<double>(tokens);
+    const double coefficient = scheduled(config_.coefficient(), config_.schedule(), input.progress);
+    std::vector<double>& importance = cv2_.begin(input.experts);
     double value = 0.0;
     dispatch_float(router.s.dtype, "importance_cv2", [&](auto zero) {
       using T = decltype(zero);
@@ -36,11 +32,12 @@ class ImportanceCv2Balancer final : public Balancer {
       const T* x = (weights ? router.weights : router.s).template as<T>();
       T* dx = (weights ? gradient.dweights : gradient.ds).template as<T>();
       visit([&](std::int64_t i, std::size_t expert) {
-        importance_[expert] += static_cast<double>(x[i]);
+        importance[expert] += static_cast<double>(x[i]);
       });
-      value = scale * cv2_with_gradient(importance_);
+      value = coefficient * static_cast<double>(tokens) *
+              cv2_.finish(tokens, global ? input.all_ranks : nullptr);
       visit([&](std::int64_t i, std::size_t expert) {
-        dx[i] += static_cast<T>(scale * input.gradient_scale * importance_[expert]);
+        dx[i] += static_cast<T>(coefficient * input.gradient_scale * cv2_.gradient(expert));
       });
     });
     return value;
@@ -64,7 +61,7 @@ class ImportanceCv2Balancer final : public Balancer {
   }
 
   ImportanceCv2 config_;
-  std::vector<double> importance_;  // then its gradient
+  Cv2OfSums cv2_;
 };
 
 }  // namespace

@@ -1,5 +1,5 @@
-// load_cv2: coefficient * CV^2 over experts of the smooth load in one rank's micro-batch: the sum
-// over tokens of the probability that fresh noise keeps an expert's logit above the token's
+// load_cv2: coefficient * CV^2 over experts of the smooth load: the sum over tokens of the
+// probability that fresh noise keeps an expert's logit above the token's
 // threshold. Fixed noise (V-MoE): the threshold is the k-th largest noisy logit. Learned noise
 // (Shazeer et al. 2017): the k-th largest of the others. Without noise, in evaluation, it is 0.
 #include <algorithm>
@@ -30,30 +30,33 @@ class LoadCv2Balancer final : public Balancer {
   double backward(const Context& ctx, const BalanceInput& input, RouterGradient& gradient,
                   Arena& scratch) override {
     const RouterSaved& router = input.router;
-    if (router.noise_scale.empty() || router.s.rows() == 0) return 0.0;
+    if (router.noise_scale.shape.rank() == 0) return 0.0;
     open_gradient(ctx, router.z, scratch, gradient.dz);
     open_gradient(ctx, router.z, scratch, gradient.dclean_z);
     open_gradient(ctx, router.z, scratch, gradient.dnoise_scale);
-    const double scale = scheduled(config_.coefficient(), config_.schedule(), input.progress) *
-                         static_cast<double>(router.s.rows());
+    const double coefficient = scheduled(config_.coefficient(), config_.schedule(), input.progress);
+    const bool global = config_.scope() == configs::LoadCv2::GLOBAL_MICRO_BATCH;
+    const std::int64_t tokens = router.s.rows();
     double value = 0.0;
     dispatch_float(router.z.dtype, "load_cv2", [&](auto zero) {
       using T = decltype(zero);
-      load_.assign(static_cast<std::size_t>(input.experts), 0.0);
+      std::vector<double>& load = cv2_.begin(input.experts);
       each<T>(
           router,
           [&](std::int64_t, std::size_t e, std::int64_t, double x, double) {
-            load_[e] += normal_cdf(x);
+            load[e] += normal_cdf(x);
           },
-          [&](std::size_t e) { load_[e] += 1.0; });
-      value = scale * cv2_with_gradient(load_);
+          [&](std::size_t e) { load[e] += 1.0; });
+      value = coefficient * static_cast<double>(tokens) *
+              cv2_.finish(tokens, global ? input.all_ranks : nullptr);
       T* dz = gradient.dz.as<T>();
       T* dclean = gradient.dclean_z.as<T>();
       T* dscale = gradient.dnoise_scale.as<T>();
       each<T>(
           router,
           [&](std::int64_t i, std::size_t e, std::int64_t threshold, double x, double noise_scale) {
-            const double dx = scale * input.gradient_scale * load_[e] * normal_density(x);
+            const double dx =
+                coefficient * input.gradient_scale * cv2_.gradient(e) * normal_density(x);
             dclean[i] += static_cast<T>(dx / noise_scale);
             dz[threshold] -= static_cast<T>(dx / noise_scale);
             dscale[i] -= static_cast<T>(dx * x / noise_scale);
@@ -104,7 +107,7 @@ class LoadCv2Balancer final : public Balancer {
   }
 
   configs::LoadCv2 config_;
-  std::vector<double> load_;  // then its gradient
+  Cv2OfSums cv2_;
   std::vector<std::int64_t> order_;
 };
 

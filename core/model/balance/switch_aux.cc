@@ -1,6 +1,7 @@
 // switch_aux: coefficient * E * sum_i f_i P_i (Fedus et al. 2021). f_i: share of the (token,
 // choice) pairs routed to expert i, a constant for the gradient; P_i: mean over tokens of the score
-// (normalised per token for sigmoid).
+// (normalised per token for sigmoid). RUNNING counts are those of all ranks and of the step's
+// micro-batches so far, as in Megatron: what a micro-batch gets depends on those before it.
 #include <algorithm>
 #include <vector>
 
@@ -18,8 +19,9 @@ class SwitchAuxBalancer final : public Balancer {
 
   const char* name() const override { return "switch_aux"; }
   bool needs_global_fractions() const override {
-    return config_.scope() == SwitchAux::GLOBAL_BATCH;
+    return config_.scope() == SwitchAux::GLOBAL_BATCH && config_.counts() != SwitchAux::RUNNING;
   }
+  bool pools_layers() const override { return config_.pool_layers(); }
   bool needs_exact_fractions(std::int64_t micro_batches) const override {
     if (!needs_global_fractions()) return false;
     if (config_.has_counts()) return config_.counts() == SwitchAux::EXACT;
@@ -38,8 +40,12 @@ class SwitchAuxBalancer final : public Balancer {
       }
       return value;
     }
-    if (config_.scope() == SwitchAux::GLOBAL_BATCH) {
+    if (config_.counts() == SwitchAux::RUNNING) {
+      count_running(input);
+    } else if (config_.scope() == SwitchAux::GLOBAL_BATCH) {
       fractions_.assign(input.global_fractions.begin(), input.global_fractions.end());
+    } else if (config_.pool_layers()) {
+      to_fractions(input.pooled_counts);
     } else {
       count(ctx, input, 0, tokens, scratch);
     }
@@ -53,6 +59,18 @@ class SwitchAuxBalancer final : public Balancer {
     fractions_.resize(counts.size());
     for (std::size_t i = 0; i < counts.size(); ++i) {
       fractions_[i] = total > 0 ? static_cast<double>(counts[i]) / static_cast<double>(total) : 0.0;
+    }
+  }
+
+  // fractions_ of the step so far, over all ranks. Collective.
+  void count_running(const BalanceInput& input) {
+    fractions_.assign(input.counts.begin(), input.counts.end());
+    input.all_ranks->sum(fractions_);
+    if (input.micro_batch == 0) running_.assign(fractions_.size(), 0.0);
+    double total = 0.0;
+    for (std::size_t i = 0; i < running_.size(); ++i) total += running_[i] += fractions_[i];
+    for (std::size_t i = 0; i < running_.size(); ++i) {
+      fractions_[i] = total > 0.0 ? running_[i] / total : 0.0;
     }
   }
 
@@ -70,7 +88,8 @@ class SwitchAuxBalancer final : public Balancer {
       ops::topk(ctx, ranked_scores(ctx, router.masked, z, s, scratch), {}, indices);
     }
     const std::int32_t* index = indices.as<std::int32_t>();
-    for (std::int64_t i = 0; i < indices.size(); ++i) {
+    const std::int64_t step = config_.load() == SwitchAux::FIRST_CHOICE ? indices.cols() : 1;
+    for (std::int64_t i = 0; i < indices.size(); i += step) {
       if (index[i] != ops::kNoChoice) ++counts_[static_cast<std::size_t>(index[i])];
     }
     to_fractions(counts_);
@@ -91,8 +110,9 @@ class SwitchAuxBalancer final : public Balancer {
       using T = decltype(zero);
       const T* sums = p_sum.as<T>();
       T* c = coefficient.as<T>();
-      const double layers =
-          config_.mean_over_layers() ? static_cast<double>(input.moe_layers) : 1.0;
+      const double layers = config_.mean_over_layers() || config_.pool_layers()
+                                ? static_cast<double>(input.moe_layers)
+                                : 1.0;
       const double factor = scheduled(config_.coefficient(), config_.schedule(), input.progress) *
                             static_cast<double>(input.experts) / layers;
       for (std::int64_t i = 0; i < input.experts; ++i) {
@@ -111,6 +131,7 @@ class SwitchAuxBalancer final : public Balancer {
   SwitchAux config_;
   std::vector<double> fractions_;
   std::vector<std::int64_t> counts_;
+  std::vector<double> running_;  // RUNNING: whole numbers, summed over ranks and micro-batches
 };
 
 }  // namespace

@@ -1,10 +1,13 @@
-// expert_choice: each expert takes its C = min(T, ceil(T capacity_factor k / E)) best tokens of one
-// rank's micro-batch by their scores (Zhou et al. 2022); ties go to the earlier token. With fewer
-// tokens that may use it, an expert takes those. A token's choice depends on the other tokens.
+// expert_choice: each expert takes its C = min(T, ceil(T capacity_factor k / E)) best tokens by
+// their scores (Zhou et al. 2022), of one rank's micro-batch or of those of the whole
+// expert-parallel group, whose scores are gathered; ties go to the earlier token. With fewer tokens
+// that may use it, an expert takes those. A token's choice depends on the other tokens.
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstdint>
+#include <functional>
 #include <limits>
-#include <numeric>
 #include <vector>
 
 #include "core/model/router.h"
@@ -12,6 +15,37 @@
 
 namespace witan {
 namespace {
+
+using configs::ExpertChoiceSelection;
+
+// Whole numbers in the order of the scores: also for NaN, which has no place among numbers.
+std::uint32_t key_of(float x) {
+  const auto bits = std::bit_cast<std::uint32_t>(x + 0.0F);  // -0 becomes 0
+  return (bits >> 31) != 0 ? ~bits : bits | (std::uint32_t{1} << 31);
+}
+std::uint64_t key_of(double x) {
+  const auto bits = std::bit_cast<std::uint64_t>(x + 0.0);
+  return (bits >> 63) != 0 ? ~bits : bits | (std::uint64_t{1} << 63);
+}
+
+// visit(token) for the `count` largest of one expert's keys, ties to the earlier token; ascending.
+template <class T, class Key, class Visit>
+void visit_largest(const std::vector<Key>& keys, std::int64_t count, std::vector<Key>& work,
+                   Visit&& visit) {
+  if (count == 0) return;
+  work = keys;
+  const auto last = work.begin() + count - 1;
+  std::nth_element(work.begin(), last, work.end(), std::greater<>());
+  const Key threshold = *last;
+  const Key barred = key_of(-std::numeric_limits<T>::infinity());
+  std::int64_t equal = std::count(work.begin(), last + 1, threshold);
+  for (std::size_t token = 0; token < keys.size(); ++token) {
+    if (keys[token] <= barred || keys[token] < threshold ||
+        (keys[token] == threshold && equal-- <= 0))
+      continue;
+    visit(static_cast<std::int64_t>(token));
+  }
+}
 
 class ExpertChoiceRouter final : public Router {
  public:
@@ -22,40 +56,58 @@ class ExpertChoiceRouter final : public Router {
 
  protected:
   void select(const Context&, const SelectionInput& in, const TensorView& indices) const override {
+    const bool group = config_.scope() == ExpertChoiceSelection::EXPERT_GROUP;
+    const RankGroup::Gathered all =
+        group ? in.expert_ranks.gather(in.ranked) : RankGroup::Gathered{in.ranked, 0};
     const std::int64_t tokens = in.s.rows();
     const std::int64_t experts = in.s.cols();
-    const double share = config_.capacity_factor() * static_cast<double>(config_.k() * tokens) /
-                         static_cast<double>(experts);
-    const std::int64_t capacity =
-        std::min(tokens, static_cast<std::int64_t>(std::ceil(share - 1e-9)));
+    chosen_.assign(static_cast<std::size_t>(tokens * experts), 0);
+    dispatch_float(in.s.dtype, "expert choice",
+                   [&](auto zero) { choose<decltype(zero)>(all.rows, all.first, tokens); });
     auto* index = indices.as<std::int32_t>();
     std::fill_n(index, indices.size(), ops::kNoChoice);
-    chosen_.assign(static_cast<std::size_t>(tokens), 0);
-    order_.resize(static_cast<std::size_t>(tokens));
-    dispatch_float(in.s.dtype, "expert choice", [&](auto zero) {
-      using T = decltype(zero);
-      const T* s = in.ranked.as<T>();
+    for (std::int64_t t = 0; t < tokens; ++t) {
+      std::int32_t* next = index + t * experts;
       for (std::int64_t e = 0; e < experts; ++e) {
-        std::iota(order_.begin(), order_.end(), 0);
-        std::partial_sort(order_.begin(), order_.begin() + capacity, order_.end(),
-                          [&](std::int64_t a, std::int64_t b) {
-                            const auto left = s[a * experts + e];
-                            const auto right = s[b * experts + e];
-                            return left != right ? left > right : a < b;
-                          });
-        for (std::int64_t i = 0; i < capacity; ++i) {
-          const std::int64_t token = order_[static_cast<std::size_t>(i)];
-          if (s[token * experts + e] == -std::numeric_limits<T>::infinity()) break;
-          std::int64_t& count = chosen_[static_cast<std::size_t>(token)];
-          index[token * experts + count++] = static_cast<std::int32_t>(e);
+        if (chosen_[static_cast<std::size_t>(t * experts + e)] != 0) {
+          *next++ = static_cast<std::int32_t>(e);
         }
       }
-    });
+    }
   }
 
  private:
-  configs::ExpertChoiceSelection config_;
-  mutable std::vector<std::int64_t> order_, chosen_;  // keep their capacity
+  std::int64_t capacity(std::int64_t tokens, std::int64_t experts) const {
+    const double share = config_.capacity_factor() * static_cast<double>(config_.k() * tokens) /
+                         static_cast<double>(experts);
+    return std::min(tokens, static_cast<std::int64_t>(std::ceil(share - 1e-9)));
+  }
+
+  // Marks in chosen_ who chose the tokens [first, first + own) of s [tokens, experts].
+  template <class T>
+  void choose(const TensorView& s, std::int64_t first, std::int64_t own) const {
+    const std::int64_t tokens = s.rows();
+    const std::int64_t experts = s.cols();
+    const std::int64_t each = capacity(tokens, experts);
+    const T* score = s.as<T>();
+#pragma omp parallel
+    {
+      std::vector<decltype(key_of(T{}))> keys(static_cast<std::size_t>(tokens)), work;
+#pragma omp for schedule(static)
+      for (std::int64_t e = 0; e < experts; ++e) {
+        for (std::size_t t = 0; t < keys.size(); ++t) {
+          keys[t] = key_of(score[static_cast<std::int64_t>(t) * experts + e]);
+        }
+        visit_largest<T>(keys, each, work, [&](std::int64_t t) {
+          if (t < first || t >= first + own) return;
+          chosen_[static_cast<std::size_t>((t - first) * experts + e)] = 1;
+        });
+      }
+    }
+  }
+
+  ExpertChoiceSelection config_;
+  mutable std::vector<std::uint8_t> chosen_;  // [tokens, experts]; keeps its capacity
 };
 
 }  // namespace

@@ -1,0 +1,36 @@
+// What the model asks of other ranks besides moving tokens: small sums and gathers. Declared here,
+// implemented over a communicator by parallel/rank_group.h, so that the model does not know about
+// communication.
+//
+// Every rank of the group calls the same functions in the same order, also without tokens.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "core/tensor/tensor_view.h"
+
+namespace witan {
+
+class RankGroup {
+ public:
+  virtual ~RankGroup() = default;
+
+  virtual int size() const = 0;
+  virtual int rank() const = 0;
+  // In place: every value becomes its sum over the ranks, the same bits on each.
+  virtual void sum(std::span<double> values) = 0;
+
+  // The rows of all ranks, those of rank 0 first.
+  struct Gathered {
+    TensorView rows;         // [sum of rows, d]
+    std::int64_t first = 0;  // where this rank's rows begin
+  };
+  // x [rows, d], as many rows as a rank has. What it returns lives until the next call.
+  virtual Gathered gather(const TensorView& x) = 0;
+
+  // The group of one rank: nothing to add, nothing to gather.
+  static RankGroup& alone();
+};
+
+}  // namespace witan

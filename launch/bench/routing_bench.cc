@@ -1,0 +1,126 @@
+#include "launch/bench/routing_bench.h"
+
+#include <algorithm>
+#include <memory>
+#include <string>
+
+#include "core/base/error.h"
+#include "core/model/router.h"
+#include "launch/bench/layer_run.h"
+#include "launch/bench/phase_times.h"
+
+namespace witan {
+namespace {
+
+using configs::RouterConfig;
+
+constexpr const char* kSection = "routing";
+constexpr double kMostShare = 0.12;
+
+// The parts of a layer that would be there without routing.
+bool is_expert_phase(const std::string& name) {
+  return name.starts_with("experts") || name.starts_with("shared expert");
+}
+
+bool has_bar(const std::string& selection) {
+  return selection != "sinkhorn" && selection != "hierarchical";
+}
+
+struct Candidate {
+  std::string name;
+  LayerShape shape;
+  std::unique_ptr<LayerRun> run;
+  PhaseTimes phases;
+};
+
+BenchResult result_of(const Candidate& candidate, const std::string& subject,
+                      const Spread& seconds) {
+  const std::vector<PhaseTimes::Phase> phases = candidate.phases.phases();
+  const auto share_of = [&](const auto& counts) {
+    double share = 0.0;
+    for (const PhaseTimes::Phase& phase : phases) share += counts(phase.name) ? phase.share : 0.0;
+    return share;
+  };
+  BenchResult result{kSection, subject, candidate.name, seconds};
+  result.tokens = static_cast<double>(candidate.shape.tokens);
+  result.ratios.push_back(
+      {"routing", share_of([](const std::string& name) { return !is_expert_phase(name); })});
+  if (has_bar(candidate.name)) {
+    result.ratios.back().bar = kMostShare;
+    result.ratios.back().at_most = true;
+  }
+  result.ratios.push_back({"router", share_of([](const std::string& name) {
+                             return name == "router" || name == "router backward";
+                           })});
+  return result;
+}
+
+}  // namespace
+
+LayerShape with_selection(const LayerShape& shape, const std::string& selection) {
+  LayerShape changed = shape;
+  const std::int64_t experts = shape.experts();
+  const std::int64_t k = shape.top_k();
+  RouterConfig& router = *changed.run.mutable_model()->mutable_moe()->mutable_router();
+  router.set_allow_non_causal(true);
+  if (selection == "top_k") {
+    router.mutable_top_k()->set_k(k);
+  } else if (selection == "group_limited") {
+    // The most groups, up to 8, of which half hold the experts of a token.
+    std::int64_t groups = 8;
+    while (groups > 1 && (experts % groups != 0 || groups / 2 * (experts / groups) < k)) --groups;
+    router.mutable_group_limited()->set_k(k);
+    router.mutable_group_limited()->set_n_group(groups);
+    router.mutable_group_limited()->set_topk_group(std::max<std::int64_t>(1, groups / 2));
+    router.mutable_group_limited()->set_group_top(std::min<std::int64_t>(2, experts / groups));
+  } else if (selection == "top_p") {
+    router.mutable_top_p()->set_p(1.0);
+    router.mutable_top_p()->set_k_max(k);
+  } else if (selection == "expert_choice") {
+    router.mutable_expert_choice()->set_k(k);
+    router.set_weights(RouterConfig::AS_IS);
+  } else if (selection == "noisy_top_k") {
+    router.mutable_noisy_top_k()->set_k(k);
+  } else if (selection == "hash") {
+    router.mutable_hash()->set_k(k);
+  } else if (selection == "all") {
+    router.mutable_all();
+    changed.tokens = std::max<std::int64_t>(1, shape.tokens * k / experts);
+  } else if (selection == "sinkhorn") {
+    router.mutable_sinkhorn()->set_k(k);
+  } else {
+    WITAN_CHECK(false, "witan bench routing does not know the selection ", selection);
+  }
+  return changed;
+}
+
+std::vector<BenchResult> bench_routing(const BenchSession& session, const LayerShape& shape) {
+  const Mesh mesh(session.mpi, expert_parallel_of(shape, session.world.size()), 0.0);
+  std::vector<Candidate> candidates;
+  for (const RouterEntry& entry : registered_routers()) {
+    const LayerShape changed = with_selection(shape, entry.name);
+    candidates.push_back(
+        {entry.name,
+         changed,
+         std::make_unique<LayerRun>(changed, mesh, session.runtime, ForcedLoad::Load{}),
+         {}});
+  }
+  Stopwatch stopwatch = session.stopwatch();
+  for (int turn = -1; turn < session.repeat; ++turn) {
+    for (Candidate& candidate : candidates) {
+      stopwatch.time(candidate.name,
+                     [&] { candidate.phases.record([&] { candidate.run->forward_backward(); }); });
+      if (turn < 0) candidate.phases = {};
+    }
+    if (turn < 0) stopwatch = session.stopwatch();
+  }
+  const std::string subject =
+      detail::concat(shape.name(), ", ", session.precision(), ", EP ", mesh.expert_parallel());
+  std::vector<BenchResult> results;
+  for (const Candidate& candidate : candidates) {
+    results.push_back(result_of(candidate, subject, stopwatch.seconds(candidate.name)));
+  }
+  return results;
+}
+
+}  // namespace witan

@@ -1,0 +1,29 @@
+#include "parallel/rank_group.h"
+
+namespace witan {
+
+void CommunicatorRankGroup::sum(std::span<double> values) {
+  group_
+      .all_reduce(view_of(values.data(), {static_cast<std::int64_t>(values.size())}),
+                  ReduceOp::kSum)
+      .wait();
+}
+
+RankGroup::Gathered CommunicatorRankGroup::gather(const TensorView& x) {
+  if (size() == 1) return {x, 0};
+  std::int64_t own = x.rows();
+  rows_.resize(static_cast<std::size_t>(size()));
+  group_.all_gather(view_of(&own, {1}), view_of(rows_.data(), {size()})).wait();
+  Gathered gathered;
+  std::int64_t total = 0;
+  for (int peer = 0; peer < size(); ++peer) {
+    if (peer == rank()) gathered.first = total;
+    total += rows_[static_cast<std::size_t>(peer)];
+  }
+  buffer_.reset();
+  gathered.rows = buffer_.allocate(x.shape.with_rows(total), x.dtype, "gathered scores");
+  group_.all_gather_v(x, gathered.rows, rows_).wait();
+  return gathered;
+}
+
+}  // namespace witan
