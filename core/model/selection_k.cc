@@ -14,6 +14,13 @@ const FieldDescriptor* selection_of(const configs::RouterConfig& router) {
   return router.GetReflection()->GetOneofFieldDescriptor(router, oneof);
 }
 
+// Its field `k`; null if it has none.
+const FieldDescriptor* k_of(const FieldDescriptor* selection) {
+  if (selection == nullptr) return nullptr;
+  const FieldDescriptor* k = selection->message_type()->FindFieldByName("k");
+  return k != nullptr && k->cpp_type() == FieldDescriptor::CPPTYPE_INT64 ? k : nullptr;
+}
+
 }  // namespace
 
 std::string selection_name(const configs::RouterConfig& router) {
@@ -23,11 +30,18 @@ std::string selection_name(const configs::RouterConfig& router) {
 
 std::optional<std::int64_t> selection_k(const configs::RouterConfig& router) {
   const FieldDescriptor* field = selection_of(router);
-  if (field == nullptr) return std::nullopt;
+  const FieldDescriptor* k = k_of(field);
+  if (k == nullptr) return std::nullopt;
   const google::protobuf::Message& selection = router.GetReflection()->GetMessage(router, field);
-  const FieldDescriptor* k = selection.GetDescriptor()->FindFieldByName("k");
-  if (k == nullptr || k->cpp_type() != FieldDescriptor::CPPTYPE_INT64) return std::nullopt;
   return selection.GetReflection()->GetInt64(selection, k);
+}
+
+void set_selection_k(configs::RouterConfig& router, std::int64_t k) {
+  const FieldDescriptor* field = selection_of(router);
+  const FieldDescriptor* its_k = k_of(field);
+  if (its_k == nullptr) return;
+  google::protobuf::Message* selection = router.GetReflection()->MutableMessage(&router, field);
+  selection->GetReflection()->SetInt64(selection, its_k, k);
 }
 
 }  // namespace witan

@@ -15,5 +15,7 @@ std::string selection_name(const configs::RouterConfig& router);
 
 // Field `k` of the selection; nothing if it has none.
 std::optional<std::int64_t> selection_k(const configs::RouterConfig& router);
+// Sets it, where there is one.
+void set_selection_k(configs::RouterConfig& router, std::int64_t k);
 
 }  // namespace witan

@@ -1,11 +1,14 @@
 #include "launch/bench/routing_bench.h"
 
+#include <google/protobuf/text_format.h>
+
 #include <algorithm>
 #include <memory>
 #include <string>
 
 #include "core/base/error.h"
-#include "core/model/router.h"
+#include "core/model/check_model.h"
+#include "core/model/selection_k.h"
 #include "launch/bench/layer_run.h"
 #include "launch/bench/phase_times.h"
 
@@ -57,52 +60,48 @@ BenchResult result_of(const Candidate& candidate, const std::string& subject,
 
 }  // namespace
 
-LayerShape with_selection(const LayerShape& shape, const std::string& selection) {
+std::optional<LayerShape> with_selection(const LayerShape& shape, const RouterEntry& entry) {
   LayerShape changed = shape;
   const std::int64_t experts = shape.experts();
   const std::int64_t k = shape.top_k();
   RouterConfig& router = *changed.run.mutable_model()->mutable_moe()->mutable_router();
+  WITAN_CHECK(google::protobuf::TextFormat::MergeFromString(entry.example, &router), entry.name,
+              ": its example is not a router");
+  set_selection_k(router, k);
   router.set_allow_non_causal(true);
-  if (selection == "top_k") {
-    router.mutable_top_k()->set_k(k);
-  } else if (selection == "group_limited") {
+  if (router.has_group_limited()) {
     // The most groups, up to 8, of which half hold the experts of a token.
     std::int64_t groups = 8;
     while (groups > 1 && (experts % groups != 0 || groups / 2 * (experts / groups) < k)) --groups;
-    router.mutable_group_limited()->set_k(k);
     router.mutable_group_limited()->set_n_group(groups);
     router.mutable_group_limited()->set_topk_group(std::max<std::int64_t>(1, groups / 2));
     router.mutable_group_limited()->set_group_top(std::min<std::int64_t>(2, experts / groups));
-  } else if (selection == "top_p") {
+  }
+  if (router.has_top_p()) {
     router.mutable_top_p()->set_p(1.0);
     router.mutable_top_p()->set_k_max(k);
-  } else if (selection == "expert_choice") {
-    router.mutable_expert_choice()->set_k(k);
-    router.set_weights(RouterConfig::AS_IS);
-  } else if (selection == "noisy_top_k") {
-    router.mutable_noisy_top_k()->set_k(k);
-  } else if (selection == "hash") {
-    router.mutable_hash()->set_k(k);
-  } else if (selection == "all") {
-    router.mutable_all();
-    changed.tokens = std::max<std::int64_t>(1, shape.tokens * k / experts);
-  } else if (selection == "sinkhorn") {
-    router.mutable_sinkhorn()->set_k(k);
-  } else {
-    WITAN_CHECK(false, "witan bench routing does not know the selection ", selection);
   }
-  return changed;
+  if (router.has_expert_choice()) {
+    router.set_score(RouterConfig::SOFTMAX);
+    router.set_weights(RouterConfig::AS_IS);
+  }
+  if (router.has_all()) changed.tokens = std::max<std::int64_t>(1, shape.tokens * k / experts);
+  changed.run.mutable_model()->mutable_moe()->clear_balance();
+  bool fits = true;
+  check_model(changed.model(), [&](const std::string&, const std::string&) { fits = false; });
+  return fits ? std::optional<LayerShape>(changed) : std::nullopt;
 }
 
 std::vector<BenchResult> bench_routing(const BenchSession& session, const LayerShape& shape) {
   const Mesh mesh(session.mpi, expert_parallel_of(shape, session.world.size()), 0.0);
   std::vector<Candidate> candidates;
   for (const RouterEntry& entry : registered_routers()) {
-    const LayerShape changed = with_selection(shape, entry.name);
+    const std::optional<LayerShape> changed = with_selection(shape, entry);
+    if (!changed) continue;
     candidates.push_back(
         {entry.name,
-         changed,
-         std::make_unique<LayerRun>(changed, mesh, session.runtime, ForcedLoad::Load{}),
+         *changed,
+         std::make_unique<LayerRun>(*changed, mesh, session.runtime, ForcedLoad::Load{}),
          {}});
   }
   Stopwatch stopwatch = session.stopwatch();

@@ -2,8 +2,10 @@
 // layer's time, for every selection at one size.
 #pragma once
 
+#include <optional>
 #include <vector>
 
+#include "core/model/router.h"
 #include "launch/bench/session.h"
 #include "launch/bench/shapes.h"
 
@@ -13,8 +15,8 @@ namespace witan {
 // the router's own choice. Collective.
 std::vector<BenchResult> bench_routing(const BenchSession& session, const LayerShape& shape);
 
-// The layer with another selection; the same number of (token, expert) pairs where that is fixed.
-// Throws where `selection` (a name of the registry) is unknown.
-LayerShape with_selection(const LayerShape& shape, const std::string& selection);
+// The layer with another selection and without balancing; as many (token, expert) pairs where their
+// number is fixed. Nothing where that selection does not fit its experts.
+std::optional<LayerShape> with_selection(const LayerShape& shape, const RouterEntry& entry);
 
 }  // namespace witan

@@ -50,7 +50,7 @@ data { seq_len: 32 }
 train { global_batch: 4 }
 """
 # Everything but the limits, which need a gigabyte.
-SECTIONS = ["gemm", "layer", "step", "exchange", "decode", "imbalance"]
+SECTIONS = ["gemm", "layer", "routing", "step", "exchange", "decode", "imbalance"]
 
 
 class BenchProgramTest(unittest.TestCase):
