@@ -60,7 +60,7 @@ class EpTokenExchange final : public TokenExchange {
 
   void dispatch_begin(const Context& ctx, const ExchangePlan& plan, const TensorView& x,
                       Arena& arena) override;
-  TensorView dispatch_end(const Context& ctx) override;
+  DispatchedRows dispatch_end(const Context& ctx) override;
 
   TensorView combine_input(const ExchangePlan& plan, const TensorView& y, Arena& arena) override;
   void combine_begin(const Context& ctx, const ExchangePlan& plan, const TensorView& rows,
@@ -83,6 +83,7 @@ class EpTokenExchange final : public TokenExchange {
                   void* to, std::span<const std::int64_t> recv, std::size_t unit_bytes);
   void exchange_sizes(ExchangePlan& plan);
   void exchange_rows(ExchangePlan& plan, Arena& arena);
+  void place_sources(ExchangePlan& plan, Arena& arena) const;
   PartTransfer::Unit row_unit(const TensorView& x) const {
     return {ops::wire_row_bytes(ops::WireFormat::kAsIs, x.dtype, x.cols()),
             ops::wire_row_bytes(options_.format, x.dtype, x.cols())};
@@ -107,7 +108,7 @@ class EpTokenExchange final : public TokenExchange {
   // What is on its way.
   const ExchangePlan* dispatch_plan_ = nullptr;
   const ExchangePlan* combine_plan_ = nullptr;
-  TensorView dispatched_;
+  DispatchedRows dispatched_;
   TensorView to_combine_, combined_;
   std::vector<const void*> combine_rows_;     // [sent rows] where each row lies that comes back
   std::vector<std::uint8_t> combine_narrow_;  // [sent rows] whether it is bfloat16; empty: none is
@@ -169,6 +170,22 @@ void EpTokenExchange::plan(const Context&, const TensorView& indices, std::int64
   exchange_sizes(plan);
   exchange_rows(plan, arena);
   plan_receive(received_, local_experts(experts), arena, plan);
+  place_sources(plan, arena);
+}
+
+// The rows of the others lie without those of this rank between them.
+void EpTokenExchange::place_sources(ExchangePlan& plan, Arena& arena) const {
+  plan.source_of_slot = arena.allocate({plan.slots}, DType::kInt32, "exchange plan");
+  const auto* row = plan.row_of_slot.as<std::int32_t>();
+  const auto* token = plan.token_of_row.as<std::int32_t>();
+  auto* source = plan.source_of_slot.as<std::int32_t>();
+  const Range own = part_of(plan.rows_from, rank());
+  for (std::int64_t slot = 0; slot < plan.slots; ++slot) {
+    const std::int64_t r = row[slot];
+    const std::int64_t other = plan.tokens + (r < own.begin ? r : r - own.count);
+    const bool is_own = r >= own.begin && r < own.begin + own.count;
+    source[slot] = is_own ? token[r] : static_cast<std::int32_t>(other);
+  }
 }
 
 // What each rank has to know about the slots and the rows that it gets: the slots' codes, then the
@@ -211,7 +228,9 @@ void EpTokenExchange::dispatch_begin(const Context& ctx, const ExchangePlan& pla
                                      const TensorView& x, Arena& arena) {
   dispatch_.open(row_unit(x), plan.rows_to, x);
   dispatch_plan_ = &plan;
-  dispatched_ = arena.allocate(x.shape.with_rows(plan.rows), x.dtype, "dispatched rows");
+  const std::int64_t own_rows = plan.rows_from[at(rank())];
+  dispatched_ = {
+      x, arena.allocate(x.shape.with_rows(plan.rows - own_rows), x.dtype, "dispatched rows")};
   const auto tokens_for = [&](int peer) {
     const Range part = part_of(plan.rows_to, peer);
     return plan.token_of_sent_row.slice_rows(part.begin, part.count);
@@ -221,16 +240,15 @@ void EpTokenExchange::dispatch_begin(const Context& ctx, const ExchangePlan& pla
     ops::pack_rows(ctx, x, tokens_for(peer), format_for(dispatch_, peer), dispatch_.part_for(peer));
   });
   dispatch_.send(plan.rows_from);
-  const Range own = part_of(plan.rows_from, rank());
-  ops::permute(ctx, x, tokens_for(rank()), dispatched_.slice_rows(own.begin, own.count));
 }
 
-TensorView EpTokenExchange::dispatch_end(const Context& ctx) {
+DispatchedRows EpTokenExchange::dispatch_end(const Context& ctx) {
   WITAN_CHECK(dispatch_.is_open(), "the end of a dispatch that has not begun");
   for_each_peer([&](int peer) {
     const Range part = part_of(dispatch_plan_->rows_from, peer);
     if (part.count == 0) return;
-    const TensorView rows = dispatched_.slice_rows(part.begin, part.count);
+    const std::int64_t own_before = peer > rank() ? dispatch_plan_->rows_from[at(rank())] : 0;
+    const TensorView rows = dispatched_.others.slice_rows(part.begin - own_before, part.count);
     const TensorView x = dispatch_.rows_from(peer, rows);
     if (x.empty()) {
       ops::unpack_rows(ctx, dispatch_.part_from(peer), format_for(dispatch_, peer), rows);

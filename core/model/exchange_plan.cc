@@ -275,6 +275,7 @@ void plan_local(std::span<const std::int32_t> indices, std::int64_t experts, std
     }
   }
   begins[at(plan.rows)] = entry;
+  plan.source_of_slot = plan.row_of_slot;
   if (padded) {
     std::int32_t token = 0;
     for (std::int64_t expert = 0; expert < experts; ++expert) {

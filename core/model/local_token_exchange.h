@@ -18,7 +18,7 @@ class LocalTokenExchange final : public TokenExchange {
   void dispatch_begin(const Context&, const ExchangePlan&, const TensorView& x, Arena&) override {
     rows_ = x;
   }
-  TensorView dispatch_end(const Context&) override { return rows_; }
+  DispatchedRows dispatch_end(const Context&) override { return {rows_, {}}; }
   TensorView combine_input(const ExchangePlan&, const TensorView& y, Arena&) override { return y; }
   // The whole work, if there is any, is done by begin.
   void combine_begin(const Context& ctx, const ExchangePlan& plan, const TensorView& rows,

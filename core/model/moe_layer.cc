@@ -30,12 +30,13 @@ RouterParams router_params(const ParamStore& params, int layer) {
   return result;
 }
 
-// x [rows, d] once for each slot: [slots, d], by expert.
-TensorView rows_of_slots(const ModelContext& model, const TensorView& x, const ExchangePlan& plan) {
-  const TensorView y =
-      model.arenas->scratch.allocate(x.shape.with_rows(plan.slots), x.dtype, "rows by expert");
+// Every row once for each of its slots: [slots, d], by expert.
+TensorView rows_of_slots(const ModelContext& model, const DispatchedRows& rows,
+                         const ExchangePlan& plan) {
+  const TensorView y = model.arenas->scratch.allocate(rows.own.shape.with_rows(plan.slots),
+                                                      rows.own.dtype, "rows by expert");
   const ProfileScope profile("permute");
-  ops::permute(model.ctx, x, plan.row_of_slot, y);
+  ops::permute(model.ctx, rows.own, rows.others, plan.source_of_slot, y);
   return y;
 }
 
@@ -175,7 +176,7 @@ void MoeLayer::activate(const ModelContext& model, Arena& arena, Chunk& chunk) c
 void MoeLayer::forward_up(const ModelContext& model, Arena& arena, Chunk& chunk) const {
   Arena& scratch = model.arenas->scratch;
   const ExchangePlan& plan = chunk.plan;
-  const DType dtype = chunk.rows.dtype;
+  const DType dtype = chunk.rows.own.dtype;
   chunk.experts.up = arena.allocate({plan.slots, bank_.up_width()}, dtype, "experts");
   ArenaScope scope(scratch);
   const TensorView x = rows_of_slots(model, chunk.rows, plan);
@@ -288,7 +289,7 @@ RouterGradient MoeLayer::balance(const ModelContext& model, const Batch& batch, 
   return gradient;
 }
 
-void MoeLayer::backward_experts(const ModelContext& model, const TensorView& dout, Chunk& chunk,
+void MoeLayer::backward_experts(const ModelContext& model, const DispatchedRows& dout, Chunk& chunk,
                                 ops::Accumulate gradients, const TensorView& drows) const {
   const ProfileScope profile("experts backward");
   Arena& scratch = model.arenas->scratch;
@@ -344,8 +345,9 @@ void MoeLayer::backward(const ModelContext& model, const Batch& batch, const Ten
     if (model.recompute == Recompute::kMoeLayer || model.recompute == Recompute::kMoeActivation) {
       activate(model, scratch, chunk);
     }
-    const TensorView dout =
+    const DispatchedRows dout =
         profiled("combine backward", [&] { return exchange.dispatch_end(ctx); });
+    chunk.rows.own = chunk.of(x);  // x may lie elsewhere than in the forward
     if (i + 1 < chunks.size()) {
       const ProfileScope profile("combine backward");
       exchange.dispatch_begin(ctx, chunks[i + 1].plan, chunks[i + 1].of(dy), scratch);

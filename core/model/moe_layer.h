@@ -31,7 +31,7 @@ class MoeLayer {
     std::int64_t begin = 0;
     ExchangePlan plan;
     TensorView slot_weights;  // [slots]
-    TensorView rows;          // [rows, d] as received
+    DispatchedRows rows;      // [rows, d] as received
     ExpertBank::Saved experts;
     TensorView dslot_weights;  // [slots], in the backward only
 
@@ -97,8 +97,8 @@ class MoeLayer {
   void activate(const ModelContext& model, Arena& arena, Chunk& chunk) const;
   // out [rows, d]: what this rank's experts add up to for each row of the chunk.
   void forward_experts(const ModelContext& model, Chunk& chunk, const TensorView& out) const;
-  // dout, drows [rows, d].
-  void backward_experts(const ModelContext& model, const TensorView& dout, Chunk& chunk,
+  // drows [rows, d].
+  void backward_experts(const ModelContext& model, const DispatchedRows& dout, Chunk& chunk,
                         ops::Accumulate gradients, const TensorView& drows) const;
   // dx accumulates.
   void backward_router(const ModelContext& model, const Batch& batch, const Saved& saved,

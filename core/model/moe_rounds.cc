@@ -49,7 +49,7 @@ void MoeLayer::backward_rounds(const ModelContext& model, const TensorView& dy, 
     Chunk& chunk = begin_round(model, x, saved, round);
     forward_up(model, scratch, chunk);
     activate(model, scratch, chunk);
-    const TensorView dout = profiled("combine backward", [&] {
+    const DispatchedRows dout = profiled("combine backward", [&] {
       return exchange.dispatch(ctx, chunk.plan, chunk.of(dy), scratch);
     });
     chunk.dslot_weights = scratch.allocate({chunk.plan.slots}, x.dtype, "experts backward");

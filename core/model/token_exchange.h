@@ -36,6 +36,7 @@ struct ExchangePlan {
   std::int64_t slots = 0;
   std::vector<std::int64_t> expert_offsets;  // [local experts + 1] where each expert's slots begin
   TensorView row_of_slot;                    // [slots] int32, by expert, then row
+  TensorView source_of_slot;  // [slots] int32: where that row lies, counted through DispatchedRows
   // The slots of each row, choices ascending: the order of every sum over them. With one rank
   // without those of padding.
   TensorView slots_of_row_begin;  // [rows + 1] int32
@@ -54,6 +55,12 @@ struct ExchangePlan {
   // order of the sum of a combine, which leaves the rows of padding alone.
   TensorView sent_rows_of_token_begin;  // [tokens + 1] int32
   TensorView sent_rows_of_token;        // [sent rows, padding aside] int32
+};
+
+// The rows of a dispatch, where they lie: a row of this rank's own tokens is not copied.
+struct DispatchedRows {
+  TensorView own;     // [plan.tokens, d] what this rank dispatched
+  TensorView others;  // [rows of the other ranks, d] in the order of the plan's rows
 };
 
 class TokenExchange {
@@ -78,12 +85,12 @@ class TokenExchange {
 
   // Begin starts a transfer, end waits for it; between the two the caller may compute. At most one
   // transfer of each direction is in flight.
-  // x [tokens, d] -> rows [plan.rows, d], each row once whatever the number of its slots. With one
-  // rank that is x itself; with several it lies in memory from `arena`. x must stay as it is until
-  // the end of the combine that follows with the same plan.
+  // x [tokens, d] -> plan.rows rows, each once whatever the number of its slots, in x itself and in
+  // memory from `arena`. x must stay as it is until the end of the combine that follows with the
+  // same plan.
   virtual void dispatch_begin(const Context& ctx, const ExchangePlan& plan, const TensorView& x,
                               Arena& arena) = 0;
-  virtual TensorView dispatch_end(const Context& ctx) = 0;
+  virtual DispatchedRows dispatch_end(const Context& ctx) = 0;
 
   // Memory [plan.rows, d] for what a combine will send: with one rank y itself, else from `arena`
   // or where the other ranks read it. Rows that are written anywhere else cost a copy.
@@ -101,8 +108,8 @@ class TokenExchange {
   virtual void return_weights(const Context& ctx, const ExchangePlan& plan,
                               const TensorView& dslot_weights, const TensorView& dweights) = 0;
 
-  TensorView dispatch(const Context& ctx, const ExchangePlan& plan, const TensorView& x,
-                      Arena& arena) {
+  DispatchedRows dispatch(const Context& ctx, const ExchangePlan& plan, const TensorView& x,
+                          Arena& arena) {
     dispatch_begin(ctx, plan, x, arena);
     return dispatch_end(ctx);
   }

@@ -1,6 +1,7 @@
 #include "core/ops/permute.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "core/ops/cpu/row_kernels.h"
 #include "core/ops/dispatch.h"
@@ -33,6 +34,33 @@ void permute(const Context& ctx, const TensorView& x, const TensorView& index,
     T* to = y.as<T>();
     parallel_ranges(y.rows(), kGrain / (d + 1) + 1, [&](std::int64_t begin, std::int64_t end) {
       WITAN_CALL_ISA(gather_rows<T>, from, row + begin, to + begin * d, end - begin, d);
+    });
+  });
+}
+
+void permute(const Context& ctx, const TensorView& first, const TensorView& second,
+             const TensorView& index, const TensorView& y) {
+  if (second.empty()) return permute(ctx, first, index, y);
+  const char* op = "permute of two";
+  check_float(op, "first", first, 2);
+  check_float(op, "y", y, 2);
+  check_operand(ctx, op, "first", first, first.dtype, first.shape);
+  check_operand(ctx, op, "second", second, first.dtype, {second.rows(), first.cols()});
+  check_operand(ctx, op, "y", y, first.dtype, {y.rows(), first.cols()});
+  check_operand(ctx, op, "index", index, DType::kInt32, {y.rows()});
+  require_cpu(ctx, op);
+  check_indices(op, "index", index, 0, first.rows() + second.rows());
+  const std::int64_t d = first.cols();
+  const std::int64_t split = first.rows();
+  dispatch_float(first.dtype, op, [&](auto type) {
+    using T = decltype(type);
+    const auto* row = index.as<std::int32_t>();
+    parallel_ranges(y.rows(), kGrain / (d + 1) + 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t r = begin; r < end; ++r) {
+        const T* from =
+            row[r] < split ? first.as<T>() + row[r] * d : second.as<T>() + (row[r] - split) * d;
+        std::memcpy(y.as<T>() + r * d, from, static_cast<std::size_t>(d) * sizeof(T));
+      }
     });
   });
 }

@@ -9,6 +9,11 @@ namespace witan::ops {
 // y[r] = x[index[r]]: x [n, d], index [rows], y [rows, d]. The permutation of a dispatch.
 void permute(const Context& ctx, const TensorView& x, const TensorView& index, const TensorView& y);
 
+// The same over the rows of `first` [n, d] and, counted after them, those of `second` [m, d].
+// CPU only, unless `second` is empty.
+void permute(const Context& ctx, const TensorView& first, const TensorView& second,
+             const TensorView& index, const TensorView& y);
+
 // dx[index[r]] = dy[r]: the backward of a permute whose index hits every row of dx exactly once.
 void permute_backward(const Context& ctx, const TensorView& dy, const TensorView& index,
                       const TensorView& dx);

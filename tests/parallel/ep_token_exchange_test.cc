@@ -81,6 +81,14 @@ T value(const char* what, std::int64_t token, std::int64_t index) {
   return static_cast<T>(random.below(at, 9)) - T{4};
 }
 
+template <class T>
+const T* row_of(const DispatchedRows& rows, const ExchangePlan& plan, std::size_t slot) {
+  const std::int64_t source = plan.source_of_slot.as<std::int32_t>()[slot];
+  const std::int64_t d = rows.own.cols();
+  return source < plan.tokens ? rows.own.as<T>() + source * d
+                              : rows.others.as<T>() + (source - plan.tokens) * d;
+}
+
 // The experts of the test: a row times its weight and a factor of the expert, summed over the slots
 // of the row; the same backward. Then dw is the row's product with the gradient.
 template <class T>
@@ -95,19 +103,23 @@ class Experts {
     }
   }
   // out [rows, d] = sum over slots of factor * weight * row.
-  void scale(const TensorView& rows, const std::vector<T>& weights, const TensorView& out) const {
+  void scale(const DispatchedRows& rows, const std::vector<T>& weights,
+             const TensorView& out) const {
     std::fill_n(out.as<T>(), out.size(), T{0});
+    const std::int64_t d = out.cols();
     for_each_slot([&](std::size_t slot, std::int64_t row) {
       const T factor = factors_[slot] * weights[slot];
-      for (std::int64_t i = row * rows.cols(); i < (row + 1) * rows.cols(); ++i)
-        out.as<T>()[i] += factor * rows.as<T>()[i];
+      const T* from = row_of<T>(rows, plan_, slot);
+      for (std::int64_t i = 0; i < d; ++i) out.as<T>()[row * d + i] += factor * from[i];
     });
   }
-  std::vector<T> products(const TensorView& rows, const TensorView& dout) const {
+  std::vector<T> products(const DispatchedRows& rows, const DispatchedRows& dout) const {
     std::vector<T> dweights(factors_.size(), T{0});
-    for_each_slot([&](std::size_t slot, std::int64_t row) {
-      for (std::int64_t i = row * rows.cols(); i < (row + 1) * rows.cols(); ++i)
-        dweights[slot] += factors_[slot] * rows.as<T>()[i] * dout.as<T>()[i];
+    for_each_slot([&](std::size_t slot, std::int64_t) {
+      const T* x = row_of<T>(rows, plan_, slot);
+      const T* dy = row_of<T>(dout, plan_, slot);
+      for (std::int64_t i = 0; i < rows.own.cols(); ++i)
+        dweights[slot] += factors_[slot] * x[i] * dy[i];
     });
     return dweights;
   }
@@ -162,17 +174,17 @@ Layer<T> run_layer(TokenExchange& exchange, const Scenario& scenario, std::int64
   exchange.dispatch_begin(ctx, plan, xs, arena);
   exchange.dispatch_weights(ctx, plan, view_of(weights.data(), {tokens, top_k}), slots);
   const std::vector<T> slot_weights(slots.as<T>(), slots.as<T>() + plan.slots);
-  const TensorView rows = exchange.dispatch_end(ctx);
-  EXPECT_EQ(rows.shape, (Shape{plan.rows, d}));
+  const DispatchedRows rows = exchange.dispatch_end(ctx);
+  EXPECT_EQ(rows.own.shape, shape);
   const TensorView out = exchange.combine_input(plan, y, arena);
   experts.scale(rows, slot_weights, out);
   // The backward's dispatch while the forward's combine is on its way.
   exchange.combine_begin(ctx, plan, out, y);
   exchange.dispatch_begin(ctx, plan, dys, arena);
   exchange.combine_end(ctx);
-  const TensorView dout = exchange.dispatch_end(ctx);
+  const DispatchedRows dout = exchange.dispatch_end(ctx);
   // Not where the exchange would have it.
-  const TensorView drows = arena.allocate(dout.shape, dout.dtype);
+  const TensorView drows = arena.allocate({plan.rows, d}, dys.dtype);
   experts.scale(dout, slot_weights, drows);
   const std::vector<T> dslot_weights = experts.products(rows, dout);
   exchange.combine_begin(ctx, plan, drows, dx);
@@ -315,10 +327,14 @@ TEST(EpTokenExchangeTest, OrderOfRowsAndSlots) {
   for (int rank = 0; rank < ranks; ++rank)
     for (std::int64_t t = 0; t < tokens; ++t)
       expected.push_back(static_cast<float>(10 * rank + static_cast<int>(t)));
-  const TensorView rows = exchange->dispatch(ctx, plan, view_of(x.data(), {tokens, 1}), arena);
-  EXPECT_EQ(std::vector<float>(rows.as<float>(), rows.as<float>() + rows.size()), expected);
-
+  const DispatchedRows rows = exchange->dispatch(ctx, plan, view_of(x.data(), {tokens, 1}), arena);
+  EXPECT_EQ(rows.own.data, x.data());  // this rank's tokens are not copied
   const auto* row = plan.row_of_slot.as<std::int32_t>();
+  for (std::int64_t slot = 0; slot < plan.slots; ++slot) {
+    EXPECT_EQ(*row_of<float>(rows, plan, static_cast<std::size_t>(slot)),
+              expected[static_cast<std::size_t>(row[slot])]);
+  }
+
   for (std::size_t e = 0; e + 1 < plan.expert_offsets.size(); ++e) {
     EXPECT_TRUE(std::is_sorted(row + plan.expert_offsets[e], row + plan.expert_offsets[e + 1]));
   }

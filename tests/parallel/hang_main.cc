@@ -53,8 +53,10 @@ class WindowSteps final : public Steps {
   }
   void step() override {
     std::vector<float> x(2 * 3, 1.0F), y(x.size());
-    const TensorView rows = exchange_->dispatch({}, plan_, view_of(x.data(), {2, 3}), arena_);
-    exchange_->combine({}, plan_, rows, view_of(y.data(), {2, 3}));
+    const TensorView y_view = view_of(y.data(), {2, 3});
+    exchange_->dispatch({}, plan_, view_of(x.data(), {2, 3}), arena_);
+    const TensorView rows = exchange_->combine_input(plan_, y_view, arena_);
+    exchange_->combine({}, plan_, rows, y_view);
   }
 
  private:
