@@ -5,10 +5,10 @@
 #include <string>
 #include <vector>
 
+#include "configs/selection_k.h"
 #include "core/base/error.h"
 #include "core/model/expert_mask.h"
 #include "core/model/param_table.h"
-#include "core/model/selection_k.h"
 
 namespace witan {
 namespace {

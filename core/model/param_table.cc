@@ -5,8 +5,8 @@
 #include <string>
 #include <utility>
 
+#include "configs/selection_k.h"
 #include "core/base/error.h"
-#include "core/model/selection_k.h"
 
 namespace witan {
 

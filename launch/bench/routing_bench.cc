@@ -6,9 +6,9 @@
 #include <memory>
 #include <string>
 
+#include "configs/selection_k.h"
 #include "core/base/error.h"
 #include "core/model/check_model.h"
-#include "core/model/selection_k.h"
 #include "launch/bench/layer_run.h"
 #include "launch/bench/phase_times.h"
 

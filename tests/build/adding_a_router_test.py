@@ -59,7 +59,7 @@ def main(source, build, compiler, protoc):
         run([protoc, f"--cpp_out={generated}", *schema], cwd=tree)
 
         sources = sorted((tree / "core/model").rglob("*.cc")) + sorted(generated.rglob("*.cc"))
-        sources.append(tree / "tests/model/routing_test.cc")
+        sources += [tree / "configs/selection_k.cc", tree / "tests/model/routing_test.cc"]
         flags = ["-std=c++20", "-O0", "-fopenmp", f"-I{tree}", "-isystem", generated]
 
         def compile_one(number):

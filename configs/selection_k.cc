@@ -1,4 +1,4 @@
-#include "core/model/selection_k.h"
+#include "configs/selection_k.h"
 
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/message.h>
