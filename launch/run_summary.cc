@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <span>
 
 #include "launch/metrics/load_figures.h"
 
@@ -14,7 +15,7 @@ using Json = nlohmann::ordered_json;
 
 // One character per expert, its share of the even load: ' ' none, then eighths up to twice the
 // mean.
-std::string load_bars(const std::vector<std::int64_t>& counts) {
+std::string load_bars(std::span<const std::int64_t> counts) {
   static constexpr const char* kBars[] = {" ",      "\u2581", "\u2582", "\u2583", "\u2584",
                                           "\u2585", "\u2586", "\u2587", "\u2588"};
   double total = 0.0;
@@ -88,6 +89,9 @@ std::string summary_json(const RunSummary& s) {
                             {"dead", figures.dead},
                             {"rank_max_vio", figures.rank_max_vio},
                             {"counts", layer.counts}});
+    if (layer.counts.size() > layer.computing_counts().size()) {
+      json["load"].back()["zero_computation"] = layer.zero_computation_share();
+    }
     const auto experts = static_cast<std::ptrdiff_t>(layer.counts.size());
     auto begin = layer.tag_counts.begin();
     for (std::size_t t = 0; s.tags.size() > 1 && t < s.tags.size(); ++t, begin += experts) {
@@ -126,7 +130,7 @@ void print_summary(const RunSummary& s) {
     for (const LayerMetrics& layer : s.load) {
       const LoadFigures figures = load_figures(layer.computing_counts(), s.expert_parallel);
       std::printf("    layer %-3d |%s|  MaxVio %.3f, entropy %.3f, dead %lld\n", layer.layer,
-                  load_bars(layer.counts).c_str(), figures.max_vio, figures.entropy,
+                  load_bars(layer.computing_counts()).c_str(), figures.max_vio, figures.entropy,
                   static_cast<long long>(figures.dead));
     }
   }
