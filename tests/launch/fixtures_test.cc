@@ -3,9 +3,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstring>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <tuple>
 
+#include "launch/checkpoint/output_file.h"
 #include "launch/checkpoint/safetensors.h"
 #include "tests/checkpoint/scratch_folder.h"
 #include "tests/launch/float_file.h"
@@ -56,6 +59,31 @@ TEST_P(FixturesTest, LogitsLossAndEveryGradientAgreeWithTransformers) {
               kTolerance * std::max(test::norm_of(values), floor))
         << tensor;
   }
+}
+
+// Decoding with a cache, of plain or latent keys, chooses what their logits say.
+TEST_P(FixturesTest, TheFirstGreedyTokenIsTheMostLikelyOfTransformers) {
+  const auto& [name, ranks] = GetParam();
+  const std::string fixture = std::string(WITAN_FIXTURES) + "/" + name;
+  const ScratchFolder scratch;
+  const SafetensorsReader file(fixture + "/tokens.safetensors");
+  const StTensor& tokens = *file.find("input_ids");
+  const auto length = static_cast<std::size_t>(tokens.shape[1]);
+  std::string prompt;
+  for (std::size_t i = 0; i < length; ++i) {
+    std::int64_t id = 0;
+    std::memcpy(&id, file.data(tokens) + i * sizeof id, sizeof id);
+    prompt += (i > 0 ? "," : "") + std::to_string(id);
+  }
+  test::output_of(ranks, {"generate", fixture, "--prompt-ids", prompt, "--greedy", "--max-tokens",
+                          "1", "--json", scratch / "generated.json"});
+  const std::vector<float> logits =
+      test::floats_of(SafetensorsReader(fixture + "/logits.safetensors"), "logits");
+  const std::size_t vocab = logits.size() / static_cast<std::size_t>(tokens.shape[0]) / length;
+  const auto last = logits.begin() + static_cast<std::ptrdiff_t>((length - 1) * vocab);
+  const auto best = std::max_element(last, last + static_cast<std::ptrdiff_t>(vocab)) - last;
+  const auto json = nlohmann::json::parse(read_text_file(scratch / "generated.json"));
+  EXPECT_EQ(json["samples"][0]["ids"][0], best);
 }
 
 std::string name_of_case(const ::testing::TestParamInfo<FixturesTest::ParamType>& fixture) {
