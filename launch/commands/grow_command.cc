@@ -91,8 +91,8 @@ void add_folders(CLI::App& command, Folders& folders) {
 void add_noise_options(CLI::App& command, double& noise, std::uint64_t& seed) {
   command
       .add_option("--noise", noise,
-                  "Standard deviation of noise on the copies, relative to the root mean square of "
-                  "the tensor")
+                  "Standard deviation of noise on the new experts' weights, relative to the root "
+                  "mean square of the tensor")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   command.add_option("--seed", seed, "Of everything random: the noise, a new router's weights")

@@ -122,7 +122,7 @@ void fill(const WholeModel& old, const AddExpertsOptions& options, WholeModel& t
     const TensorView old_rows = old.params.value(info.name);
     const TensorView rows = to.params.value(id);
     add_rows(old_rows, options.copy_of, rows);
-    if (!info.trained()) continue;
+    if (info.role != ParamRole::kExpert) continue;
     const std::int64_t first = old_rows.shape[0];
     add_noise(options.noise, options.seed, info.name,
               rows.slice_rows(first, rows.shape[0] - first));

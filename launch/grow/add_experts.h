@@ -17,8 +17,9 @@ struct AddExpertsOptions {
   // The tags of the old domains, where the model has no table of tags yet. Empty: those of the
   // data the checkpoint was trained on.
   std::vector<std::string> old_tags;
-  // As UpcycleOptions::noise, on the new experts' weights and router rows. Without it their scores
-  // are those of the expert they copy, and ties go to the lower index.
+  // As UpcycleOptions::noise, on the new experts' weights. Their router rows are exact copies:
+  // their scores are those of the expert they copy, and ties go to the lower index until training
+  // (balancing, first of all) sets them apart.
   double noise = 0.0;
   std::uint64_t seed = 1;
 };
