@@ -8,7 +8,8 @@ bool has(const std::string& name, const char* what) { return name.find(what) != 
 
 double attention_flops(const PlanSubject& subject) {
   const ModelDims& dims = subject.dims;
-  return static_cast<double>(subject.seq_len() * dims.heads * 2 * dims.head_dim * dims.layers);
+  return static_cast<double>(subject.seq_len() * dims.heads * (dims.head_dim + dims.v_dim) *
+                             dims.layers);
 }
 
 // 2 x matrix parameters by part; a token passes `experts` of the experts.

@@ -22,20 +22,57 @@ void LayerArenas::attention_forward() {
   norm(saved);
   take(saved, tokens * dims_.d_model);  // middle
   take(saved, tokens * dims_.qkv_rows());
-  if (model().attention().qk_norm()) {
+  const configs::AttentionConfig& attention = model().attention();
+  if (attention.qk_norm()) {
     take(saved, tokens * dims_.qkv_rows());
-    take(saved, tokens * (dims_.heads + dims_.kv_heads));
+    const bool whole = attention.qk_norm_scope() == configs::AttentionConfig::PROJECTION;
+    take(saved, tokens * (whole ? 2 : dims_.heads + dims_.kv_heads));
   }
-  take(saved, tokens * dims_.heads * dims_.head_dim);
+  take(saved, tokens * dims_.heads * dims_.v_dim);
   take(saved, tokens * dims_.heads);
+  if (attention.has_latent()) latent_forward();
+}
+
+// core/model/latent_attention_layer.cc: what it has besides plain attention.
+void LayerArenas::latent_forward() {
+  ArenaCount& saved = arenas_.saved;
+  ArenaCount& scratch = arenas_.scratch;
+  const std::int64_t tokens = rows_.tokens;
+  const std::int64_t queries = dims_.heads * dims_.head_dim;
+  const ArenaCount::Scope scope(scratch);
+  take(scratch,
+       tokens * ((dims_.q_rank > 0 ? dims_.q_rank : queries) + dims_.kv_rank + dims_.rope_dim));
+  for (const std::int64_t rank : {dims_.q_rank, dims_.kv_rank}) {
+    if (rank == 0) continue;
+    take(saved, tokens * rank);
+    take(saved, tokens * rank);
+    take(saved, tokens);  // RMSNorm of the latent
+  }
+  take(scratch, tokens * queries);
+  take(scratch, tokens * dims_.rope_dim);
+  take(scratch, tokens * dims_.heads * (dims_.nope_dim + dims_.v_dim));
+}
+
+void LayerArenas::latent_backward() {
+  ArenaCount& scratch = arenas_.scratch;
+  const std::int64_t tokens = rows_.tokens;
+  const std::int64_t queries = dims_.heads * dims_.head_dim;
+  take(scratch, tokens * queries);
+  take(scratch, tokens * dims_.rope_dim);
+  take(scratch, tokens * dims_.heads * (dims_.nope_dim + dims_.v_dim));
+  for (int i = 0; i < 2; ++i) take(scratch, tokens * dims_.kv_rank);
+  for (int i = 0; i < 2 && dims_.q_rank > 0; ++i) take(scratch, tokens * dims_.q_rank);
+  take(scratch,
+       tokens * ((dims_.q_rank > 0 ? dims_.q_rank : queries) + dims_.kv_rank + dims_.rope_dim));
 }
 
 void LayerArenas::attention_backward() {
   ArenaCount& scratch = arenas_.scratch;
   const ArenaCount::Scope scope(scratch);
-  take(scratch, rows_.tokens * dims_.heads * dims_.head_dim);
+  take(scratch, rows_.tokens * dims_.heads * dims_.v_dim);
   take(scratch, rows_.tokens * dims_.qkv_rows());
   take(scratch, rows_.tokens * dims_.heads);
+  if (model().attention().has_latent()) latent_backward();
 }
 
 void LayerArenas::feed_forward(bool moe, bool keep_choice) {
@@ -92,7 +129,7 @@ bool LayerArenas::learned_noise() const {
 
 void LayerArenas::router_forward(bool keep_choice) {
   const configs::RouterConfig& router = model().moe().router();
-  const std::int64_t scores = rows_.tokens * dims_.experts;
+  const std::int64_t scores = rows_.tokens * dims_.entries;
   ArenaCount& saved = arenas_.saved;
   if (router.input_jitter() > 0.0) take(saved, rows_.tokens * dims_.d_model);
   take(saved, scores);  // logits
@@ -109,6 +146,9 @@ void LayerArenas::router_forward(bool keep_choice) {
       take(arenas_.choice, scores);
     }
     if (model().moe().has_capacity()) take_indices(arenas_.choice, rows_.tokens * dims_.choices);
+    if (dims_.entries > dims_.experts) {  // the choices that travel
+      take_indices(arenas_.choice, rows_.tokens * dims_.choices);
+    }
     exchange_plan();
   }
   for (int chunk = 0; chunk < subject_.exchange.chunks; ++chunk) {
@@ -133,16 +173,16 @@ void LayerArenas::exchange_plan() {
     take_indices(arenas_.choice, of_chunk(rows_.slots));
     take_indices(arenas_.choice, of_chunk(rows_.rows) + 1);
     take_indices(arenas_.choice, of_chunk(rows_.slots));
-    if (alone()) take_indices(arenas_.choice, of_chunk(rows_.slots));
+    take_indices(arenas_.choice, of_chunk(rows_.slots));  // choices, or where the rows lie
   }
 }
 
 void LayerArenas::router_backward() {
   ArenaCount& scratch = arenas_.scratch;
   const ArenaCount::Scope scope(scratch);
-  take(scratch, rows_.tokens * dims_.experts);
+  take(scratch, rows_.tokens * dims_.entries);
   if (model().moe().router().input_jitter() > 0.0) take(scratch, rows_.tokens * dims_.d_model);
-  if (learned_noise()) take(scratch, rows_.tokens * dims_.experts);
+  if (learned_noise()) take(scratch, rows_.tokens * dims_.entries);
 }
 
 // The gradients that the balancing losses open, each once.
@@ -165,7 +205,7 @@ void LayerArenas::balance() {
     if (config.has_load_cv2()) open.insert({"dz", "dclean_z", "dnoise_scale"});
   }
   for (std::size_t i = 0; i < open.size(); ++i) {
-    take(arenas_.scratch, rows_.tokens * dims_.experts);
+    take(arenas_.scratch, rows_.tokens * dims_.entries);
   }
   if (weights > 0) take(arenas_.scratch, weights);
 }
@@ -198,13 +238,15 @@ void LayerArenas::moe_forward(bool keep_choice) {
   ArenaCount& dispatched =
       layout_.recompute == Recompute::kMoeLayer ? arenas_.scratch : arenas_.saved;
   const std::int64_t rows = of_chunk(rows_.rows) * dims_.d_model;
-  if (!alone()) take(dispatched, rows);
+  // This rank's own rows stay where they are.
+  const std::int64_t others = of_chunk(rows_.rows - rows_.own) * dims_.d_model;
+  if (!alone()) take(dispatched, others);
   if (dims_.shared_ff > 0) {
     take(scratch, rows_.tokens * dims_.d_model);
     shared_forward();
   }
   for (int chunk = 0; chunk < subject_.exchange.chunks; ++chunk) {
-    if (!alone() && chunk + 1 < subject_.exchange.chunks) take(dispatched, rows);
+    if (!alone() && chunk + 1 < subject_.exchange.chunks) take(dispatched, others);
     // One message at a time goes out of shared memory.
     if (!alone() && (!windows_ || chunk > 0)) take(scratch, rows);
     experts_forward();
@@ -225,24 +267,25 @@ void LayerArenas::moe_backward() {
   const ArenaCount::Scope scope(scratch);
   const std::int64_t slots = of_chunk(rows_.slots);
   const std::int64_t rows = of_chunk(rows_.rows) * dims_.d_model;
+  const std::int64_t others = of_chunk(rows_.rows - rows_.own) * dims_.d_model;
   const int chunks = subject_.exchange.chunks;
+  take(scratch, rows_.tokens * dims_.choices);
   if (layout_.recompute == Recompute::kMoeLayer) {
     for (int chunk = 0; chunk < chunks; ++chunk) {
-      if (!alone()) take(scratch, rows);
+      if (!alone()) take(scratch, others);
       experts_up(scratch);
     }
   }
-  if (!alone()) take(scratch, rows);
+  if (!alone()) take(scratch, others);
   if (dims_.shared_ff > 0) {
     take(scratch, rows_.tokens * dims_.d_model);
     shared_backward();
   }
-  take(scratch, rows_.tokens * dims_.choices);
   for (int chunk = 0; chunk < chunks; ++chunk) {
     const bool activate =
         layout_.recompute == Recompute::kMoeLayer || layout_.recompute == Recompute::kMoeActivation;
     if (activate) take(scratch, slots * dims_.moe_ff);
-    if (!alone() && chunk + 1 < chunks) take(scratch, rows);
+    if (!alone() && chunk + 1 < chunks) take(scratch, others);
     take(scratch, slots);
     if (!alone() && (!windows_ || chunk > 0)) take(scratch, rows);
     experts_backward();

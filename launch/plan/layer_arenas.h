@@ -26,6 +26,8 @@ class LayerArenas {
 
  private:
   void attention_backward();
+  void latent_forward();
+  void latent_backward();
   void ffn_forward(std::int64_t d_ff);
   void shared_forward();
   void shared_backward();

@@ -64,7 +64,7 @@ double rank_probability(const PlanSubject& subject, int ranks) {
   if (router.has_group_limited()) {
     return group_limited_probability(router.group_limited(), subject.dims.experts, own);
   }
-  return 1.0 - miss_probability(subject.dims.experts, own, subject.dims.top_k);
+  return 1.0 - miss_probability(subject.dims.entries, own, subject.dims.top_k);
 }
 
 RoutedRows routed_rows(const PlanSubject& subject, const PlanLayout& layout, double imbalance) {
@@ -74,21 +74,24 @@ RoutedRows routed_rows(const PlanSubject& subject, const PlanLayout& layout, dou
   if (dims.experts == 0) return result;
   const int ranks = layout.expert_parallel;
   const auto tokens = static_cast<double>(result.tokens);
-  const auto top_k = static_cast<double>(dims.top_k);
   const auto experts = static_cast<double>(dims.experts);
+  // Zero-computation experts take their share of the choices; nothing travels for them.
+  const double top_k =
+      static_cast<double>(dims.top_k) * experts / static_cast<double>(dims.entries);
 
   if (ranks == 1) imbalance = 1.0;  // nobody to be uneven with
-  double slots = tokens * top_k * imbalance;
-  if (subject.run.model().moe().has_capacity()) {
-    slots = std::min(
-        slots, experts * capacity_of(subject.run.model().moe().capacity(), tokens, top_k, experts));
-  }
   // A rank gets at most every token of its group for each of its experts.
-  slots = std::min({slots, tokens * experts, tokens * ranks * top_k});
+  double slots = std::min({tokens * top_k * imbalance, tokens * experts, tokens * ranks * top_k});
+  if (subject.run.model().moe().has_capacity()) {
+    const configs::CapacityConfig& capacity = subject.run.model().moe().capacity();
+    const double places = experts * capacity_of(capacity, tokens, static_cast<double>(dims.top_k),
+                                                static_cast<double>(dims.entries));
+    slots = capacity.pad_to_capacity() ? places : std::min(slots, places);
+  }
   result.slots = whole(slots);
   result.sent_slots = whole(tokens * top_k);
   if (ranks == 1) {
-    result.rows = result.sent = result.tokens;
+    result.rows = result.own = result.sent = result.tokens;
     return result;
   }
   const double per_rank = subject.exchange.rows_per == RowsPer::kChoice
@@ -96,6 +99,7 @@ RoutedRows routed_rows(const PlanSubject& subject, const PlanLayout& layout, dou
                               : rank_probability(subject, ranks);
   const double most = subject.exchange.rows_per == RowsPer::kChoice ? slots : tokens * ranks;
   result.rows = whole(std::min(tokens * ranks * per_rank * imbalance, most));
+  result.own = std::min(result.rows, whole(std::min(tokens, tokens * per_rank * imbalance)));
   result.sent = whole(tokens * ranks * per_rank);
   result.sent_near = whole(tokens * (layout.near_ranks() - 1) * per_rank);
   result.sent_far = whole(tokens * (ranks - layout.near_ranks()) * per_rank);

@@ -11,6 +11,7 @@ namespace witan {
 struct RoutedRows {
   std::int64_t tokens = 0;
   std::int64_t rows = 0;        // that its experts work on: each (token, rank), or (token, choice)
+  std::int64_t own = 0;         // of those, rows of this rank's own tokens
   std::int64_t slots = 0;       // pairs of row and expert
   std::int64_t sent_slots = 0;  // those of this rank's own tokens, wherever they go
   std::int64_t sent = 0;        // all rows of its own tokens, those that stay included

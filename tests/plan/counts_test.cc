@@ -1,6 +1,10 @@
 // Parameters and FLOPs of published models, and against the counts of training.
 #include "launch/plan/counts.h"
 
+#include <map>
+#include <utility>
+
+#include "configs/load.h"
 #include "launch/engine.h"
 #include "tests/plan/plan_case.h"
 
@@ -25,6 +29,29 @@ INSTANTIATE_TEST_SUITE_P(Models, Counts,
                          testing::Values(Published{kMixtral8x7B, 46'702'792'704, 12'879'925'248},
                                          Published{kMixtral8x22B, 140'620'634'112, 39'152'031'744},
                                          Published{kQwenMoe, 14'315'784'192, 2'689'173'504}));
+
+// The presets that are shipped. DeepSeek-V3 has 14,848 expert biases besides.
+TEST(Counts, Presets) {
+  const std::map<std::string, std::pair<std::int64_t, std::int64_t>> published = {
+      {"mixtral_8x7b", {46'702'792'704, 12'879'925'248}},
+      {"mixtral_8x22b", {140'620'634'112, 39'152'031'744}},
+      {"qwen1_5_moe_a2_7b", {14'315'784'192, 2'689'173'504}},
+      {"deepseek_v3", {671'026'404'352, 0}}};
+  for (const auto& [name, expected] : published) {
+    const configs::LoadedConfig config = configs::load_file(
+        std::string(WITAN_SOURCE_DIR "/configs/presets/") + name + ".textproto", {});
+    ASSERT_TRUE(config.errors.empty()) << name;
+    const ParameterCounts counts = count_parameters(PlanSubject(config.run));
+    EXPECT_EQ(counts.total, expected.first) << name;
+    if (name == "deepseek_v3") {
+      EXPECT_EQ(counts.state, 14'848);
+      EXPECT_NEAR(static_cast<double>(counts.active), 37.55e9, 0.005e9);
+      EXPECT_NEAR(static_cast<double>(counts.active - 129'280LL * 7168), 36.6e9, 0.05e9);
+    } else {
+      EXPECT_EQ(counts.active, expected.second) << name;
+    }
+  }
+}
 
 TEST(Flops, ByHandForMixtral8x7B) {
   const PlanSubject subject(planned_run(kMixtral8x7B, "data { seq_len: 4096 }"));

@@ -11,23 +11,26 @@
 
 namespace witan::test {
 
-// `more` is merged over a run with this model.
-inline configs::RunConfig planned_run(const std::string& model, const std::string& more = "") {
+// `more`, then `again` are merged over a run with this model.
+inline configs::RunConfig planned_run(const std::string& model, const std::string& more = "",
+                                      const std::string& again = "") {
   configs::RunConfig run;
   EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(
       "name: 'planned' model { " + model + " }", &run))
       << model;
-  configs::RunConfig change;
-  google::protobuf::TextFormat::Parser parser;
-  parser.AllowPartialMessage(true);
-  EXPECT_TRUE(parser.ParseFromString(more, &change)) << more;
-  run.MergeFrom(change);
+  for (const std::string& text : {more, again}) {
+    google::protobuf::TextFormat::Parser parser;
+    EXPECT_TRUE(parser.MergeFromString(text, &run)) << text;
+  }
   return run;
 }
 
-inline configs::MachineConfig machine(const std::string& text) {
+// `more` is merged over it.
+inline configs::MachineConfig machine(const std::string& text, const std::string& more = "") {
   configs::MachineConfig config;
   EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &config)) << text;
+  google::protobuf::TextFormat::Parser parser;
+  EXPECT_TRUE(parser.MergeFromString(more, &config)) << more;
   return config;
 }
 

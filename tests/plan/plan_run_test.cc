@@ -63,7 +63,7 @@ constexpr Case kCases[] = {
      ""},
     {"everything",
      "vocab_size: 101 d_model: 48 layers: 3 attention { heads: 4 qk_norm: true qkv_bias: true }"
-     "norm { kind: LAYERNORM } ffn { d_ff: 72 } tied_head: true"
+     "norm { kind: LAYERNORM } ffn { d_ff: 72 } tied_head: true "
      "moe { experts: 12 d_ff: 24 shared_d_ff: 32 shared_gate: true pattern { first: 1 }"
      "  router { score: SIGMOID input_jitter: 0.1 noisy_top_k { k: 3 } }"
      "  balance { expert_bias {} } balance { switch_aux { coefficient: 0.1 } }"
@@ -82,12 +82,19 @@ constexpr Case kCases[] = {
      "vocab_size: 101 d_model: 48 layers: 2 attention { heads: 4 }"
      "moe { experts: 12 d_ff: 40 router { top_k { k: 2 } } }",
      "parallel { exchange { transport: ALL_TO_ALL } }"},
+    {"latent",
+     "vocab_size: 101 d_model: 48 layers: 2"
+     " attention { heads: 4 latent { q_lora_rank: 20 kv_lora_rank: 12 nope_head_dim: 8"
+     "   rope_head_dim: 4 v_head_dim: 10 } }"
+     " moe { experts: 12 d_ff: 24 shared_d_ff: 32"
+     "   router { score: SIGMOID top_k { k: 3 } } }",
+     ""},
     {"dense", "vocab_size: 9000 d_model: 48 layers: 2 attention { heads: 4 } ffn { d_ff: 96 }",
      ""}};
 
 configs::RunConfig run_of(const Case& c, Recompute recompute, int expert_parallel) {
-  configs::RunConfig run = planned_run(
-      c.model, std::string("data { seq_len: 128 } train { global_batch: 12 } ") + c.more);
+  configs::RunConfig run =
+      planned_run(c.model, "data { seq_len: 128 } train { global_batch: 12 }", c.more);
   run.mutable_train()->set_recompute(static_cast<configs::TrainConfig::Recompute>(recompute));
   if (run.model().has_moe()) run.mutable_parallel()->set_expert(expert_parallel);
   return run;

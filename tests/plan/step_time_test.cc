@@ -18,7 +18,7 @@ configs::RunConfig mixtral(const std::string& more = "") {
 
 StepTime time_of(const configs::RunConfig& run, const PlanLayout& layout, const std::string& text,
                  double imbalance = 1.0) {
-  return plan_step_time(PlanSubject(run), layout, machine(kRank + text), imbalance);
+  return plan_step_time(PlanSubject(run), layout, machine(kRank, text), imbalance);
 }
 
 PlanLayout ranks(int count, int expert_parallel, int per_node, std::int64_t micro_batches) {
