@@ -252,7 +252,8 @@ class ProgramTest(unittest.TestCase):
         dense = CONFIG[:begin] + "  ffn { d_ff: 32 }\n}\n" + CONFIG[end:]
         (self.folder / "tiny.textproto").write_text(dense)
         self.train(0, "--set", "train.steps=1", ranks=2)
-        self.check(0, [WITAN, "generate", "runs/tiny", "--prompt", "3", "--greedy", "--tokens", "3"])
+        self.check(0, [WITAN, "generate", "runs/tiny", "--prompt-ids", "50,51", "--greedy", "--tokens", "3",
+                       "--set", "data.tokenizer=none"])
 
     def test_a_run_is_not_overwritten(self):
         self.train(0)
