@@ -16,9 +16,10 @@ using google::protobuf::Message;
 using google::protobuf::Reflection;
 using google::protobuf::TextFormat;
 
-// A message that must say something if it is there: absent, it means something else than present
-// with defaults.
-bool must_be_filled(const Descriptor& type) {
+// Whether the message means something else absent than present with defaults.
+bool absent_differs(const FieldDescriptor& field) {
+  if (field.options().GetExtension(absent_is_none)) return true;
+  const Descriptor& type = *field.message_type();
   for (int i = 0; i < type.field_count(); ++i) {
     if (type.field(i)->options().GetExtension(required)) return true;
   }
@@ -68,7 +69,7 @@ class EffectivePrinter {
     const Reflection& reflection = *message.GetReflection();
     if (reflection.HasField(message, &field)) {
       block(field, reflection.GetMessage(message, &field), path, indent);
-    } else if (field.real_containing_oneof() == nullptr && !must_be_filled(*field.message_type())) {
+    } else if (field.real_containing_oneof() == nullptr && !absent_differs(field)) {
       // An absent message answers its defaults, which GetMessage() gives too.
       block(field, reflection.GetMessage(message, &field), path, indent);
     } else if (field.real_containing_oneof() == nullptr) {

@@ -55,7 +55,7 @@ void check_attention(const configs::ModelConfig& model, const configs::Fail& fai
   const configs::AttentionConfig& attention = model.attention();
   if (!attention.has_heads() || attention.heads() <= 0) return;
   check_rope_scaling(attention, fail);
-  if (attention.has_qk_norm_scope() && !attention.qk_norm()) {
+  if (attention.qk_norm_scope() != configs::AttentionConfig::HEAD && !attention.qk_norm()) {
     fail("model.attention.qk_norm_scope", "has no effect without qk_norm: true");
   }
   if (attention.has_latent()) return check_latent(attention, fail);
@@ -140,7 +140,7 @@ void check_balancer(const configs::MoeConfig& moe, const configs::BalancerConfig
     fail(path + ".device_balance.groups",
          concat("found ", groups, "; it must divide moe.experts = ", moe.experts()));
   }
-  if (balancer.switch_aux().has_zero_computation_weight() && !moe.has_zero_computation()) {
+  if (balancer.switch_aux().zero_computation_weight() != 1.0 && !moe.has_zero_computation()) {
     fail(path + ".switch_aux.zero_computation_weight", "there are no zero-computation experts");
   }
   if (balancer.has_switch_aux()) check_switch_aux(moe, balancer.switch_aux(), path, fail);

@@ -29,8 +29,9 @@ TokenType checked_token_type(std::uint8_t code, const std::string& file) {
 struct IndexedDataset::Impl {
   explicit Impl(const std::string& path_prefix)
       : prefix(path_prefix),
+        bin_file(prefix + ".bin"),
         index(prefix + ".idx", MADV_SEQUENTIAL),
-        bin(prefix + ".bin", MADV_RANDOM) {
+        bin(bin_file, MADV_RANDOM) {
     check_header();
     check_sequences();
     check_documents();
@@ -51,7 +52,7 @@ struct IndexedDataset::Impl {
   void check_sequences();
   void check_documents() const;
 
-  std::string prefix;
+  std::string prefix, bin_file;
   MappedFile index;
   MappedFile bin;
   TokenType type = TokenType::kInt32;
@@ -156,7 +157,7 @@ void IndexedDataset::read(std::int64_t begin, std::span<std::int32_t> out,
   WITAN_CHECK(vocab <= std::int64_t{std::numeric_limits<std::int32_t>::max()} + 1, "vocabulary of ",
               vocab);
   const std::byte* data = impl_->bin.data();
-  const std::string file = prefix() + ".bin";
+  const std::string& file = impl_->bin_file;
   switch (impl_->type) {
     case TokenType::kUint8: return read_token_ids<std::uint8_t>(data, begin, out, vocab, file);
     case TokenType::kInt8: return read_token_ids<std::int8_t>(data, begin, out, vocab, file);

@@ -122,7 +122,13 @@ TEST(HfModels, WhatIsReadIsWrittenAgain) {
       if (kOther.count(key) > 0) continue;
       EXPECT_EQ(written[key], value) << key;
     }
-    EXPECT_TRUE(config_differences(model, read(written), "model").empty());
+    for (const ConfigDifference& difference : config_differences(model, read(written), "model")) {
+      if (difference.field == "model.attention.head_dim" && difference.left == "(absent)") {
+        EXPECT_EQ(difference.right, std::to_string(ModelDims(model).head_dim));  // written out
+        continue;
+      }
+      ADD_FAILURE() << difference.field << ": " << difference.left << " became " << difference.right;
+    }
   }
 }
 

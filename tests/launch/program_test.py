@@ -66,7 +66,7 @@ class ProgramTest(unittest.TestCase):
     def start(self, arguments, ranks=0):
         command = [str(LAUNCHER), "-n", str(ranks)] if ranks else []
         command += [str(a) for a in arguments]
-        return subprocess.Popen(command, cwd=self.folder, text=True, stdin=subprocess.DEVNULL,
+        return subprocess.Popen(command, cwd=self.folder, text=True, errors="replace", stdin=subprocess.DEVNULL,
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def finish(self, process, expected, timeout=120):

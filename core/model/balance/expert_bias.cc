@@ -50,16 +50,11 @@ struct Gap {
   double missing = 0.0;  // that less what it got
 };
 
-// In units of 1 / experts the gaps are integers: rounding cannot flip their sign.
-std::vector<Gap> gaps_to_mean(std::span<const std::int64_t> counts) {
-  std::int64_t total = 0;
-  for (const std::int64_t n : counts) total += n;
+// Of expert i, of `total` counts. In units of 1 / experts gaps are integers: rounding cannot flip
+// their sign.
+Gap gap_to_mean(std::span<const std::int64_t> counts, std::int64_t total, std::size_t i) {
   const auto experts = static_cast<std::int64_t>(counts.size());
-  std::vector<Gap> gaps;
-  for (const std::int64_t n : counts) {
-    gaps.push_back({static_cast<double>(total), static_cast<double>(total - experts * n)});
-  }
-  return gaps;
+  return {static_cast<double>(total), static_cast<double>(total - experts * counts[i])};
 }
 
 std::vector<Gap> gaps_to_even(std::span<const std::int64_t> counts, const ExpertMask& mask) {
@@ -76,27 +71,43 @@ std::vector<Gap> gaps_to_even(std::span<const std::int64_t> counts, const Expert
   return gaps;
 }
 
-}  // namespace
+double move_of(const ExpertBias& config, double rate, const Gap& gap) {
+  if (config.move() == ExpertBias::PROPORTIONAL) {
+    return gap.even > 0.0 ? rate * gap.missing / gap.even : 0.0;
+  }
+  return gap.missing > 0.0 ? rate : gap.missing < 0.0 ? -rate : 0.0;
+}
 
-void update_expert_bias(const ExpertBias& config, double rate, std::span<const std::int64_t> counts,
-                        const ExpertMask& mask, const TensorView& bias) {
-  const std::vector<Gap> gaps = mask.empty() ? gaps_to_mean(counts) : gaps_to_even(counts, mask);
-  std::vector<double> moves;
+// bias [experts] moves by the gap of each expert, gap(i).
+template <class GapOf>
+void move_bias(const ExpertBias& config, double rate, const GapOf& gap, const TensorView& bias) {
+  const auto experts = static_cast<std::size_t>(bias.size());
   double mean = 0.0;
-  for (const Gap& gap : gaps) {
-    const bool proportional = config.move() == ExpertBias::PROPORTIONAL;
-    const double sign = gap.missing > 0.0 ? 1.0 : gap.missing < 0.0 ? -1.0 : 0.0;
-    const double share = gap.even > 0.0 ? gap.missing / gap.even : 0.0;
-    moves.push_back(rate * (proportional ? share : sign));
-    mean += moves.back() / static_cast<double>(gaps.size());
+  for (std::size_t i = 0; i < experts && config.centred(); ++i) {
+    mean += move_of(config, rate, gap(i)) / static_cast<double>(experts);
   }
   dispatch_float(bias.dtype, "expert bias", [&](auto zero) {
     using T = decltype(zero);
     T* b = bias.as<T>();
-    for (std::size_t i = 0; i < moves.size(); ++i) {
-      b[i] = static_cast<T>(static_cast<double>(b[i]) + moves[i] - (config.centred() ? mean : 0.0));
+    for (std::size_t i = 0; i < experts; ++i) {
+      b[i] = static_cast<T>(static_cast<double>(b[i]) + move_of(config, rate, gap(i)) - mean);
     }
   });
+}
+
+}  // namespace
+
+void update_expert_bias(const ExpertBias& config, double rate, std::span<const std::int64_t> counts,
+                        const ExpertMask& mask, const TensorView& bias) {
+  if (mask.empty()) {
+    std::int64_t total = 0;
+    for (const std::int64_t n : counts) total += n;
+    return move_bias(
+        config, rate, [&](std::size_t i) { return gap_to_mean(counts, total, i); }, bias);
+  }
+  const std::vector<Gap> gaps = gaps_to_even(counts, mask);
+  move_bias(
+      config, rate, [&](std::size_t i) { return gaps[i]; }, bias);
 }
 
 std::unique_ptr<Balancer> make_expert_bias(const configs::BalancerConfig& config) {
