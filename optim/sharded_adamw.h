@@ -19,7 +19,8 @@ namespace witan {
 class ShardedAdamW {
  public:
   // Refuses (UserError) an optimizer.rule that matches no tensor. Tensors whose rule has factor 0,
-  // and experts' parts of them, are frozen: not updated, not decayed, and their gradients do not count in the norm.
+  // and experts' parts of them, are frozen: not updated, not decayed, and their gradients do not
+  // count in the norm.
   ShardedAdamW(const configs::OptimizerConfig& config, ParamStore& params, const Mesh& mesh,
                const Context& ctx);
   ~ShardedAdamW();

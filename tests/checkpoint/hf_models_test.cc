@@ -127,7 +127,8 @@ TEST(HfModels, WhatIsReadIsWrittenAgain) {
         EXPECT_EQ(difference.right, std::to_string(ModelDims(model).head_dim));  // written out
         continue;
       }
-      ADD_FAILURE() << difference.field << ": " << difference.left << " became " << difference.right;
+      ADD_FAILURE() << difference.field << ": " << difference.left << " became "
+                    << difference.right;
     }
   }
 }
