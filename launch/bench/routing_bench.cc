@@ -25,8 +25,9 @@ bool is_expert_phase(const std::string& name) {
   return name.starts_with("experts") || name.starts_with("shared expert");
 }
 
-bool has_bar(const std::string& selection) {
-  return selection != "sinkhorn" && selection != "hierarchical";
+// With bf16 the experts are so much faster that the share says little of routing.
+bool has_bar(const std::string& selection, const BenchSession& session) {
+  return !session.in_bf16() && selection != "sinkhorn" && selection != "hierarchical";
 }
 
 struct Candidate {
@@ -36,8 +37,8 @@ struct Candidate {
   PhaseTimes phases;
 };
 
-BenchResult result_of(const Candidate& candidate, const std::string& subject,
-                      const Spread& seconds) {
+BenchResult result_of(const BenchSession& session, const Candidate& candidate,
+                      const std::string& subject, const Spread& seconds) {
   const std::vector<PhaseTimes::Phase> phases = candidate.phases.phases();
   const auto share_of = [&](const auto& counts) {
     double share = 0.0;
@@ -48,7 +49,7 @@ BenchResult result_of(const Candidate& candidate, const std::string& subject,
   result.tokens = static_cast<double>(candidate.shape.tokens);
   result.ratios.push_back(
       {"routing", share_of([](const std::string& name) { return !is_expert_phase(name); })});
-  if (has_bar(candidate.name)) {
+  if (has_bar(candidate.name, session)) {
     result.ratios.back().bar = kMostShare;
     result.ratios.back().at_most = true;
   }
@@ -117,7 +118,7 @@ std::vector<BenchResult> bench_routing(const BenchSession& session, const LayerS
       detail::concat(shape.name(), ", ", session.precision(), ", EP ", mesh.expert_parallel());
   std::vector<BenchResult> results;
   for (const Candidate& candidate : candidates) {
-    results.push_back(result_of(candidate, subject, stopwatch.seconds(candidate.name)));
+    results.push_back(result_of(session, candidate, subject, stopwatch.seconds(candidate.name)));
   }
   return results;
 }
