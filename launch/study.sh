@@ -54,13 +54,16 @@ prepare() {
 effective() { "$witan" train "$stem.textproto" "$@" --print-config; }
 values() { sed 's/  # .*//'; }
 
+# A run that was told to stop writes a summary too.
+finished() { [ -e "$1/summary.json" ] && jq -e '.step == .steps' "$1/summary.json" >/dev/null; }
+
 # run VARIANT SEED: trains unless its folder holds the same run, finished.
 run() {
   local folder=$output/$1-$2 overrides options=()
   mapfile -t overrides < <(words '.variants[] | select(.name == $name).set[]' --arg name "$1")
   for override in "${overrides[@]}"; do options+=(--set "$override"); done
   options+=(--set "train.seed=$2" --set "train.output=$folder" "${train_options[@]}")
-  if [ -e "$folder/summary.json" ] &&
+  if finished "$folder" &&
      [ "$(effective "${options[@]}" | values)" = "$(values <"$folder/config.textproto")" ]; then
     echo "study.sh: $folder is there"
     return
@@ -68,6 +71,7 @@ run() {
   echo "study.sh: $folder"
   rm -rf "$folder"
   logged "$folder.log" "$witan" train "$stem.textproto" "${options[@]}"
+  finished "$folder" || die "$folder was stopped before its last step; the same command begins it again"
 }
 
 # One line of JSON about a run: losses, and MaxVio over the validation sets and of the steps of the last tenth.
