@@ -25,16 +25,20 @@ struct Piece {
   bool decay = false;
 };
 
-// Rows of a tensor that belong to one expert each, or none.
-std::int64_t expert_rows(const ParamInfo& info) {
-  return info.role == ParamRole::kExpert || info.role == ParamRole::kRouter ? info.shape[0] : 0;
+// Rows of a tensor that belong to one expert each, or none: the gate over groups of a hierarchical
+// router has fewer rows than the router.
+std::int64_t expert_rows(const ParamTable& table, const ParamInfo& info) {
+  if (info.role == ParamRole::kExpert) return info.shape[0];
+  if (info.role != ParamRole::kRouter) return 0;
+  const int router = table.find(detail::concat("layers.", info.layer, ".moe.router.weight"));
+  return info.shape[0] == table[router].shape[0] ? info.shape[0] : 0;
 }
 
 // A tensor of this rank in runs of one factor, unfrozen or not.
 std::vector<Piece> pieces_of(const ParamStore& params, const ParamSpan& span,
                              const configs::OptimizerConfig& config) {
   const ParamInfo& info = params.table()[span.id];
-  const std::int64_t experts = expert_rows(info);
+  const std::int64_t experts = expert_rows(params.table(), info);
   if (experts == 0) {
     const double factor = lr_factor(config, info.name.c_str());
     return {{span.id, span.begin, span.size, factor, info.decay}};
@@ -85,11 +89,12 @@ void check_rules(const configs::OptimizerConfig& config, const ParamTable& table
     const std::string& pattern = config.rule(i).pattern();
     bool matches = false;
     for (const ParamInfo& info : table.params()) {
-      if (!info.trained() || !rule_matches(config.rule(i), info.name.c_str(), expert_rows(info))) {
+      if (!info.trained() ||
+          !rule_matches(config.rule(i), info.name.c_str(), expert_rows(table, info))) {
         continue;
       }
       matches = true;
-      if (config.rule(i).has_experts()) check_experts(config.rule(i), i, expert_rows(info));
+      if (config.rule(i).has_experts()) check_experts(config.rule(i), i, expert_rows(table, info));
     }
     if (matches) continue;
     throw_user_error("optimizer.rule[", i, "].pattern: \"", pattern, "\" matches no trained tensor",

@@ -26,6 +26,11 @@ void check_source(const GrowSource& source, const AddExpertsOptions& options) {
                      ": the selection hash deals the token ids out to all experts: with more of "
                      "them every token would change its own");
   }
+  if (moe.router().has_hierarchical()) {
+    throw_user_error(source.folder,
+                     ": with hierarchical a first gate chooses among groups of experts, which more "
+                     "experts would cut anew");
+  }
   if (moe.router().has_expert_choice()) {
     throw_user_error(source.folder,
                      ": with expert_choice the number of experts decides how many tokens each "
@@ -102,30 +107,32 @@ configs::ModelConfig grown_model(const GrowSource& source, const AddExpertsOptio
   return model;
 }
 
-// Axis 0 of both is the expert: the old ones, then copies of one of them.
-void add_rows(const TensorView& old_rows, std::int64_t copy_of, const TensorView& rows) {
+// Axis 0 of both is the expert: the old ones, then copies of one of them, then what follows the
+// experts (a router's rows of zero-computation experts).
+void add_rows(const TensorView& old_rows, std::int64_t experts, std::int64_t copy_of,
+              const TensorView& rows) {
   const std::size_t row = old_rows.bytes() / static_cast<std::size_t>(old_rows.shape[0]);
   const auto* from = static_cast<const std::byte*>(old_rows.data);
   auto* to = static_cast<std::byte*>(rows.data);
-  std::memcpy(to, from, old_rows.bytes());
-  for (std::int64_t e = old_rows.shape[0]; e < rows.shape[0]; ++e) {
+  const std::int64_t added = rows.shape[0] - old_rows.shape[0];
+  for (std::int64_t e = 0; e < rows.shape[0]; ++e) {
+    const std::int64_t source = e < experts ? e : e < experts + added ? copy_of : e - added;
     std::memcpy(to + static_cast<std::size_t>(e) * row,
-                from + static_cast<std::size_t>(copy_of) * row, row);
+                from + static_cast<std::size_t>(source) * row, row);
   }
 }
 
-void fill(const WholeModel& old, const AddExpertsOptions& options, WholeModel& to) {
+void fill(const WholeModel& old, std::int64_t experts, const AddExpertsOptions& options,
+          WholeModel& to) {
   copy_common(old, to);
   for (int id = 0; id < to.table.size(); ++id) {
     const ParamInfo& info = to.table[id];
     if (info.role == ParamRole::kDense) continue;
     const TensorView old_rows = old.params.value(info.name);
     const TensorView rows = to.params.value(id);
-    add_rows(old_rows, options.copy_of, rows);
+    add_rows(old_rows, experts, options.copy_of, rows);
     if (info.role != ParamRole::kExpert) continue;
-    const std::int64_t first = old_rows.shape[0];
-    add_noise(options.noise, options.seed, info.name,
-              rows.slice_rows(first, rows.shape[0] - first));
+    add_noise(options.noise, options.seed, info.name, rows.slice_rows(experts, options.add));
   }
 }
 
@@ -141,7 +148,7 @@ GrowReport add_experts(const std::string& from, const std::string& to,
   WholeModel old(source.run.model(), source.dtype);
   load_weights(source.folder, old.params, old.mesh);
   WholeModel larger(run.model(), source.dtype);
-  fill(old, options, larger);
+  fill(old, source.run.model().moe().experts(), options, larger);
   return write_grown(source, old, larger, run, to);
 }
 

@@ -27,8 +27,9 @@ struct AddExpertsOptions {
 // Grows the MoE model of `from` and writes a checkpoint of weights to `to`, which must not exist.
 // Tokens of the old tags may use the experts that they could before (model.moe.allowed_experts),
 // and evaluating them gives the same bits. UserError where that cannot be had: a dense model, a
-// selection that counts on the number of experts (hash, expert_choice), groups that the new experts
-// do not fill; and for a tag that is there already, and whatever the model's own checks refuse.
+// selection that counts on the number of experts (hash, expert_choice, hierarchical), groups that
+// the new experts do not fill; and for a tag that is there already, and whatever the model's own
+// checks refuse.
 GrowReport add_experts(const std::string& from, const std::string& to,
                        const AddExpertsOptions& options);
 

@@ -44,6 +44,8 @@ TEST_F(AddExperts, KeepsEveryBitForTheOldTags) {
       moe_run("group_limited { k: 2 n_group: 2 topk_group: 1 }"),
       moe_run("noisy_top_k { k: 2 }"),
       moe_run("weights: UNIFORM all {}"),
+      moe_run("top_k { k: 3 }",
+              "balance { expert_bias {} } zero_computation { zero: 1 copy: 1 constant: 1 }"),
   };
   for (std::size_t i = 0; i < runs.size(); ++i) {
     for (const DType dtype : {DType::kFloat32, DType::kFloat64}) {
@@ -128,6 +130,10 @@ TEST_F(AddExperts, Refusals) {
                                                        "allow_non_causal: true")),
                                 to, good),
                     "with expert_choice");
+  EXPECT_USER_ERROR(
+      add_experts(save("two gates", moe_run("hierarchical { k: 1 n_group: 3 topk_group: 2 }")), to,
+                  good),
+      "with hierarchical");
   EXPECT_USER_ERROR(
       add_experts(save("groups", moe_run("group_limited { k: 2 n_group: 3 topk_group: 1 }")), to,
                   good),

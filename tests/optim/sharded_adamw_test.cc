@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "core/base/rng.h"
+#include "core/ops/elementwise.h"
 #include "parallel/mpi_environment.h"
 #include "tests/support/tolerance.h"
 
@@ -400,6 +401,34 @@ TEST(ShardedAdamW, RuleForExpertsThatThereAreNotIsRefused) {
   EXPECT_EQ(error_of("layers.0.ffn.*", "0-3"),
             "optimizer.rule[0].pattern: \"layers.0.ffn.*\" matches no trained tensor of experts or "
             "routers; `witan inspect` lists their names");
+}
+
+// Its gate over groups has rows of groups: a rule for experts is not for it.
+TEST(ShardedAdamW, RuleForExpertsOfAHierarchicalRouter) {
+  configs::ModelConfig model;
+  ASSERT_TRUE(google::protobuf::TextFormat::ParseFromString(
+      "vocab_size: 5 d_model: 4 layers: 1 attention { heads: 1 }"
+      "moe { experts: 12 d_ff: 3 router { hierarchical { k: 1 n_group: 3 topk_group: 2 } } }",
+      &model));
+  const ParamTable hierarchical(model);
+  const Mesh mesh(mpi(), 1, kWatchdogSeconds);
+  ParamStore params(hierarchical, {0, 12, mpi().size(), mpi().size()}, DType::kFloat32, Device{},
+                    true);
+  params.initialize(1);
+  configs::OptimizerConfig config;
+  config.add_rule()->set_pattern("layers.*.moe.*");
+  config.mutable_rule(0)->set_factor(0);
+  config.mutable_rule(0)->set_experts("2,8-11");
+  ShardedAdamW optimizer(config, params, mesh, {});
+  const TensorView group = params.value("layers.0.moe.router.group_weight");
+  const TensorView router = params.value("layers.0.moe.router.weight");
+  const float group_before = group.as<float>()[2 * 4];
+  const float row_before = router.as<float>()[2 * 4];
+  ops::fill({}, params.flat_grads(ParamGroup::kDense), 1.0);
+  reduce(optimizer);
+  optimizer.step(0, 1e-3, optimizer.gradient_norm(1.0).value, 1.0);
+  EXPECT_NE(group.as<float>()[2 * 4], group_before);
+  EXPECT_EQ(router.as<float>()[2 * 4], row_before);
 }
 
 TEST(ShardedAdamW, ModelWithoutExperts) {
