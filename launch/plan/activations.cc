@@ -40,14 +40,14 @@ ActivationArenas count_activations(const PlanSubject& subject, const PlanLayout&
   take(arenas.scratch);
   take(arenas.scratch);
   head_backward(subject, rows.tokens, arenas.scratch);
-  for (auto moe = is_moe.rbegin(); moe != is_moe.rend(); ++moe) {
+  for (std::size_t layer = is_moe.size(); layer-- > 0;) {
     const ArenaCount::Scope recomputed(arenas.saved);
     if (recompute) {
       const ArenaCount::Scope output(arenas.scratch);
       take(arenas.scratch);
-      layers.forward(*moe, true);
+      layers.forward(is_moe[layer], true);
     }
-    layers.backward(*moe);
+    layers.backward(is_moe[layer]);
   }
   return arenas;
 }
