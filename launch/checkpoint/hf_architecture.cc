@@ -132,6 +132,18 @@ void check_hf_moe(const ModelConfig& model, configs::RouterConfig::Score score,
   if (moe.router().bias()) obstacles.emplace_back("model.moe.router.bias is set");
 }
 
+void check_hf_top_k(const ModelConfig& model, Obstacles& obstacles) {
+  const configs::RouterConfig& router = model.moe().router();
+  if (!router.has_top_k()) obstacles.emplace_back("model.moe.router.selection is not top_k");
+  if (router.weights() != configs::RouterConfig::RENORMALIZED &&
+      router.weights() != configs::RouterConfig::AS_IS) {
+    obstacles.emplace_back("model.moe.router.weights is neither RENORMALIZED nor AS_IS");
+  }
+  if (router.routed_scaling_factor() != 1.0) {
+    obstacles.emplace_back("model.moe.router.routed_scaling_factor is not 1");
+  }
+}
+
 void check_hf_every_layer_sparse(const ModelConfig& model, Obstacles& obstacles) {
   const ModelDims dims(model);
   if (dims.moe_layers() != dims.layers) {
@@ -169,6 +181,13 @@ nlohmann::ordered_json hf_common_json(const ModelConfig& model) {
   json["bos_token_id"] = nullptr;
   json["eos_token_id"] = nullptr;
   return json;
+}
+
+void write_hf_top_k(const ModelConfig& model, nlohmann::ordered_json& json) {
+  const ModelDims dims(model);
+  json["num_experts"] = dims.experts;
+  json["num_experts_per_tok"] = dims.top_k;
+  json["norm_topk_prob"] = model.moe().router().weights() == configs::RouterConfig::RENORMALIZED;
 }
 
 void write_hf_plain_heads(const ModelConfig& model, nlohmann::ordered_json& json) {

@@ -49,6 +49,8 @@ void check_hf_plain_attention(const configs::ModelConfig& model,
 // SwiGLU experts without biases, a plain router of that score, some MoE layer.
 void check_hf_moe(const configs::ModelConfig& model, configs::RouterConfig::Score score,
                   std::vector<std::string>& obstacles);
+// top_k, weights that norm_topk_prob can say, no scaling factor.
+void check_hf_top_k(const configs::ModelConfig& model, std::vector<std::string>& obstacles);
 void check_hf_every_layer_sparse(const configs::ModelConfig& model,
                                  std::vector<std::string>& obstacles);
 void check_hf_no_shared_expert(const configs::ModelConfig& model,
@@ -57,6 +59,8 @@ void check_hf_no_expert_bias(const configs::ModelConfig& model,
                              std::vector<std::string>& obstacles);
 
 nlohmann::ordered_json hf_common_json(const configs::ModelConfig& model);
+// num_experts, num_experts_per_tok, norm_topk_prob.
+void write_hf_top_k(const configs::ModelConfig& model, nlohmann::ordered_json& json);
 void write_hf_plain_heads(const configs::ModelConfig& model, nlohmann::ordered_json& json);
 
 }  // namespace witan

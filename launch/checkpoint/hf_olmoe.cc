@@ -33,7 +33,6 @@ void read(HfConfigReader& in, ModelConfig& model) {
 
 void check(const ModelConfig& model, std::vector<std::string>& obstacles) {
   const configs::AttentionConfig& attention = model.attention();
-  const configs::RouterConfig& router = model.moe().router();
   const ModelDims dims(model);
   check_hf_common(model, obstacles);
   check_hf_moe(model, configs::RouterConfig::SOFTMAX, obstacles);
@@ -49,14 +48,7 @@ void check(const ModelConfig& model, std::vector<std::string>& obstacles) {
   if (dims.heads * dims.head_dim != dims.d_model) {
     obstacles.emplace_back("model.attention.head_dim is not d_model / heads");
   }
-  if (!router.has_top_k()) obstacles.emplace_back("model.moe.router.selection is not top_k");
-  if (router.weights() != configs::RouterConfig::RENORMALIZED &&
-      router.weights() != configs::RouterConfig::AS_IS) {
-    obstacles.emplace_back("model.moe.router.weights is neither RENORMALIZED nor AS_IS");
-  }
-  if (router.routed_scaling_factor() != 1.0) {
-    obstacles.emplace_back("model.moe.router.routed_scaling_factor is not 1");
-  }
+  check_hf_top_k(model, obstacles);
 }
 
 void write(const ModelConfig& model, nlohmann::ordered_json& json) {
@@ -64,9 +56,7 @@ void write(const ModelConfig& model, nlohmann::ordered_json& json) {
   json["attention_bias"] = model.attention().qkv_bias();
   json["clip_qkv"] = nullptr;
   json["intermediate_size"] = dims.moe_ff;
-  json["num_experts"] = dims.experts;
-  json["num_experts_per_tok"] = dims.top_k;
-  json["norm_topk_prob"] = model.moe().router().weights() == configs::RouterConfig::RENORMALIZED;
+  write_hf_top_k(model, json);
   json["output_router_logits"] = false;
   json["pad_token_id"] = nullptr;
 }

@@ -57,7 +57,6 @@ void read(HfConfigReader& in, ModelConfig& model) {
 }
 
 void check(const ModelConfig& model, std::vector<std::string>& obstacles) {
-  const configs::RouterConfig& router = model.moe().router();
   check_hf_common(model, obstacles);
   check_hf_moe(model, configs::RouterConfig::SOFTMAX, obstacles);
   check_hf_no_expert_bias(model, obstacles);
@@ -65,14 +64,7 @@ void check(const ModelConfig& model, std::vector<std::string>& obstacles) {
   if (model.attention().qk_norm()) obstacles.emplace_back("model.attention.qk_norm is set");
   if (model.attention().out_bias()) obstacles.emplace_back("model.attention.out_bias is set");
   if (!model.moe().shared_gate()) obstacles.emplace_back("model.moe.shared_gate is not set");
-  if (!router.has_top_k()) obstacles.emplace_back("model.moe.router.selection is not top_k");
-  if (router.weights() != configs::RouterConfig::RENORMALIZED &&
-      router.weights() != configs::RouterConfig::AS_IS) {
-    obstacles.emplace_back("model.moe.router.weights is neither RENORMALIZED nor AS_IS");
-  }
-  if (router.routed_scaling_factor() != 1.0) {
-    obstacles.emplace_back("model.moe.router.routed_scaling_factor is not 1");
-  }
+  check_hf_top_k(model, obstacles);
 }
 
 void write(const ModelConfig& model, nlohmann::ordered_json& json) {
@@ -82,9 +74,7 @@ void write(const ModelConfig& model, nlohmann::ordered_json& json) {
   json["intermediate_size"] = dims.dense_ff > 0 ? dims.dense_ff : dims.shared_ff;
   json["moe_intermediate_size"] = dims.moe_ff;
   json["shared_expert_intermediate_size"] = dims.shared_ff;
-  json["num_experts"] = dims.experts;
-  json["num_experts_per_tok"] = dims.top_k;
-  json["norm_topk_prob"] = model.moe().router().weights() == configs::RouterConfig::RENORMALIZED;
+  write_hf_top_k(model, json);
   json["decoder_sparse_step"] = 1;
   json["mlp_only_layers"] = nlohmann::ordered_json::array();
   for (std::size_t i = 0; i < dims.is_moe.size(); ++i) {

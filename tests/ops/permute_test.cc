@@ -85,6 +85,29 @@ TEST(Permute, MatchesALoopOverSlots) {
   }
 }
 
+// Rows of two tensors, counted one after the other, are those of the two joined.
+TEST(Permute, OfTwoTensors) {
+  for (DType dtype : {DType::kFloat32, DType::kFloat64}) {
+    for (const std::int64_t first : {0, 1, 40}) {
+      const std::int64_t n = 40, d = 67, rows = 90;
+      const Tensor x = test::tensor_of(test::random_normal(n * d, 1), {n, d}, dtype);
+      std::vector<std::int32_t> order;
+      for (std::int64_t r = 0; r < rows; ++r) order.push_back(static_cast<std::int32_t>(r * 7 % n));
+      const Tensor index = test::tensor_of(order, {rows});
+      const Tensor joined = test::unwritten({rows, d}, dtype);
+      const Tensor y = test::unwritten({rows, d}, dtype);
+      ops::permute({}, x, index, joined);
+      ops::permute({}, x.view().slice_rows(0, first), x.view().slice_rows(first, n - first), index,
+                   y);
+      EXPECT_EQ(test::values_of(y), test::values_of(joined));
+    }
+  }
+  const Tensor x = test::tensor_of(Values{1.0, 2.0}, {2, 1}, DType::kFloat64);
+  const Tensor y = test::unwritten({1, 1}, DType::kFloat64);
+  EXPECT_THROW(ops::permute({}, x, x, test::tensor_of(std::vector<std::int32_t>{4}, {1}), y),
+               Error);
+}
+
 TEST(Permute, EveryLevelMatchesFloat64) {
   for (const PermuteCase& c : kCases) {
     test::check_op([&](DType dtype) { return c.run(dtype); }, test::kFloat32ElementTolerance);
