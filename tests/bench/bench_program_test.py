@@ -5,16 +5,13 @@ usage: bench_program_test.py WITAN [TestCase.test ...]
 """
 import json
 import math
-import os
 import pathlib
-import subprocess
 import sys
-import tempfile
 import unittest
 
-WITAN = os.path.abspath(sys.argv.pop(1))
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-LAUNCHER = ROOT / "launch" / "witan-mpirun.sh"
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from program_case import WITAN, ProgramCase  # noqa: E402
 
 CONFIG = """\
 name: "tiny"
@@ -53,21 +50,14 @@ train { global_batch: 4 }
 SECTIONS = ["gemm", "layer", "routing", "step", "exchange", "decode", "imbalance"]
 
 
-class BenchProgramTest(unittest.TestCase):
+class BenchProgramTest(ProgramCase):
     def setUp(self):
-        self.temporary = tempfile.TemporaryDirectory()
-        self.folder = pathlib.Path(self.temporary.name)
+        super().setUp()
         (self.folder / "tiny.textproto").write_text(CONFIG)
         (self.folder / "dense.textproto").write_text(DENSE)
 
-    def tearDown(self):
-        self.temporary.cleanup()
-
     def bench(self, expected, *arguments, ranks=0):
-        command = [str(LAUNCHER), "-n", str(ranks)] if ranks else []
-        command += [WITAN, "bench", *[str(a) for a in arguments]]
-        done = subprocess.run(command, cwd=self.folder, text=True, capture_output=True, timeout=120)
-        self.assertEqual(done.returncode, expected, f"{command}\n{done.stdout}\n{done.stderr}")
+        done = self.execute(expected, WITAN, "bench", *arguments, ranks=ranks)
         return done.stdout, done.stderr
 
     def report(self, *arguments, ranks=0):

@@ -4,16 +4,14 @@
 usage: grow_program_test.py WITAN [TestCase.test ...]
 """
 import json
-import os
 import pathlib
-import subprocess
 import sys
 import tempfile
 import unittest
 
-WITAN = os.path.abspath(sys.argv.pop(1))
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-LAUNCHER = ROOT / "launch" / "witan-mpirun.sh"
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from program_case import WITAN, execute  # noqa: E402
 
 DENSE = """\
 name: "dense"
@@ -90,10 +88,7 @@ class GrowTest(unittest.TestCase):
 
     @classmethod
     def run_witan(cls, expected, *arguments, ranks=0):
-        command = [str(LAUNCHER), "-n", str(ranks)] if ranks else []
-        done = subprocess.run([*command, WITAN, *map(str, arguments)], cwd=cls.folder, text=True, timeout=120,
-                              stdin=subprocess.DEVNULL, capture_output=True)
-        assert done.returncode == expected, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        done = execute(cls.folder, expected, WITAN, *arguments, ranks=ranks)
         return done.stdout + done.stderr
 
     def read(self, name):

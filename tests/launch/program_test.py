@@ -10,13 +10,12 @@ import pathlib
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import unittest
 
-WITAN = os.path.abspath(sys.argv.pop(1))
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-LAUNCHER = ROOT / "launch" / "witan-mpirun.sh"
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from program_case import LAUNCHER, WITAN, ProgramCase  # noqa: E402
 
 CONFIG = """\
 name: "tiny"
@@ -51,17 +50,13 @@ runtime { threads: 1 }
 """
 
 
-class ProgramTest(unittest.TestCase):
+class ProgramTest(ProgramCase):
     def setUp(self):
-        self.temporary = tempfile.TemporaryDirectory()
-        self.folder = pathlib.Path(self.temporary.name)
+        super().setUp()
         (self.folder / "tiny.textproto").write_text(CONFIG)
         text = "".join(f"{i} sheep jumped over {i * i % 97} fences.\n" for i in range(1500))
         (self.folder / "text.txt").write_text(text)
         self.check(0, [WITAN, "prepare", "text.txt", "--output", "text"])
-
-    def tearDown(self):
-        self.temporary.cleanup()
 
     def start(self, arguments, ranks=0):
         command = [str(LAUNCHER), "-n", str(ranks)] if ranks else []

@@ -5,16 +5,13 @@ usage: routing_program_test.py WITAN [TestCase.test ...]
 """
 import json
 import math
-import os
 import pathlib
-import subprocess
 import sys
-import tempfile
 import unittest
 
-WITAN = os.path.abspath(sys.argv.pop(1))
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-LAUNCHER = ROOT / "launch" / "witan-mpirun.sh"
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from program_case import WITAN, ProgramCase  # noqa: E402
 
 CONFIG = """\
 name: "routing"
@@ -44,22 +41,12 @@ runtime { threads: 1 }
 PARTS = {"ROUTER": "top_k { k: 2 }", "BALANCE": "balance { none {} }", "CAPACITY": "", "TRAIN": "", "EXCHANGE": ""}
 
 
-class RoutingProgramTest(unittest.TestCase):
+class RoutingProgramTest(ProgramCase):
     def setUp(self):
-        self.temporary = tempfile.TemporaryDirectory()
-        self.folder = pathlib.Path(self.temporary.name)
+        super().setUp()
         text = "".join(f"{i} sheep jumped over {i * i % 97} fences.\n" for i in range(300))
         (self.folder / "text.txt").write_text(text)
-        self.run_program(0, [WITAN, "prepare", "text.txt", "--output", "text"])
-
-    def tearDown(self):
-        self.temporary.cleanup()
-
-    def run_program(self, expected, command):
-        done = subprocess.run([str(part) for part in command], cwd=self.folder, text=True, capture_output=True,
-                              timeout=120, stdin=subprocess.DEVNULL)
-        self.assertEqual(done.returncode, expected, f"{command}\n{done.stdout}\n{done.stderr}")
-        return done
+        self.execute(0, WITAN, "prepare", "text.txt", "--output", "text")
 
     def write(self, parts):
         text = CONFIG
@@ -70,8 +57,7 @@ class RoutingProgramTest(unittest.TestCase):
     def train(self, name, ranks=2, **parts):
         """The steps of metrics.jsonl."""
         self.write(parts)
-        self.run_program(0, [LAUNCHER, "-n", ranks, WITAN, "train", "routing.textproto", "--set",
-                             f"train.output=runs/{name}"])
+        self.execute(0, WITAN, "train", "routing.textproto", "--set", f"train.output=runs/{name}", ranks=ranks)
         lines = (self.folder / "runs" / name / "metrics.jsonl").read_text().splitlines()
         steps = [step for step in map(json.loads, lines) if step["kind"] == "step"]
         self.assertEqual(len(steps), 2)
@@ -82,7 +68,7 @@ class RoutingProgramTest(unittest.TestCase):
 
     def refused(self, message, **parts):
         self.write(parts)
-        done = self.run_program(2, [WITAN, "train", "routing.textproto"])
+        done = self.execute(2, WITAN, "train", "routing.textproto")
         self.assertIn(message, done.stderr)
         self.assertIn("routing.textproto", done.stderr)
         self.assertFalse((self.folder / "runs").exists())

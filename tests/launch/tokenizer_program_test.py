@@ -5,18 +5,16 @@ what the step before wrote.
 usage: tokenizer_program_test.py WITAN [TestCase.test ...]
 """
 import json
-import os
 import pathlib
 import shutil
 import struct
-import subprocess
 import sys
-import tempfile
 import unittest
 
-WITAN = os.path.abspath(sys.argv.pop(1))
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-LAUNCHER = ROOT / "launch" / "witan-mpirun.sh"
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from program_case import ROOT, WITAN, ProgramCase  # noqa: E402
+
 FIXTURES = ROOT / "tests" / "fixtures" / "tokenizers"
 
 # Mixtral's architecture, so that it converts.
@@ -34,20 +32,13 @@ runtime { threads: 1 }
 PROMPT = "Every rank holds"
 
 
-class TokenizerProgramTest(unittest.TestCase):
+class TokenizerProgramTest(ProgramCase):
     def setUp(self):
-        self.temporary = tempfile.TemporaryDirectory()
-        self.folder = pathlib.Path(self.temporary.name)
+        super().setUp()
         (self.folder / "tiny.textproto").write_text(CONFIG)
 
-    def tearDown(self):
-        self.temporary.cleanup()
-
     def run_witan(self, *arguments, expected=0, ranks=0):
-        command = [str(LAUNCHER), "-n", str(ranks)] if ranks else []
-        done = subprocess.run([*command, WITAN, *map(str, arguments)], cwd=self.folder, text=True, errors="replace",
-                              capture_output=True, stdin=subprocess.DEVNULL, timeout=120)
-        self.assertEqual(done.returncode, expected, done.stdout + done.stderr)
+        done = self.execute(expected, WITAN, *arguments, ranks=ranks)
         return done.stdout + done.stderr
 
     def prepare(self, tokenizer):

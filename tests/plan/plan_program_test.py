@@ -4,15 +4,14 @@
 usage: plan_program_test.py WITAN [TestCase.test ...]
 """
 import json
-import os
 import pathlib
-import subprocess
 import sys
-import tempfile
 import unittest
 
-WITAN = os.path.abspath(sys.argv.pop(1))
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from program_case import ROOT, WITAN, ProgramCase  # noqa: E402
+
 QUICKSTART = str(ROOT / "configs/presets/quickstart.textproto")
 H100 = str(ROOT / "configs/machines/h100.textproto")
 H200 = str(ROOT / "configs/machines/h200.textproto")
@@ -30,18 +29,14 @@ runtime { precision: BF16 }
 """
 
 
-class PlanTest(unittest.TestCase):
+class PlanTest(ProgramCase):
     def setUp(self):
-        self.temporary = tempfile.TemporaryDirectory()
-        self.addCleanup(self.temporary.cleanup)
-        self.folder = pathlib.Path(self.temporary.name)
+        super().setUp()
         self.mixtral = self.folder / "mixtral.textproto"
         self.mixtral.write_text(MIXTRAL)
 
     def witan(self, *arguments, code=0):
-        done = subprocess.run([WITAN, "plan", *map(str, arguments)], cwd=self.folder, text=True, capture_output=True,
-                              check=False)
-        self.assertEqual(done.returncode, code, done.stdout + done.stderr)
+        done = self.execute(code, WITAN, "plan", *arguments)
         return done.stdout if code == 0 else done.stderr
 
     def planned(self, *arguments):

@@ -5,15 +5,13 @@ usage: profile_program_test.py WITAN [TestCase.test ...]
 """
 import collections
 import json
-import os
 import pathlib
-import subprocess
 import sys
-import tempfile
 import unittest
 
-WITAN = os.path.abspath(sys.argv.pop(1))
-LAUNCHER = pathlib.Path(__file__).resolve().parents[2] / "launch" / "witan-mpirun.sh"
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from program_case import WITAN, ProgramCase  # noqa: E402
 
 CONFIG = """\
 name: "tiny"
@@ -42,22 +40,15 @@ NO_LAYER = {"step", "data", "forward", "backward", "embedding", "embedding backw
             "evaluation", "checkpoint"}
 
 
-class ProfileTest(unittest.TestCase):
+class ProfileTest(ProgramCase):
     def setUp(self):
-        self.temporary = tempfile.TemporaryDirectory()
-        self.folder = pathlib.Path(self.temporary.name)
+        super().setUp()
         (self.folder / "tiny.textproto").write_text(CONFIG)
         (self.folder / "text.txt").write_text("".join(f"{i} sheep, {i * i % 97} wolves.\n" for i in range(800)))
         self.check(0, [WITAN, "prepare", "text.txt", "--output", "text"])
 
-    def tearDown(self):
-        self.temporary.cleanup()
-
     def check(self, expected, arguments, ranks=0):
-        command = ([str(LAUNCHER), "-n", str(ranks)] if ranks else []) + [str(a) for a in arguments]
-        done = subprocess.run(command, cwd=self.folder, text=True, stdin=subprocess.DEVNULL,
-                              capture_output=True, timeout=120)
-        self.assertEqual(done.returncode, expected, done.stdout + done.stderr)
+        done = self.execute(expected, *arguments, ranks=ranks)
         return done.stdout + done.stderr
 
     def events(self, path):

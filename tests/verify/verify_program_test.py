@@ -1,35 +1,23 @@
 #!/usr/bin/env python3
 """witan verify as its users meet it: a shipped preset, the JSON, mistakes.
 
-usage: verify_program_test.py WITAN SOURCE_DIR [TestCase.test ...]
+usage: verify_program_test.py WITAN [TestCase.test ...]
 """
 import json
-import os
 import pathlib
-import subprocess
 import sys
-import tempfile
 import unittest
 
-WITAN = os.path.abspath(sys.argv.pop(1))
-ROOT = pathlib.Path(sys.argv.pop(1)).resolve()
-LAUNCHER = ROOT / "launch" / "witan-mpirun.sh"
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from program_case import ROOT, WITAN, ProgramCase  # noqa: E402
+
 QUICKSTART = ROOT / "configs/presets/quickstart.textproto"
 
 
-class VerifyTest(unittest.TestCase):
-    def setUp(self):
-        self.temporary = tempfile.TemporaryDirectory()
-        self.folder = pathlib.Path(self.temporary.name)
-
-    def tearDown(self):
-        self.temporary.cleanup()
-
+class VerifyTest(ProgramCase):
     def verify(self, expected, *arguments, ranks=0):
-        command = ([str(LAUNCHER), "-n", str(ranks)] if ranks else []) + [WITAN, "verify"]
-        done = subprocess.run(command + [str(a) for a in arguments], cwd=self.folder, text=True,
-                              stdin=subprocess.DEVNULL, capture_output=True, timeout=200)
-        self.assertEqual(done.returncode, expected, done.stdout + done.stderr)
+        done = self.execute(expected, WITAN, "verify", *arguments, ranks=ranks, timeout=200)
         return done.stdout + done.stderr
 
     def test_quickstart_on_two_ranks(self):
