@@ -58,11 +58,21 @@ std::uint64_t Random::bits(std::uint64_t index) const {
 double Random::uniform(std::uint64_t index) const { return to_unit(bits(index)); }
 
 double Random::normal(std::uint64_t index) const {
+  const auto [radius, angle] = polar(index);
+  return radius * std::cos(angle);
+}
+
+std::array<double, 2> Random::normal_pair(std::uint64_t index) const {
+  const auto [radius, angle] = polar(index);
+  return {radius * std::cos(angle), radius * std::sin(angle)};
+}
+
+std::array<double, 2> Random::polar(std::uint64_t index) const {
   const auto low = halves(index);
   const Philox4 block = philox4x32({low[0], low[1], high_[0], high_[1]}, key_);
   const double u = 1.0 - to_unit(block[0] | (std::uint64_t{block[1]} << 32));  // (0, 1]
   const double v = to_unit(block[2] | (std::uint64_t{block[3]} << 32));
-  return std::sqrt(-2.0 * std::log(u)) * std::cos(2.0 * std::numbers::pi * v);
+  return {std::sqrt(-2.0 * std::log(u)), 2.0 * std::numbers::pi * v};
 }
 
 std::uint64_t Random::below(std::uint64_t index, std::uint64_t bound) const {

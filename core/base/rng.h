@@ -25,9 +25,13 @@ class Random {
   std::uint64_t bits(std::uint64_t index) const;  // 64 uniform bits
   double uniform(std::uint64_t index) const;      // [0, 1), 53 bits
   double normal(std::uint64_t index) const;       // mean 0, standard deviation 1 (Box-Muller)
+  // Both normals that one draw makes: half the work for long rows of them.
+  std::array<double, 2> normal_pair(std::uint64_t index) const;
   std::uint64_t below(std::uint64_t index, std::uint64_t bound) const;  // 0 .. bound - 1
 
  private:
+  std::array<double, 2> polar(std::uint64_t index) const;  // radius and angle of Box-Muller
+
   std::array<std::uint32_t, 2> key_;
   std::array<std::uint32_t, 2> high_;
 };

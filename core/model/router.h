@@ -39,9 +39,9 @@ struct RouterSaved {
   // itself without a limit
   TensorView kept;
   TensorView weights;  // [tokens, top_k]; those of dropped pairs are not used
-  // Noisy routers: z = clean_z + a standard normal times noise_scale, all [tokens, experts];
-  // noise_logits are what noise_scale is the softplus of, if it is learned. Empty without noise.
-  TensorView clean_z, noise_scale, noise_logits;
+  // Noisy routers: z = clean_z + a standard normal times noise_scale, all [tokens, experts]; the
+  // normals are kept where the scale is learned. Empty without noise.
+  TensorView clean_z, noise_scale, noise;
   TensorView group_z;   // [tokens, groups] logits of a first gate, if the selection has one
   bool masked = false;  // some logits may be minus infinity
 };

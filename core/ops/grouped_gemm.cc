@@ -47,7 +47,7 @@ const std::vector<Item>& make_items(std::span<const std::int64_t> offsets, GemmK
     const std::int64_t rows = offsets[g + 1] - offsets[g];
     if (rows == 0 && !keep_empty) continue;
     const std::int64_t c_rows = rows_of_c(group);
-    const std::int64_t parts = std::clamp<std::int64_t>((rows + limit - 1) / limit, 1, c_rows);
+    const std::int64_t parts = std::clamp<std::int64_t>((rows + limit / 2) / limit, 1, c_rows);
     for (std::int64_t part = 0; part < parts; ++part) {
       const std::int64_t begin = c_rows * part / parts;
       const std::int64_t end = c_rows * (part + 1) / parts;

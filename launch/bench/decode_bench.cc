@@ -5,6 +5,7 @@
 
 #include "core/base/rng.h"
 #include "core/ops/limits.h"
+#include "launch/bench/phase_times.h"
 #include "launch/engine.h"
 
 namespace witan {
@@ -102,6 +103,11 @@ class Decoding {
   double weights_ = 0.0, active_ = 0.0;
 };
 
+Spread of_one_token(Spread seconds) {
+  for (double* value : {&seconds.median, &seconds.low, &seconds.high}) *value /= kTokensPerTurn;
+  return seconds;
+}
+
 }  // namespace
 
 std::vector<BenchResult> bench_decode(const BenchSession& session, const StepShape& shape) {
@@ -120,10 +126,12 @@ std::vector<BenchResult> bench_decode(const BenchSession& session, const StepSha
   };
   read();
   decoding.tokens(kTokensPerTurn);
+  PhaseTimes phases;
   Stopwatch stopwatch = session.stopwatch();
   for (int turn = 0; turn < session.repeat; ++turn) {
     stopwatch.time(kRead, read);
     stopwatch.time(kToken, [&] { decoding.tokens(kTokensPerTurn); });
+    phases.record([&] { decoding.tokens(kTokensPerTurn); });
     if (!active) continue;
     stopwatch.time(kDenseActive, [&] { active->tokens(kTokensPerTurn); });
     stopwatch.time(kDenseTotal, [&] { total->tokens(kTokensPerTurn); });
@@ -132,9 +140,7 @@ std::vector<BenchResult> bench_decode(const BenchSession& session, const StepSha
   const std::string subject =
       detail::concat(shape.name, ", ", session.precision(), ", each rank by itself");
   const auto result_of = [&](const char* what, const Decoding& of) {
-    Spread seconds = stopwatch.seconds(what);
-    for (double* value : {&seconds.median, &seconds.low, &seconds.high}) *value /= kTokensPerTurn;
-    BenchResult token{kSection, subject, what, seconds};
+    BenchResult token{kSection, subject, what, of_one_token(stopwatch.seconds(what))};
     token.bytes = sum_over_ranks(session.world, of.active_bytes());
     token.tokens = session.world.size();
     return token;
@@ -144,14 +150,21 @@ std::vector<BenchResult> bench_decode(const BenchSession& session, const StepSha
   BenchResult token = result_of(kToken, decoding);
   token.ratios.push_back(
       {"of read bandwidth", token.gigabytes_per_second() / limit.gigabytes_per_second(), 0.7});
-  if (!active) return {limit, token};
+  std::vector<BenchResult> results{limit, token};
+  for (const PhaseTimes::Phase& phase : phases.phases()) {
+    results.push_back({kSection, subject, "phase: " + phase.name, of_one_token(phase.seconds)});
+    results.back().ratios.push_back({"of the phases", phase.share});
+  }
+  if (!active) return results;
   const BenchResult dense_active = result_of(kDenseActive, *active);
   const BenchResult dense_total = result_of(kDenseTotal, *total);
-  token.ratios.push_back({"of the speed of the dense model of equal active parameters",
-                          dense_active.seconds.median / token.seconds.median});
-  token.ratios.push_back({"of the speed of the dense model of equal parameters",
-                          dense_total.seconds.median / token.seconds.median});
-  return {limit, token, dense_active, dense_total};
+  std::vector<Ratio>& ratios = results[1].ratios;
+  ratios.push_back({"of the speed of the dense model of equal active parameters",
+                    dense_active.seconds.median / token.seconds.median});
+  ratios.push_back({"of the speed of the dense model of equal parameters",
+                    dense_total.seconds.median / token.seconds.median});
+  results.insert(results.end(), {dense_active, dense_total});
+  return results;
 }
 
 }  // namespace witan

@@ -142,6 +142,9 @@ TEST(Causality, WhatIsRefusedForDecodersDoesLeak) {
     const std::string weights = expert_choice ? " weights: AS_IS" : "";
     EXPECT_GT(Probe(config_of(selection + weights, "")).backward_in_time(), kLeak) << selection;
   }
+  EXPECT_GT(Probe(config_of("expert_choice { k: 2 scope: EXPERT_GROUP } weights: AS_IS", ""))
+                .backward_in_time(),
+            kLeak);
   for (const char* policy : kPolicies) {
     if (std::string(policy) == "TOKEN_MAJOR") continue;
     EXPECT_GT(Probe(config_of("top_k { k: 2 }", tight(policy))).backward_in_time(), kLeak)

@@ -74,7 +74,7 @@ class LoadCv2Balancer final : public Balancer {
   void each(const RouterSaved& router, const Visit& visit, const Always& always) {
     const std::int64_t experts = router.z.cols();
     const std::int64_t k = std::min(router.indices.cols(), experts);
-    const bool learned = !router.noise_logits.empty();
+    const bool learned = !router.noise.empty();
     const T* noisy = router.z.as<T>();
     const T* clean = router.clean_z.as<T>();
     const T* scale = router.noise_scale.as<T>();

@@ -2,6 +2,7 @@
 // standard normal times softplus(x W_noise) (Shazeer et al. 2017); FIXED: times 1 / experts (V-MoE,
 // Riquelme et al. 2021). The draws are addressed by seed, step, layer, global token and expert.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <string>
 
@@ -14,8 +15,33 @@
 namespace witan {
 namespace {
 
-double softplus(double x) { return std::max(x, 0.0) + std::log1p(std::exp(-std::abs(x))); }
-double sigmoid(double x) { return 1.0 / (1.0 + std::exp(-x)); }
+template <class T>
+T softplus(T x) {
+  return std::max(x, T{0}) + std::log1p(std::exp(-std::abs(x)));
+}
+// d softplus / dx, from softplus(x).
+template <class T>
+T slope(T softplus_of_x) {
+  return -std::expm1(-softplus_of_x);
+}
+
+// The numbers first, first + 1, ... of an addressed sequence of normals, two of which are made at a
+// time.
+class NormalRow {
+ public:
+  NormalRow(const Random& random, std::uint64_t first) : random_(random), index_(first) {
+    if (first % 2 != 0) pair_ = random_.normal_pair(first / 2);
+  }
+  double next() {
+    if (index_ % 2 == 0) pair_ = random_.normal_pair(index_ / 2);
+    return pair_[index_++ % 2];
+  }
+
+ private:
+  const Random& random_;
+  std::uint64_t index_;
+  std::array<double, 2> pair_{};
+};
 
 class NoisyTopKRouter final : public Router {
  public:
@@ -40,8 +66,8 @@ class NoisyTopKRouter final : public Router {
     saved.clean_z = arena.allocate(z.shape, z.dtype, "router");
     ops::copy(ctx, z, saved.clean_z);
     if (learned_) {
-      saved.noise_logits = arena.allocate(z.shape, z.dtype, "router");
-      ops::gemm_nt(ctx, saved.x, params.noise, saved.noise_logits);
+      saved.noise = arena.allocate(z.shape, z.dtype, "router");
+      ops::gemm_nt(ctx, saved.x, params.noise, saved.noise_scale);
     }
     const Random random = draws(batch);
     const std::uint64_t first = first_draw(batch);
@@ -49,13 +75,18 @@ class NoisyTopKRouter final : public Router {
       using T = decltype(zero);
       T* logit = z.as<T>();
       T* scale = saved.noise_scale.as<T>();
-      const T* learned = learned_ ? saved.noise_logits.as<T>() : nullptr;
-      const double fixed = 1.0 / static_cast<double>(place().experts);
+      T* noise = learned_ ? saved.noise.as<T>() : nullptr;
+      const T fixed = T{1} / static_cast<T>(place().experts);
+      const std::int64_t experts = z.cols();
 #pragma omp parallel for schedule(static)
-      for (std::int64_t i = 0; i < z.size(); ++i) {
-        const double size = learned_ ? softplus(static_cast<double>(learned[i])) : fixed;
-        scale[i] = static_cast<T>(size);
-        logit[i] += static_cast<T>(size * random.normal(first + static_cast<std::uint64_t>(i)));
+      for (std::int64_t t = 0; t < z.rows(); ++t) {
+        NormalRow draws(random, first + static_cast<std::uint64_t>(t * experts));
+        for (std::int64_t i = t * experts; i < (t + 1) * experts; ++i) {
+          const auto draw = static_cast<T>(draws.next());
+          scale[i] = learned_ ? softplus(scale[i]) : fixed;
+          if (noise != nullptr) noise[i] = draw;
+          logit[i] += scale[i] * draw;
+        }
       }
     });
   }
@@ -67,20 +98,17 @@ class NoisyTopKRouter final : public Router {
     if (!learned_ || !batch.training) return;
     ArenaScope scope(scratch);
     const TensorView dlogits = scratch.allocate(dz.shape, dz.dtype, "router backward");
-    const Random random = draws(batch);
-    const std::uint64_t first = first_draw(batch);
     dispatch_float(dz.dtype, "router noise", [&](auto zero) {
       using T = decltype(zero);
       const T* gradient = dz.as<T>();
-      const T* logit = saved.noise_logits.as<T>();
+      const T* noise = saved.noise.as<T>();
+      const T* scale = saved.noise_scale.as<T>();
       const T* more = dnoise_scale.empty() ? nullptr : dnoise_scale.as<T>();
       T* out = dlogits.as<T>();
 #pragma omp parallel for schedule(static)
       for (std::int64_t i = 0; i < dz.size(); ++i) {
-        const double noise = random.normal(first + static_cast<std::uint64_t>(i));
-        const double dscale = static_cast<double>(gradient[i]) * noise +
-                              (more == nullptr ? 0.0 : static_cast<double>(more[i]));
-        out[i] = static_cast<T>(dscale * sigmoid(static_cast<double>(logit[i])));
+        const T dscale = gradient[i] * noise[i] + (more == nullptr ? T{0} : more[i]);
+        out[i] = dscale * slope(scale[i]);
       }
     });
     ops::gemm_tn(ctx, dlogits, saved.x, params.dnoise);

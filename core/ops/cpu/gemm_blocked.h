@@ -198,7 +198,9 @@ void blocked_gemm(const GemmTask<typename O::Value>& task, typename O::Value* wo
   const std::int64_t block_terms =
       ceil_div(ceil_div(task.k, ceil_div(task.k, kBlockTerms)), kBlockTermsStep) * kBlockTermsStep;
   if (task.b_transposed && !task.a_transposed) {
-    if (task.m <= kSkinnyRows) return skinny<O>(task, block_terms, packed_a);
+    if (task.m <= kSkinnyRows) {
+      return skinny<O>(task, block_terms, kBlockRows / kSkinnyRows, packed_a);
+    }
     if (swapping_pays<T>(task.m)) return swapped<O>(task, block_terms, packed_b);
   }
   const std::int64_t row_blocks = ceil_div(task.m, kBlockRows);

@@ -26,7 +26,13 @@ void skinny_tile(std::int64_t terms, const typename O::Packed* a, const typename
   for (; p < whole; p += n) {
     Vec<T> square[n];
 #pragma GCC unroll 16
-    for (int j = 0; j < n; ++j) square[j] = O::row(source[j] + p * O::kTerms);
+    for (int j = 0; j < n; ++j) {
+      square[j] = O::row(source[j] + p * O::kTerms);
+      // The next tile: as many streams as rows are more than the hardware follows by itself.
+      for (std::int64_t i = 0; i < n * O::kTerms; i += kLine<T>) {
+        __builtin_prefetch(source[j] + n * ldb + p * O::kTerms + i);
+      }
+    }
     transpose<T>(square);
 #pragma GCC unroll 16
     for (int l = 0; l < n; ++l) {
@@ -50,20 +56,26 @@ void skinny_tile(std::int64_t terms, const typename O::Packed* a, const typename
 
 constexpr std::int64_t kSkinnyRows = 4;
 
-// The product of up to kSkinnyRows rows with a transposed B, which is not packed: decoding.
+// The product of up to kSkinnyRows rows with a transposed B, which is not packed: decoding. B is
+// read once, row after row; `packed_a` has room for the terms of `most_blocks` blocks.
 template <class O>
 void skinny(const GemmTask<typename O::Value>& task, std::int64_t block_terms,
-            typename O::Packed* packed_a) {
+            std::int64_t most_blocks, typename O::Packed* packed_a) {
   using T = typename O::Value;
   constexpr decltype(&skinny_tile<O, 1>) kRun[] = {skinny_tile<O, 1>, skinny_tile<O, 2>,
                                                    skinny_tile<O, 3>, skinny_tile<O, 4>};
-  for (std::int64_t term = 0; term < task.k; term += block_terms) {
-    const std::int64_t terms = smaller(block_terms, task.k - term);
-    pack_rows<O>(task.a + term, task.lda, task.m, terms, task.m, packed_a);
+  for (std::int64_t begin = 0; begin < task.k; begin += most_blocks * block_terms) {
+    const std::int64_t end = smaller(task.k, begin + most_blocks * block_terms);
+    for (std::int64_t term = begin; term < end; term += block_terms) {
+      pack_rows<O>(task.a + term, task.lda, task.m, smaller(block_terms, end - term), task.m,
+                   packed_a + (term - begin) * task.m);
+    }
     for (std::int64_t column = 0; column < task.n; column += kLanes<T>) {
-      kRun[task.m - 1](terms, packed_a, task.b + column * task.ldb + term, task.ldb,
-                       task.c + column, task.ldc, smaller(kLanes<T>, task.n - column),
-                       task.accumulate || term > 0);
+      for (std::int64_t term = begin; term < end; term += block_terms) {
+        kRun[task.m - 1](smaller(block_terms, end - term), packed_a + (term - begin) * task.m,
+                         task.b + column * task.ldb + term, task.ldb, task.c + column, task.ldc,
+                         smaller(kLanes<T>, task.n - column), task.accumulate || term > 0);
+      }
     }
   }
 }
