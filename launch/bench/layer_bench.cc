@@ -44,6 +44,7 @@ class LayerBench {
       stopwatch_.time(kBackward, [&] { run_.backward(); });
       if (full_) time_full();
       if (compare_alone_) time_alone();
+      session_.world.barrier();  // a rank that wakes up late would show as a wait
       phases_.record([&] { run_.forward_backward(); });
       if (turn < 0) forget_warm_up();
     }
