@@ -5,8 +5,8 @@
 #include "core/ops/cpu/norm_kernels.h"
 #include "core/ops/cpu/row_blocks.h"
 #include "core/ops/cpu/scratch.h"
+#include "core/ops/cuda/norm.h"
 #include "core/ops/dispatch.h"
-#include "core/ops/norm_cuda.h"
 #include "core/ops/parallel.h"
 
 namespace witan::ops {

@@ -4,11 +4,11 @@
 #include <cstring>
 
 #include "core/ops/cpu/row_kernels.h"
+#include "core/ops/cuda/permute.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/index_check.h"
 #include "core/ops/parallel.h"
-#include "core/ops/permute_cuda.h"
 
 namespace witan::ops {
 namespace {

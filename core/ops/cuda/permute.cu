@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "core/base/cuda/launch.h"
-#include "core/ops/permute_cuda.h"
+#include "core/ops/cuda/permute.h"
 
 namespace witan::ops::cuda {
 namespace {

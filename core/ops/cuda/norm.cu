@@ -6,7 +6,7 @@
 
 #include "core/base/cuda/launch.h"
 #include "core/ops/cuda/block_sum.h"
-#include "core/ops/norm_cuda.h"
+#include "core/ops/cuda/norm.h"
 #include "core/tensor/cuda_scratch.h"
 
 namespace witan::ops::cuda {

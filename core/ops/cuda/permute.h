@@ -1,4 +1,4 @@
-// The CUDA twins of permute.h; operands have been checked by permute.cc.
+// The CUDA twins of core/ops/permute.h; operands have been checked by permute.cc.
 #pragma once
 
 #include "core/base/context.h"

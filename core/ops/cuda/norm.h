@@ -1,4 +1,4 @@
-// The CUDA twins of norm.h; operands have been checked by norm.cc.
+// The CUDA twins of core/ops/norm.h; operands have been checked by norm.cc.
 #pragma once
 
 #include "core/base/context.h"
