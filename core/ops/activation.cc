@@ -1,6 +1,7 @@
 #include "core/ops/activation.h"
 
 #include "core/ops/cpu/activation_kernels.h"
+#include "core/ops/cuda/activation.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/parallel.h"
 
@@ -30,7 +31,7 @@ void activation(const Context& ctx, Activation kind, const TensorView& in,
                 const TensorView& row_weight, const TensorView& h, const SwigluOptions& options) {
   const std::int64_t ff = check_input(ctx, "activation", kind, in, row_weight);
   check_operand(ctx, "activation", "h", h, in.dtype, {in.rows(), ff});
-  require_cpu(ctx, "activation");
+  if (ctx.device.is_cuda()) return cuda::activation(ctx, kind, in, row_weight, h, options);
   dispatch_float(in.dtype, "activation", [&](auto type) {
     using T = decltype(type);
     const T* x = in.as<T>();
@@ -54,7 +55,9 @@ void activation_backward(const Context& ctx, Activation kind, const TensorView& 
   if (!row_weight.empty()) {
     check_operand(ctx, op, "drow_weight", drow_weight, in.dtype, {in.rows()});
   }
-  require_cpu(ctx, op);
+  if (ctx.device.is_cuda()) {
+    return cuda::activation_backward(ctx, kind, in, row_weight, dh, din, drow_weight, options);
+  }
   dispatch_float(in.dtype, op, [&](auto type) {
     using T = decltype(type);
     const T* x = in.as<T>();

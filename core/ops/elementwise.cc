@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "core/ops/cpu/elementwise_kernels.h"
+#include "core/ops/cuda/elementwise.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/parallel.h"
 
@@ -41,7 +42,7 @@ void cast_cpu(const TensorView& from, const TensorView& to) {
 
 void fill(const Context& ctx, const TensorView& x, double value) {
   check_operand(ctx, "fill", "x", x, x.dtype, x.shape);
-  require_cpu(ctx, "fill");
+  if (ctx.device.is_cuda()) return cuda::fill(ctx, x, value);
   switch (x.dtype) {
     case DType::kFloat32: fill_cpu(x, static_cast<float>(value)); break;
     case DType::kFloat64: fill_cpu(x, value); break;
@@ -53,7 +54,7 @@ void fill(const Context& ctx, const TensorView& x, double value) {
 void copy(const Context& ctx, const TensorView& from, const TensorView& to) {
   check_operand(ctx, "copy", "from", from, from.dtype, from.shape);
   check_operand(ctx, "copy", "to", to, from.dtype, from.shape);
-  require_cpu(ctx, "copy");
+  if (ctx.device.is_cuda()) return cuda::copy(ctx, from, to);
   const char* source = static_cast<const char*>(from.data);
   char* target = static_cast<char*>(to.data);
   parallel_ranges(
@@ -70,7 +71,7 @@ void cast(const Context& ctx, const TensorView& from, const TensorView& to) {
   check_operand(ctx, "cast", "from", from, from.dtype, from.shape);
   check_operand(ctx, "cast", "to", to, to.dtype, from.shape);
   if (from.dtype == to.dtype) return copy(ctx, from, to);
-  require_cpu(ctx, "cast");
+  if (ctx.device.is_cuda()) return cuda::cast(ctx, from, to);
   if (from.dtype == DType::kFloat32) {
     cast_cpu<float, double>(from, to);
   } else {
@@ -82,7 +83,7 @@ void add(const Context& ctx, const TensorView& a, const TensorView& b, const Ten
   check_operand(ctx, "add", "a", a, a.dtype, a.shape);
   check_operand(ctx, "add", "b", b, a.dtype, a.shape);
   check_operand(ctx, "add", "y", y, a.dtype, a.shape);
-  require_cpu(ctx, "add");
+  if (ctx.device.is_cuda()) return cuda::add(ctx, a, b, y);
   dispatch_float(a.dtype, "add", [&](auto type) {
     using T = decltype(type);
     const T* left = a.as<T>();
@@ -99,7 +100,7 @@ void add(const Context& ctx, const TensorView& a, const TensorView& b, const Ten
 
 void scale(const Context& ctx, const TensorView& x, double factor) {
   check_operand(ctx, "scale", "x", x, x.dtype, x.shape);
-  require_cpu(ctx, "scale");
+  if (ctx.device.is_cuda()) return cuda::scale(ctx, x, factor);
   dispatch_float(x.dtype, "scale", [&](auto type) {
     using T = decltype(type);
     T* data = x.as<T>();
@@ -114,7 +115,7 @@ void scale(const Context& ctx, const TensorView& x, double factor) {
 
 void round_operand(const Context& ctx, const TensorView& x) {
   check_operand(ctx, "round_operand", "x", x, x.dtype, x.shape);
-  require_cpu(ctx, "round_operand");
+  if (ctx.device.is_cuda()) return cuda::round_operand(ctx, x);
   if (ctx.products == Products::kFull || x.dtype != DType::kFloat32) return;
   float* data = x.as<float>();
   parallel_ranges(
@@ -129,7 +130,7 @@ void add_bias(const Context& ctx, const TensorView& y, const TensorView& bias) {
   check_float("add_bias", "y", y, 2);
   check_operand(ctx, "add_bias", "y", y, y.dtype, y.shape);
   check_operand(ctx, "add_bias", "bias", bias, y.dtype, {y.cols()});
-  require_cpu(ctx, "add_bias");
+  if (ctx.device.is_cuda()) return cuda::add_bias(ctx, y, bias);
   const std::int64_t n = y.cols();
   dispatch_float(y.dtype, "add_bias", [&](auto type) {
     using T = decltype(type);
@@ -145,7 +146,7 @@ void bias_backward(const Context& ctx, const TensorView& dy, const TensorView& d
   check_float("bias_backward", "dy", dy, 2);
   check_operand(ctx, "bias_backward", "dy", dy, dy.dtype, dy.shape);
   check_operand(ctx, "bias_backward", "dbias", dbias, dy.dtype, {dy.cols()});
-  require_cpu(ctx, "bias_backward");
+  if (ctx.device.is_cuda()) return cuda::bias_backward(ctx, dy, dbias);
   const std::int64_t rows = dy.rows();
   const std::int64_t n = dy.cols();
   dispatch_float(dy.dtype, "bias_backward", [&](auto type) {

@@ -1,5 +1,6 @@
 #include "core/ops/gemm.h"
 
+#include "core/ops/cuda/gemm.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/gemm_cpu.h"
 
@@ -8,6 +9,7 @@ namespace {
 
 void run(const Context& ctx, GemmLayout layout, std::int64_t m, std::int64_t n, std::int64_t k,
          const TensorView& a, const TensorView& b, const TensorView& c, Accumulate accumulate) {
+  if (ctx.device.is_cuda()) return cuda::gemm(ctx, layout, m, n, k, a, b, c, accumulate);
   dispatch_float(a.dtype, "gemm", [&](auto type) {
     using T = decltype(type);
     run_gemm_parallel(choose_gemm_kernel(layout, a.dtype, ctx.products, m, n, k),
@@ -28,7 +30,6 @@ void gemm_nt(const Context& ctx, const TensorView& x, const TensorView& w, const
   check_operand(ctx, "gemm_nt", "x", x, x.dtype, {m, k});
   check_operand(ctx, "gemm_nt", "w", w, x.dtype, {n, k});
   check_operand(ctx, "gemm_nt", "y", y, x.dtype, {m, n});
-  require_cpu(ctx, "gemm_nt");
   run(ctx, GemmLayout::kNT, m, n, k, x, w, y, accumulate);
 }
 
@@ -42,7 +43,6 @@ void gemm_nn(const Context& ctx, const TensorView& dy, const TensorView& w, cons
   check_operand(ctx, "gemm_nn", "dy", dy, dy.dtype, {m, n});
   check_operand(ctx, "gemm_nn", "w", w, dy.dtype, {n, k});
   check_operand(ctx, "gemm_nn", "dx", dx, dy.dtype, {m, k});
-  require_cpu(ctx, "gemm_nn");
   run(ctx, GemmLayout::kNN, m, k, n, dy, w, dx, accumulate);
 }
 
@@ -56,7 +56,6 @@ void gemm_tn(const Context& ctx, const TensorView& dy, const TensorView& x, cons
   check_operand(ctx, "gemm_tn", "dy", dy, dy.dtype, {m, n});
   check_operand(ctx, "gemm_tn", "x", x, dy.dtype, {m, k});
   check_operand(ctx, "gemm_tn", "dw", dw, dy.dtype, {n, k});
-  require_cpu(ctx, "gemm_tn");
   run(ctx, GemmLayout::kTN, n, k, m, dy, x, dw, accumulate);
 }
 

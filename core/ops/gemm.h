@@ -1,6 +1,6 @@
 // Dense matrix products on row-major, contiguous matrices; float32 or float64, all operands of one
-// type. Accumulation is in the type of the operands. Which kernel runs is a pure function of CPU
-// features and shape (gemm_kernel.h).
+// type. Accumulation is in the type of the operands. On the CPU, which kernel runs is a pure
+// function of CPU features and shape (gemm_kernel.h); on CUDA it is cuBLAS.
 #pragma once
 
 #include "core/base/context.h"

@@ -1,5 +1,6 @@
 #include "core/ops/grouped_bias.h"
 
+#include "core/ops/cuda/grouped_bias.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/parallel.h"
 
@@ -18,7 +19,6 @@ std::int64_t check(const Context& ctx, const char* op, const TensorView& y,
   if (!row_weight.empty()) check_operand(ctx, op, "row_weight", row_weight, y.dtype, {y.rows()});
   WITAN_CHECK(std::ssize(offsets) == groups + 1 && offsets.back() <= y.rows(), op, ": expected ",
               groups + 1, " offsets within ", y.rows(), " rows, found ", offsets.size());
-  require_cpu(ctx, op);
   return y.cols();
 }
 
@@ -28,6 +28,7 @@ void grouped_add_bias(const Context& ctx, const TensorView& y,
                       std::span<const std::int64_t> offsets, const TensorView& row_weight,
                       const TensorView& bias) {
   const std::int64_t n = check(ctx, "grouped_add_bias", y, offsets, row_weight, bias);
+  if (ctx.device.is_cuda()) return cuda::grouped_add_bias(ctx, y, offsets, row_weight, bias);
   dispatch_float(y.dtype, "grouped_add_bias", [&](auto type) {
     using T = decltype(type);
     const T* weight = row_weight.empty() ? nullptr : row_weight.as<T>();
@@ -52,6 +53,9 @@ void grouped_bias_backward(const Context& ctx, const TensorView& dy,
   check_operand(ctx, op, "dbias", dbias, dy.dtype, bias.shape);
   if (!row_weight.empty()) {
     check_operand(ctx, op, "drow_weight", drow_weight, dy.dtype, {dy.rows()});
+  }
+  if (ctx.device.is_cuda()) {
+    return cuda::grouped_bias_backward(ctx, dy, offsets, row_weight, bias, dbias, drow_weight);
   }
   dispatch_float(dy.dtype, op, [&](auto type) {
     using T = decltype(type);

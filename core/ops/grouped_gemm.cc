@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "core/ops/cuda/grouped_gemm.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/gemm_cpu.h"
 #include "core/ops/parallel.h"
@@ -110,7 +111,9 @@ void grouped_gemm_nt(const Context& ctx, const TensorView& x, std::span<const st
   check_operand(ctx, "grouped_gemm_nt", "w", w, x.dtype, {groups, n, k});
   check_operand(ctx, "grouped_gemm_nt", "y", y, x.dtype, {rows, n});
   check_offsets("grouped_gemm_nt", offsets, groups, rows);
-  require_cpu(ctx, "grouped_gemm_nt");
+  if (ctx.device.is_cuda()) {
+    return cuda::grouped_gemm(ctx, GemmLayout::kNT, offsets, x, w, y, Accumulate::kNo);
+  }
   dispatch_float(x.dtype, "grouped_gemm_nt", [&](auto type) {
     using T = decltype(type);
     times_weights<T>(ctx, GemmLayout::kNT, n, k, x.as<T>(), offsets, w.as<T>(), y.as<T>());
@@ -130,7 +133,9 @@ void grouped_gemm_nn(const Context& ctx, const TensorView& dy,
   check_operand(ctx, "grouped_gemm_nn", "w", w, dy.dtype, {groups, n, k});
   check_operand(ctx, "grouped_gemm_nn", "dx", dx, dy.dtype, {rows, k});
   check_offsets("grouped_gemm_nn", offsets, groups, rows);
-  require_cpu(ctx, "grouped_gemm_nn");
+  if (ctx.device.is_cuda()) {
+    return cuda::grouped_gemm(ctx, GemmLayout::kNN, offsets, dy, w, dx, Accumulate::kNo);
+  }
   dispatch_float(dy.dtype, "grouped_gemm_nn", [&](auto type) {
     using T = decltype(type);
     times_weights<T>(ctx, GemmLayout::kNN, k, n, dy.as<T>(), offsets, w.as<T>(), dx.as<T>());
@@ -151,7 +156,9 @@ void grouped_gemm_tn(const Context& ctx, const TensorView& dy,
   check_operand(ctx, "grouped_gemm_tn", "x", x, dy.dtype, {rows, k});
   check_operand(ctx, "grouped_gemm_tn", "dw", dw, dy.dtype, {groups, n, k});
   check_offsets("grouped_gemm_tn", offsets, groups, rows);
-  require_cpu(ctx, "grouped_gemm_tn");
+  if (ctx.device.is_cuda()) {
+    return cuda::grouped_gemm(ctx, GemmLayout::kTN, offsets, dy, x, dw, accumulate);
+  }
   if (n == 0 || k == 0 || groups == 0) return;
   dispatch_float(dy.dtype, "grouped_gemm_tn", [&](auto type) {
     using T = decltype(type);

@@ -98,7 +98,7 @@ void layernorm(const Context& ctx, const TensorView& x, const TensorView& w, con
   check_operand(ctx, "layernorm", "y", y, x.dtype, x.shape);
   check_operand(ctx, "layernorm", "mean", mean, x.dtype, {x.rows()});
   check_operand(ctx, "layernorm", "rstd", rstd, x.dtype, {x.rows()});
-  require_cpu(ctx, "layernorm");
+  if (ctx.device.is_cuda()) return cuda::layernorm(ctx, x, w, b, eps, y, mean, rstd);
   const std::int64_t d = x.cols();
   dispatch_float(x.dtype, "layernorm", [&](auto type) {
     using T = decltype(type);
@@ -127,7 +127,9 @@ void layernorm_backward(const Context& ctx, const TensorView& dy, const TensorVi
   check_operand(ctx, op, "dx", dx, x.dtype, x.shape);
   check_operand(ctx, op, "dw", dw, x.dtype, w.shape);
   check_operand(ctx, op, "db", db, x.dtype, w.shape);
-  require_cpu(ctx, op);
+  if (ctx.device.is_cuda()) {
+    return cuda::layernorm_backward(ctx, dy, x, w, mean, rstd, dx, accumulate_dx, dw, db);
+  }
   const std::int64_t d = x.cols();
   const cpu::RowBlocks blocks(x.rows());
   dispatch_float(x.dtype, op, [&](auto type) {

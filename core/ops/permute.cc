@@ -48,7 +48,7 @@ void permute(const Context& ctx, const TensorView& first, const TensorView& seco
   check_operand(ctx, op, "second", second, first.dtype, {second.rows(), first.cols()});
   check_operand(ctx, op, "y", y, first.dtype, {y.rows(), first.cols()});
   check_operand(ctx, op, "index", index, DType::kInt32, {y.rows()});
-  require_cpu(ctx, op);
+  if (ctx.device.is_cuda()) return cuda::permute(ctx, first, second, index, y);
   check_indices(op, "index", index, 0, first.rows() + second.rows());
   const std::int64_t d = first.cols();
   const std::int64_t split = first.rows();
@@ -93,7 +93,7 @@ void scatter(const Context& ctx, const TensorView& x, const TensorView& index,
   check_operand(ctx, op, "x", x, x.dtype, x.shape);
   check_operand(ctx, op, "y", y, x.dtype, {y.rows(), x.cols()});
   check_operand(ctx, op, "index", index, DType::kInt32, {x.rows()});
-  require_cpu(ctx, op);
+  if (ctx.device.is_cuda()) return cuda::scatter(ctx, x, index, y);
   check_indices(op, "index", index, 0, y.rows());
   fill(ctx, y, 0.0);
   const std::int64_t d = x.cols();

@@ -10,7 +10,7 @@ namespace witan::ops {
 void permute(const Context& ctx, const TensorView& x, const TensorView& index, const TensorView& y);
 
 // The same over the rows of `first` [n, d] and, counted after them, those of `second` [m, d].
-// CPU only, unless `second` is empty.
+// `second` may be empty.
 void permute(const Context& ctx, const TensorView& first, const TensorView& second,
              const TensorView& index, const TensorView& y);
 

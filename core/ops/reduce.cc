@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/ops/cpu/reduce_kernels.h"
+#include "core/ops/cuda/reduce.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/parallel.h"
 
@@ -37,7 +38,7 @@ double sum_blocks(std::int64_t size, const Block& block) {
 
 double sum(const Context& ctx, const TensorView& x) {
   check_operand(ctx, "sum", "x", x, x.dtype, x.shape);
-  require_cpu(ctx, "sum");
+  if (ctx.device.is_cuda()) return cuda::sum(ctx, x);
   double result = 0.0;
   dispatch_float(x.dtype, "sum", [&](auto type) {
     using T = decltype(type);
@@ -53,7 +54,7 @@ double sum(const Context& ctx, const TensorView& x) {
 
 double sum_of_squares(const Context& ctx, const TensorView& x) {
   check_operand(ctx, "sum_of_squares", "x", x, x.dtype, x.shape);
-  require_cpu(ctx, "sum_of_squares");
+  if (ctx.device.is_cuda()) return cuda::sum_of_squares(ctx, x);
   double result = 0.0;
   dispatch_float(x.dtype, "sum_of_squares", [&](auto type) {
     using T = decltype(type);

@@ -5,6 +5,7 @@
 #include "core/ops/cpu/router_kernels.h"
 #include "core/ops/cpu/row_blocks.h"
 #include "core/ops/cpu/scratch.h"
+#include "core/ops/cuda/topk.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/index_check.h"
 #include "core/ops/parallel.h"
@@ -43,7 +44,7 @@ void router_score(const Context& ctx, Score score, const TensorView& z, const Te
   check_operand(ctx, "router_score", "s", s, z.dtype, z.shape);
   check_operand(ctx, "router_score", "lse", lse, z.dtype, {z.rows()});
   WITAN_CHECK(z.rows() == 0 || s.data != z.data, "router_score: s may not be z");
-  require_cpu(ctx, "router_score");
+  if (ctx.device.is_cuda()) return cuda::router_score(ctx, score, z, s, lse);
   const std::int64_t experts = z.cols();
   dispatch_float(z.dtype, "router_score", [&](auto type) {
     using T = decltype(type);
@@ -63,7 +64,7 @@ void topk(const Context& ctx, const TensorView& s, const TensorView& bias,
   const std::int64_t top_k = check_choices(ctx, "topk", s, indices);
   const std::int64_t experts = s.cols();
   if (!bias.empty()) check_operand(ctx, "topk", "bias", bias, s.dtype, {experts});
-  require_cpu(ctx, "topk");
+  if (ctx.device.is_cuda()) return cuda::topk(ctx, s, bias, indices);
   dispatch_float(s.dtype, "topk", [&](auto type) {
     using T = decltype(type);
     const T* scores = s.as<T>();
@@ -93,7 +94,7 @@ void group_topk(const Context& ctx, const ExpertGroups& groups, const TensorView
               "group_topk: ", groups.keep, " groups of ", size, " experts do not hold ", top_k,
               " choices");
   if (!bias.empty()) check_operand(ctx, "group_topk", "bias", bias, s.dtype, {experts});
-  require_cpu(ctx, "group_topk");
+  if (ctx.device.is_cuda()) return cuda::group_topk(ctx, groups, s, bias, indices);
   dispatch_float(s.dtype, "group_topk", [&](auto type) {
     using T = decltype(type);
     const T* scores = s.as<T>();
@@ -110,7 +111,7 @@ void keep_mass(const Context& ctx, double mass, const TensorView& s, const Tenso
   check_scores(ctx, "keep_mass", "s", s);
   const std::int64_t top_k = check_choices(ctx, "keep_mass", s, indices);
   const std::int64_t experts = s.cols();
-  require_cpu(ctx, "keep_mass");
+  if (ctx.device.is_cuda()) return cuda::keep_mass(ctx, mass, s, indices);
   check_indices("keep_mass", "indices", indices, 0, experts);
   dispatch_float(s.dtype, "keep_mass", [&](auto type) {
     using T = decltype(type);
@@ -128,7 +129,7 @@ void route_weights(const Context& ctx, RouteWeights kind, double scale, const Te
   check_scores(ctx, "route_weights", "s", s);
   const std::int64_t top_k = check_choices(ctx, "route_weights", s, indices);
   check_operand(ctx, "route_weights", "weights", weights, s.dtype, indices.shape);
-  require_cpu(ctx, "route_weights");
+  if (ctx.device.is_cuda()) return cuda::route_weights(ctx, kind, scale, s, indices, weights);
   const std::int64_t experts = s.cols();
   check_indices("route_weights", "indices", indices, kNoChoice, experts);
   dispatch_float(s.dtype, "route_weights", [&](auto type) {
@@ -159,7 +160,10 @@ void router_backward(const Context& ctx, Score score, RouteWeights kind, double 
     check_operand(ctx, op, "z", z, s.dtype, s.shape);
     check_operand(ctx, op, "lse", lse, s.dtype, {s.rows()});
   }
-  require_cpu(ctx, op);
+  if (ctx.device.is_cuda()) {
+    return cuda::router_backward(ctx, score, kind, scale, z, s, lse, indices, weights, dweights,
+                                 ds_extra, z_loss_scale, dz);
+  }
   const std::int64_t experts = s.cols();
   check_indices(op, "indices", indices, kNoChoice, experts);
   dispatch_float(s.dtype, op, [&](auto type) {
@@ -191,9 +195,9 @@ void router_backward(const Context& ctx, Score score, RouteWeights kind, double 
 }
 
 void count_experts(const Context& ctx, const TensorView& indices, const TensorView& counts) {
-  require_cpu(ctx, "count_experts");
   check_operand(ctx, "count_experts", "indices", indices, DType::kInt32, indices.shape);
-  check_operand(ctx, "count_experts", "counts", counts, DType::kInt64, {counts.size()});
+  check_operand(Context{}, "count_experts", "counts", counts, DType::kInt64, {counts.size()});
+  if (ctx.device.is_cuda()) return cuda::count_experts(ctx, indices, counts);
   check_indices("count_experts", "indices", indices, kNoChoice, counts.size());
   const auto* chosen = indices.as<std::int32_t>();
   auto* count = counts.as<std::int64_t>();
@@ -209,7 +213,7 @@ void router_probability_sums(const Context& ctx, Score score, const TensorView& 
   check_scores(ctx, op, "s", s);
   const std::int64_t experts = s.cols();
   check_operand(ctx, op, "p_sum", p_sum, s.dtype, {experts});
-  require_cpu(ctx, op);
+  if (ctx.device.is_cuda()) return cuda::router_probability_sums(ctx, score, s, p_sum);
   const cpu::RowBlocks blocks(s.rows());
   auto* partials = cpu::scratch_of<double>(blocks.count * experts);
   dispatch_float(s.dtype, op, [&](auto type) {
@@ -238,7 +242,9 @@ void router_probability_backward(const Context& ctx, Score score, const TensorVi
   const std::int64_t experts = s.cols();
   check_operand(ctx, op, "coefficient", coefficient, s.dtype, {experts});
   check_operand(ctx, op, "ds", ds, s.dtype, s.shape);
-  require_cpu(ctx, op);
+  if (ctx.device.is_cuda()) {
+    return cuda::router_probability_backward(ctx, score, s, coefficient, ds);
+  }
   dispatch_float(s.dtype, op, [&](auto type) {
     using T = decltype(type);
     const T* scores = s.as<T>();

@@ -59,7 +59,8 @@ void router_backward(const Context& ctx, Score score, RouteWeights kind, double 
                      const TensorView& dweights, const TensorView& ds_extra, double z_loss_scale,
                      const TensorView& dz);
 
-// counts [experts] int64 (host), overwritten: how often each expert occurs in indices.
+// counts [experts] int64 (host), overwritten: how often each expert occurs in indices. On CUDA it
+// waits for ctx.stream.
 void count_experts(const Context& ctx, const TensorView& indices, const TensorView& counts);
 
 // p_sum [experts] is overwritten with the column sums over all tokens of p, the probabilities that

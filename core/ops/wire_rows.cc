@@ -5,6 +5,9 @@
 
 #include "core/ops/cpu/row_kernels.h"
 #include "core/ops/cpu/wire_kernels.h"
+#include "core/ops/cuda/elementwise.h"
+#include "core/ops/cuda/permute.h"
+#include "core/ops/cuda/wire_rows.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/index_check.h"
 #include "core/ops/parallel.h"
@@ -24,6 +27,19 @@ std::int64_t bfloat16_pitch(std::int64_t d) { return d + d % 2; }
 void check_format(const char* op, WireFormat format, DType dtype) {
   WITAN_CHECK(format == WireFormat::kAsIs || dtype == DType::kFloat32, op,
               ": expected float32 rows to send as bfloat16, found ", name_of(dtype));
+}
+
+// pack() into device memory.
+void pack_on_cuda(const Context& ctx, const TensorView& x, const TensorView& index,
+                  std::int64_t rows, WireFormat format, std::byte* to) {
+  if (rows == 0) return;
+  if (format == WireFormat::kBfloat16) {
+    const auto* row = index.empty() ? nullptr : index.as<std::int32_t>();
+    return cuda::narrow_rows(ctx, x, row, rows, bfloat16_pitch(x.cols()), to);
+  }
+  const TensorView packed{to, {rows, x.cols()}, x.dtype, ctx.device};
+  if (index.empty()) return cuda::copy(ctx, x.reshape(packed.shape), packed);
+  cuda::permute(ctx, x.reshape({x.rows(), x.cols()}), index, packed);
 }
 
 // Rows x[row[r]], or x[r] where there is no `row`.
@@ -68,12 +84,23 @@ void pack_rows(const Context& ctx, const TensorView& x, const TensorView& index,
                std::byte* to) {
   const char* op = "pack_rows";
   check_operand(ctx, op, "index", index, DType::kInt32, {index.size()});
+  if (ctx.device.is_cuda()) {
+    check_operand(ctx, op, "x", x, x.dtype, x.shape);
+    check_format(op, format, x.dtype);
+    return pack_on_cuda(ctx, x, index, index.size(), format, to);
+  }
   check_indices(op, "index", index, 0, x.rows());
   pack(ctx, op, x, index.as<std::int32_t>(), index.size(), format, to);
 }
 
 void pack_all_rows(const Context& ctx, const TensorView& x, WireFormat format, std::byte* to) {
-  pack(ctx, "pack_all_rows", x, nullptr, x.rows(), format, to);
+  const char* op = "pack_all_rows";
+  if (ctx.device.is_cuda()) {
+    check_operand(ctx, op, "x", x, x.dtype, x.shape);
+    check_format(op, format, x.dtype);
+    return pack_on_cuda(ctx, x, {}, x.rows(), format, to);
+  }
+  pack(ctx, op, x, nullptr, x.rows(), format, to);
 }
 
 void unpack_rows(const Context& ctx, const std::byte* from, WireFormat format,
@@ -82,6 +109,13 @@ void unpack_rows(const Context& ctx, const std::byte* from, WireFormat format,
   const std::int64_t d = y.cols();
   check_operand(ctx, op, "y", y, y.dtype, y.shape);
   check_format(op, format, y.dtype);
+  if (ctx.device.is_cuda()) {
+    if (format == WireFormat::kBfloat16) {
+      return cuda::widen_rows(ctx, from, bfloat16_pitch(d), y);
+    }
+    const TensorView packed{const_cast<std::byte*>(from), y.shape, y.dtype, ctx.device};
+    return cuda::copy(ctx, packed, y);
+  }
   parallel_rows(y.rows(), d, [&](std::int64_t begin, std::int64_t end) {
     const TensorView part = y.slice_rows(begin, end - begin);
     const std::byte* source = from + begin * wire_row_bytes(format, y.dtype, d);
@@ -98,6 +132,7 @@ void sum_wire_rows(const Context& ctx, std::span<const void* const> rows,
                    std::span<const std::uint8_t> narrow, const TensorView& begin,
                    const TensorView& index, const TensorView& y) {
   const char* op = "sum_wire_rows";
+  require_cpu(ctx, op);
   const std::int64_t d = y.cols();
   check_float(op, "y", y, 2);
   check_operand(ctx, op, "y", y, y.dtype, y.shape);

@@ -1,6 +1,6 @@
-// Rows on their way between ranks, in host memory: as they are, or in bfloat16 (half the bytes;
-// rounded to nearest, ties to even). Tensors are float32 or float64, bfloat16 only for float32;
-// memory on the way is aligned to 4 bytes.
+// Rows on their way between ranks, in the memory of the context's device: as they are, or in
+// bfloat16 (half the bytes; rounded to nearest, ties to even). Tensors are float32 or float64,
+// bfloat16 only for float32; memory on the way is aligned to 4 bytes.
 #pragma once
 
 #include <cstddef>
@@ -28,8 +28,8 @@ void pack_all_rows(const Context& ctx, const TensorView& x, WireFormat format, s
 void unpack_rows(const Context& ctx, const std::byte* from, WireFormat format, const TensorView& y);
 
 // y[t] = sum over j in [begin[t], begin[t + 1]) of the row at rows[index[j]], j ascending: y
-// [tokens, d], begin [tokens + 1], index [entries]. Row r has the type of y, or is bfloat16 where
-// narrow[r] is not 0; without `narrow` none is.
+// [tokens, d], begin [tokens + 1], index [entries]. CPU only: `rows` are host memory. Row r has the
+// type of y, or is bfloat16 where narrow[r] is not 0; without `narrow` none is.
 void sum_wire_rows(const Context& ctx, std::span<const void* const> rows,
                    std::span<const std::uint8_t> narrow, const TensorView& begin,
                    const TensorView& index, const TensorView& y);

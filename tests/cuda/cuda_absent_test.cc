@@ -7,8 +7,11 @@
 #include "core/base/cuda/stream_cuda.h"
 #include "core/base/error.h"
 #include "core/base/stream.h"
+#include "core/ops/adamw.h"
+#include "core/ops/gemm.h"
 #include "core/ops/norm.h"
 #include "core/ops/permute.h"
+#include "core/ops/topk.h"
 #include "core/tensor/tensor.h"
 #include "core/tensor/transfer.h"
 
@@ -46,6 +49,7 @@ TEST(CudaAbsent, ResourcesAreRefused) {
 TEST(CudaAbsent, OpsAreRefused) {
   const Context ctx{kCuda, {}};
   const TensorView x = claimed({2, 3});
+  const TensorView y{static_cast<std::byte*>(x.data) + 64, x.shape, x.dtype, x.device};
   const TensorView w = claimed({3});
   const TensorView rows = claimed({2});
   const TensorView index = claimed({2}, DType::kInt32);
@@ -53,6 +57,9 @@ TEST(CudaAbsent, OpsAreRefused) {
   expect_built_without_cuda([&] { ops::rmsnorm(ctx, x, w, 1e-5, x, rows); });
   expect_built_without_cuda(
       [&] { ops::rmsnorm_backward(ctx, x, x, w, rows, x, ops::Accumulate::kNo, w); });
+  expect_built_without_cuda([&] { ops::adamw(ctx, {}, w, w, w, w); });
+  expect_built_without_cuda([&] { ops::gemm_nt(ctx, x, x, claimed({2, 2})); });
+  expect_built_without_cuda([&] { ops::router_score(ctx, ops::Score::kSoftmax, x, y, rows); });
   expect_built_without_cuda([&] { ops::permute(ctx, x, index, x); });
   expect_built_without_cuda([&] { ops::permute_backward(ctx, x, index, x); });
   expect_built_without_cuda([&] { ops::unpermute_sum(ctx, x, lists, index, x); });

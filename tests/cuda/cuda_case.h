@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -24,9 +25,17 @@ inline constexpr Device kCuda{DeviceType::kCuda, 0};
 // with the threads in another order.
 inline constexpr int kOrders = 3;
 
+// Calls an op with the tensors of one device.
+using CallOp = std::function<void(const Context&, const std::vector<TensorView>&)>;
+
 class CudaTest : public ::testing::Test {
  protected:
   static void choose_order(int order);
+  // Both twins of an op, each on copies of `start` (CPU tensors: operands and results): all tensors
+  // agree afterwards, integers exactly, and in every order of the threads CUDA's are the same bits.
+  // Tolerances are relative to the largest element of a tensor.
+  static void expect_twins(const std::vector<Tensor>& start, double tolerance, const CallOp& op,
+                           Products products = Products::kFull);
   // No fault was found, and everything allocated has been freed.
   void TearDown() override;
 };
@@ -38,6 +47,18 @@ std::vector<T> normal_values(std::int64_t size, const std::string& name) {
   for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<T>(random.normal(i));
   return values;
 }
+
+// CPU tensors for expect_twins: with these values; with normal ones; or with what nobody may read
+// (NaN, -1).
+template <class T>
+Tensor with_values(const std::vector<T>& values, const Shape& shape) {
+  return transferred(Context{}, view_of(values.data(), shape), Device{});
+}
+template <class T>
+Tensor normal(const std::string& name, const Shape& shape) {
+  return with_values(normal_values<T>(shape.size(), name), shape);
+}
+Tensor unwritten(const Shape& shape, DType dtype);
 
 template <class T>
 Tensor on_cuda(const Context& ctx, const std::vector<T>& values, const Shape& shape) {

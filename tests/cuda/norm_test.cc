@@ -1,4 +1,4 @@
-// RMSNorm on CUDA against its CPU twin.
+// RMSNorm and LayerNorm on CUDA against their CPU twins.
 #include "core/ops/norm.h"
 
 #include <gtest/gtest.h>
@@ -104,6 +104,34 @@ TYPED_TEST(RmsnormCuda, BackwardEqualsTheCpuTwin) {
     }
   }
   witan::cuda::release_scratch(ctx);
+}
+
+TYPED_TEST(RmsnormCuda, LayerNormEqualsTheCpuTwin) {
+  using T = TypeParam;
+  for (const Shape& shape : this->shapes()) {
+    for (const ops::Accumulate accumulate : {ops::Accumulate::kNo, ops::Accumulate::kYes}) {
+      SCOPED_TRACE(shape.to_string());
+      const Shape rows{shape[0]};
+      const Shape cols{shape[1]};
+      std::vector<Tensor> tensors;
+      tensors.push_back(normal<T>("x", shape));
+      tensors.push_back(normal<T>("w", cols));
+      tensors.push_back(normal<T>("b", cols));
+      tensors.push_back(unwritten(shape, dtype_of<T>::value));
+      tensors.push_back(unwritten(rows, dtype_of<T>::value));
+      tensors.push_back(unwritten(rows, dtype_of<T>::value));
+      tensors.push_back(normal<T>("dy", shape));
+      tensors.push_back(normal<T>("dx", shape));
+      tensors.push_back(normal<T>("dw", cols));
+      tensors.push_back(normal<T>("db", cols));
+      this->expect_twins(tensors, this->kToleranceDw,
+                         [&](const Context& ctx, const std::vector<TensorView>& t) {
+                           ops::layernorm(ctx, t[0], t[1], t[2], this->kEps, t[3], t[4], t[5]);
+                           ops::layernorm_backward(ctx, t[6], t[0], t[1], t[4], t[5], t[7],
+                                                   accumulate, t[8], t[9]);
+                         });
+    }
+  }
 }
 
 TYPED_TEST(RmsnormCuda, SteadyStepsAllocateNothing) {

@@ -54,6 +54,30 @@ TYPED_TEST(PermuteCuda, ForwardEqualsTheCpuTwin) {
   }
 }
 
+TYPED_TEST(PermuteCuda, RowsOfTwoTensorsAndScatterEqualTheCpuTwins) {
+  using T = TypeParam;
+  for (const std::int64_t d : {1, 3, 8}) {
+    for (const std::int64_t behind : {1, 5}) {
+      const std::int64_t rows = 9;
+      std::vector<std::int32_t> index;
+      for (std::int64_t r = 0; r < rows; ++r) {
+        index.push_back(static_cast<std::int32_t>((r * 5) % (4 + behind)));
+      }
+      std::vector<Tensor> tensors;
+      tensors.push_back(normal<T>("first", {4, d}));
+      tensors.push_back(normal<T>("second", {behind, d}));
+      tensors.push_back(with_values(index, {rows}));
+      tensors.push_back(unwritten({rows, d}, dtype_of<T>::value));
+      tensors.push_back(with_values(std::vector<std::int32_t>{5, 0, 2, 6}, {4}));
+      tensors.push_back(unwritten({7, d}, dtype_of<T>::value));
+      this->expect_twins(tensors, 0.0, [](const Context& ctx, const std::vector<TensorView>& t) {
+        ops::permute(ctx, t[0], t[1], t[2], t[3]);
+        ops::scatter(ctx, t[0], t[4], t[5]);
+      });
+    }
+  }
+}
+
 TYPED_TEST(PermuteCuda, BackwardEqualsTheCpuTwin) {
   using T = TypeParam;
   const DeviceStream stream(kCuda);

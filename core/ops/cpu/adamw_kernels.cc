@@ -10,9 +10,9 @@ inline double root(double x) { return __builtin_sqrt(x); }
 
 // Plain loop: the compiler vectorises it at every level. The four arrays are distinct buffers.
 template <class T>
-void adamw(const AdamWFactors<T>& factors, T* __restrict w, const T* __restrict dw, T* __restrict m,
-           T* __restrict v, std::int64_t count) {
-  const AdamWFactors<T> f = factors;
+void adamw(const ops::AdamWFactors<T>& factors, T* __restrict w, const T* __restrict dw,
+           T* __restrict m, T* __restrict v, std::int64_t count) {
+  const ops::AdamWFactors<T> f = factors;
   for (std::int64_t i = 0; i < count; ++i) {
     const T g = f.grad_scale * dw[i];
     const T mean = f.keep_m * m[i] + f.take_m * g;
@@ -23,8 +23,9 @@ void adamw(const AdamWFactors<T>& factors, T* __restrict w, const T* __restrict 
   }
 }
 
-template void adamw(const AdamWFactors<float>&, float*, const float*, float*, float*, std::int64_t);
-template void adamw(const AdamWFactors<double>&, double*, const double*, double*, double*,
+template void adamw(const ops::AdamWFactors<float>&, float*, const float*, float*, float*,
+                    std::int64_t);
+template void adamw(const ops::AdamWFactors<double>&, double*, const double*, double*, double*,
                     std::int64_t);
 
 }  // namespace witan::cpu::WITAN_ISA

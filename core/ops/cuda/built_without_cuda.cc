@@ -2,12 +2,104 @@
 // stand here: where the tests link those files' objects, they take the place of this one whole.
 #include "core/base/cuda/built_without_cuda.h"
 
+#include "core/ops/cuda/activation.h"
+#include "core/ops/cuda/adamw.h"
+#include "core/ops/cuda/columns.h"
+#include "core/ops/cuda/elementwise.h"
+#include "core/ops/cuda/gemm.h"
+#include "core/ops/cuda/grouped_bias.h"
+#include "core/ops/cuda/grouped_gemm.h"
 #include "core/ops/cuda/norm.h"
 #include "core/ops/cuda/permute.h"
+#include "core/ops/cuda/reduce.h"
+#include "core/ops/cuda/topk.h"
+#include "core/ops/cuda/wire_rows.h"
 
 namespace witan::ops::cuda {
 
 using witan::cuda::throw_built_without_cuda;
+
+// activation.h
+
+void activation(const Context&, Activation, const TensorView&, const TensorView&, const TensorView&,
+                const SwigluOptions&) {
+  throw_built_without_cuda("activation");
+}
+
+void activation_backward(const Context&, Activation, const TensorView&, const TensorView&,
+                         const TensorView&, const TensorView&, const TensorView&,
+                         const SwigluOptions&) {
+  throw_built_without_cuda("activation_backward");
+}
+
+// adamw.h
+
+void adamw(const Context&, const AdamWStep&, const TensorView&, const TensorView&,
+           const TensorView&, const TensorView&) {
+  throw_built_without_cuda("adamw");
+}
+
+// columns.h
+
+void copy_columns(const Context&, const TensorView&, std::int64_t, const TensorView&, std::int64_t,
+                  std::int64_t) {
+  throw_built_without_cuda("copy_columns");
+}
+
+// elementwise.h
+
+void fill(const Context&, const TensorView&, double) { throw_built_without_cuda("fill"); }
+
+void copy(const Context&, const TensorView&, const TensorView&) {
+  throw_built_without_cuda("copy");
+}
+
+void cast(const Context&, const TensorView&, const TensorView&) {
+  throw_built_without_cuda("cast");
+}
+
+void add(const Context&, const TensorView&, const TensorView&, const TensorView&) {
+  throw_built_without_cuda("add");
+}
+
+void scale(const Context&, const TensorView&, double) { throw_built_without_cuda("scale"); }
+
+void round_operand(const Context&, const TensorView&) { throw_built_without_cuda("round_operand"); }
+
+void add_bias(const Context&, const TensorView&, const TensorView&) {
+  throw_built_without_cuda("add_bias");
+}
+
+void bias_backward(const Context&, const TensorView&, const TensorView&) {
+  throw_built_without_cuda("bias_backward");
+}
+
+// gemm.h
+
+void gemm(const Context&, GemmLayout, std::int64_t, std::int64_t, std::int64_t, const TensorView&,
+          const TensorView&, const TensorView&, Accumulate) {
+  throw_built_without_cuda("gemm");
+}
+
+// grouped_bias.h
+
+void grouped_add_bias(const Context&, const TensorView&, std::span<const std::int64_t>,
+                      const TensorView&, const TensorView&) {
+  throw_built_without_cuda("grouped_add_bias");
+}
+
+void grouped_bias_backward(const Context&, const TensorView&, std::span<const std::int64_t>,
+                           const TensorView&, const TensorView&, const TensorView&,
+                           const TensorView&) {
+  throw_built_without_cuda("grouped_bias_backward");
+}
+
+// grouped_gemm.h
+
+void grouped_gemm(const Context&, GemmLayout, std::span<const std::int64_t>, const TensorView&,
+                  const TensorView&, const TensorView&, Accumulate) {
+  throw_built_without_cuda("grouped_gemm");
+}
 
 // norm.h
 
@@ -21,9 +113,25 @@ void rmsnorm_backward(const Context&, const TensorView&, const TensorView&, cons
   throw_built_without_cuda("rmsnorm_backward");
 }
 
+void layernorm(const Context&, const TensorView&, const TensorView&, const TensorView&, double,
+               const TensorView&, const TensorView&, const TensorView&) {
+  throw_built_without_cuda("layernorm");
+}
+
+void layernorm_backward(const Context&, const TensorView&, const TensorView&, const TensorView&,
+                        const TensorView&, const TensorView&, const TensorView&, Accumulate,
+                        const TensorView&, const TensorView&) {
+  throw_built_without_cuda("layernorm_backward");
+}
+
 // permute.h
 
 void permute(const Context&, const TensorView&, const TensorView&, const TensorView&) {
+  throw_built_without_cuda("permute");
+}
+
+void permute(const Context&, const TensorView&, const TensorView&, const TensorView&,
+             const TensorView&) {
   throw_built_without_cuda("permute");
 }
 
@@ -31,9 +139,75 @@ void permute_backward(const Context&, const TensorView&, const TensorView&, cons
   throw_built_without_cuda("permute_backward");
 }
 
+void scatter(const Context&, const TensorView&, const TensorView&, const TensorView&) {
+  throw_built_without_cuda("scatter");
+}
+
 void unpermute_sum(const Context&, const TensorView&, const TensorView&, const TensorView&,
                    const TensorView&, bool) {
   throw_built_without_cuda("unpermute_sum");
+}
+
+// reduce.h
+
+double sum(const Context&, const TensorView&) { throw_built_without_cuda("sum"); }
+
+double sum_of_squares(const Context&, const TensorView&) {
+  throw_built_without_cuda("sum_of_squares");
+}
+
+// topk.h
+
+void router_score(const Context&, Score, const TensorView&, const TensorView&, const TensorView&) {
+  throw_built_without_cuda("router_score");
+}
+
+void topk(const Context&, const TensorView&, const TensorView&, const TensorView&) {
+  throw_built_without_cuda("topk");
+}
+
+void group_topk(const Context&, const ExpertGroups&, const TensorView&, const TensorView&,
+                const TensorView&) {
+  throw_built_without_cuda("group_topk");
+}
+
+void keep_mass(const Context&, double, const TensorView&, const TensorView&) {
+  throw_built_without_cuda("keep_mass");
+}
+
+void route_weights(const Context&, RouteWeights, double, const TensorView&, const TensorView&,
+                   const TensorView&) {
+  throw_built_without_cuda("route_weights");
+}
+
+void router_backward(const Context&, Score, RouteWeights, double, const TensorView&,
+                     const TensorView&, const TensorView&, const TensorView&, const TensorView&,
+                     const TensorView&, const TensorView&, double, const TensorView&) {
+  throw_built_without_cuda("router_backward");
+}
+
+void count_experts(const Context&, const TensorView&, const TensorView&) {
+  throw_built_without_cuda("count_experts");
+}
+
+void router_probability_sums(const Context&, Score, const TensorView&, const TensorView&) {
+  throw_built_without_cuda("router_probability_sums");
+}
+
+void router_probability_backward(const Context&, Score, const TensorView&, const TensorView&,
+                                 const TensorView&) {
+  throw_built_without_cuda("router_probability_backward");
+}
+
+// wire_rows.h
+
+void narrow_rows(const Context&, const TensorView&, const std::int32_t*, std::int64_t, std::int64_t,
+                 std::byte*) {
+  throw_built_without_cuda("narrow_rows");
+}
+
+void widen_rows(const Context&, const std::byte*, std::int64_t, const TensorView&) {
+  throw_built_without_cuda("widen_rows");
 }
 
 }  // namespace witan::ops::cuda

@@ -1,23 +1,15 @@
-// RMSNorm on CUDA. One block a row for what is per row; the weight's gradient in two stages (sums
-// over fixed blocks of rows, then over those), because float atomics would change the bits from run
-// to run. Sums are taken in double, as on the CPU.
-#include <algorithm>
+// RMSNorm and LayerNorm on CUDA. One block a row for what is per row; the gradients of weight and
+// bias in two stages (column_sums.h). Sums are taken in double, as on the CPU.
 #include <cstdint>
 
 #include "core/base/cuda/launch.h"
 #include "core/ops/cuda/block_sum.h"
+#include "core/ops/cuda/column_sums.h"
 #include "core/ops/cuda/norm.h"
 #include "core/tensor/cuda_scratch.h"
 
 namespace witan::ops::cuda {
 namespace {
-
-constexpr int kRowThreads = 256;  // of a block that works on one row
-constexpr int kColumnTile = 32;   // columns of a block that sums over rows: one a lane
-constexpr int kRowLanes = 8;      // rows that such a block takes at once
-constexpr int kRowsPerBlock =
-    128;  // rows of one partial sum; fixed, so the order of the sum is too
-constexpr int kColumnThreads = 128;  // of the second stage
 
 // x, y: [rows, d], w: [d], rstd: [rows]; one block a row
 template <class T>
@@ -63,60 +55,89 @@ __global__ void rmsnorm_backward_dx_kernel(const T* dy, const T* x, const T* w, 
   }
 }
 
-// partial_dw [row blocks, d]: sums of dy x rstd over kRowsPerBlock rows. Block (column tile, row
-// block) of kColumnTile x kRowLanes threads.
+// partial_dw [row blocks, d]: sums of dy x rstd over blocks of rows
 template <class T>
-__global__ void rmsnorm_backward_partial_dw_kernel(const T* dy, const T* x, const T* rstd,
-                                                   std::int64_t rows, std::int64_t d,
-                                                   double* partial_dw) {
-  WITAN_SHARED(double[kRowLanes][kColumnTile], sums);
-  const std::int64_t column = static_cast<std::int64_t>(blockIdx.x) * kColumnTile + threadIdx.x;
-  const std::int64_t begin = static_cast<std::int64_t>(blockIdx.y) * kRowsPerBlock;
-  const std::int64_t end = begin + kRowsPerBlock < rows ? begin + kRowsPerBlock : rows;
+__global__ void rmsnorm_backward_dw_kernel(const T* dy, const T* x, const T* rstd,
+                                           std::int64_t rows, std::int64_t d, double* partial_dw) {
+  store_column_partials(rows, d, partial_dw, [&](std::int64_t row, std::int64_t column) {
+    return static_cast<double>(dy[row * d + column]) * static_cast<double>(x[row * d + column]) *
+           static_cast<double>(rstd[row]);
+  });
+}
+
+// x, y: [rows, d], w, b: [d], mean, rstd: [rows]; one block a row
+template <class T>
+__global__ void layernorm_forward_kernel(const T* x, const T* w, const T* b, std::int64_t d,
+                                         double eps, T* y, T* mean, T* rstd) {
+  WITAN_SHARED(double[kMaxWarps], partial_sum);
+  WITAN_SHARED(double[kMaxWarps], partial_squares);
+  const std::int64_t row = blockIdx.x;
+  x += row * d;
+  y += row * d;
   double sum = 0.0;
-  if (column < d) {
-    for (std::int64_t row = begin + threadIdx.y; row < end; row += kRowLanes) {
-      sum += static_cast<double>(dy[row * d + column]) * static_cast<double>(x[row * d + column]) *
-             static_cast<double>(rstd[row]);
-    }
+  for (std::int64_t i = threadIdx.x; i < d; i += blockDim.x) sum += static_cast<double>(x[i]);
+  const double centre = block_sum(sum, partial_sum) / static_cast<double>(d);
+  double squares = 0.0;
+  for (std::int64_t i = threadIdx.x; i < d; i += blockDim.x) {
+    const double value = static_cast<double>(x[i]) - centre;
+    squares += value * value;
   }
-  sums[threadIdx.y][threadIdx.x] = sum;
-  __syncthreads();
-  if (threadIdx.y != 0 || column >= d) return;
-  double total = 0.0;
-  WITAN_UNROLL
-  for (int lane = 0; lane < kRowLanes; ++lane) total += sums[lane][threadIdx.x];
-  partial_dw[static_cast<std::int64_t>(blockIdx.y) * d + column] = total;
+  const double variance = block_sum(squares, partial_squares) / static_cast<double>(d);
+  const T shift = static_cast<T>(centre);
+  const T scale = static_cast<T>(1.0 / sqrt(variance + eps));
+  for (std::int64_t i = threadIdx.x; i < d; i += blockDim.x) {
+    y[i] = (x[i] - shift) * scale * w[i] + b[i];
+  }
+  if (threadIdx.x == 0) {
+    mean[row] = shift;
+    rstd[row] = scale;
+  }
 }
 
-// dw [d] += column sums of partial_dw [row_blocks, d]; one thread a column.
+// With g = dy w and n = (x - mean) rstd: dx = rstd (g - mean(g) - n mean(g n)). One block a row.
 template <class T>
-__global__ void rmsnorm_backward_dw_kernel(const double* partial_dw, std::int64_t row_blocks,
-                                           std::int64_t d, T* dw) {
-  const std::int64_t column = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (column >= d) return;
-  double total = 0.0;
-  for (std::int64_t block = 0; block < row_blocks; ++block) total += partial_dw[block * d + column];
-  dw[column] = static_cast<T>(static_cast<double>(dw[column]) + total);
+__global__ void layernorm_backward_dx_kernel(const T* dy, const T* x, const T* w, const T* mean,
+                                             const T* rstd, std::int64_t d, bool accumulate,
+                                             T* dx) {
+  WITAN_SHARED(double[kMaxWarps], partial_grad);
+  WITAN_SHARED(double[kMaxWarps], partial_dot);
+  const std::int64_t row = blockIdx.x;
+  dy += row * d;
+  x += row * d;
+  dx += row * d;
+  const double shift = mean[row];
+  const double scale = rstd[row];
+  double grads = 0.0;
+  double dots = 0.0;
+  for (std::int64_t i = threadIdx.x; i < d; i += blockDim.x) {
+    const double grad = static_cast<double>(dy[i]) * static_cast<double>(w[i]);
+    grads += grad;
+    dots += grad * ((static_cast<double>(x[i]) - shift) * scale);
+  }
+  const double mean_grad = block_sum(grads, partial_grad) / static_cast<double>(d);
+  const double mean_dot = block_sum(dots, partial_dot) / static_cast<double>(d);
+  for (std::int64_t i = threadIdx.x; i < d; i += blockDim.x) {
+    const double grad = static_cast<double>(dy[i]) * static_cast<double>(w[i]);
+    const double normed = (static_cast<double>(x[i]) - shift) * scale;
+    const double gradient = scale * (grad - mean_grad - normed * mean_dot);
+    dx[i] = static_cast<T>(accumulate ? static_cast<double>(dx[i]) + gradient : gradient);
+  }
 }
 
-std::int64_t blocks_of(std::int64_t size, std::int64_t per_block) {
-  return (size + per_block - 1) / per_block;
-}
-
-unsigned grid_extent(std::int64_t blocks, std::int64_t limit) {
-  WITAN_CHECK(blocks <= limit, "a grid has at most ", limit, " blocks along this axis, found ",
-              blocks);
-  return static_cast<unsigned>(blocks);
-}
-
-constexpr std::int64_t kMaxGridX = 2147483647;
-constexpr std::int64_t kMaxGridY = 65535;
-
-// Whole warps, no more than a row can use.
-dim3 row_block(std::int64_t d) {
-  return dim3(static_cast<unsigned>(
-      std::min<std::int64_t>(kRowThreads, blocks_of(d, kWarpSize) * kWarpSize)));
+// partial_dw, partial_db [row blocks, d]: sums of dy (x - mean) rstd and of dy over blocks of rows
+template <class T>
+__global__ void layernorm_backward_dw_kernel(const T* dy, const T* x, const T* mean, const T* rstd,
+                                             std::int64_t rows, std::int64_t d, double* partial_dw,
+                                             double* partial_db) {
+  store_column_partials(rows, d, partial_dw, [&](std::int64_t row, std::int64_t column) {
+    const std::int64_t i = row * d + column;
+    return static_cast<double>(dy[i]) *
+           ((static_cast<double>(x[i]) - static_cast<double>(mean[row])) *
+            static_cast<double>(rstd[row]));
+  });
+  store_column_partials(rows, d, partial_db, [&](std::int64_t row, std::int64_t column) {
+    return static_cast<double>(dy[row * d + column]);
+  });
 }
 
 }  // namespace
@@ -139,21 +160,51 @@ void rmsnorm_backward(const Context& ctx, const TensorView& dy, const TensorView
   const std::int64_t rows = x.rows();
   const std::int64_t d = x.cols();
   if (rows == 0 || d == 0) return;
-  const std::int64_t row_blocks = blocks_of(rows, kRowsPerBlock);
-  double* partial_dw = static_cast<double*>(
-      witan::cuda::scratch(ctx, static_cast<std::size_t>(row_blocks * d) * sizeof(double)));
+  auto* partial_dw = static_cast<double*>(witan::cuda::scratch(
+      ctx, static_cast<std::size_t>(row_blocks_of(rows) * d) * sizeof(double)));
   dispatch_float(x.dtype, "rmsnorm_backward", [&](auto zero) {
     using T = decltype(zero);
-    launch(
-        rmsnorm_backward_partial_dw_kernel<T>,
-        dim3(grid_extent(blocks_of(d, kColumnTile), kMaxGridX), grid_extent(row_blocks, kMaxGridY)),
-        dim3(kColumnTile, kRowLanes), 0, ctx.stream, dy.as<T>(), x.as<T>(), rstd.as<T>(), rows, d,
-        partial_dw);
-    launch(rmsnorm_backward_dw_kernel<T>,
-           dim3(grid_extent(blocks_of(d, kColumnThreads), kMaxGridX)), dim3(kColumnThreads), 0,
-           ctx.stream, partial_dw, row_blocks, d, dw.as<T>());
+    launch(rmsnorm_backward_dw_kernel<T>, column_grid(rows, d), column_block(), 0, ctx.stream,
+           dy.as<T>(), x.as<T>(), rstd.as<T>(), rows, d, partial_dw);
+    add_partials(ctx.stream, partial_dw, rows, d, true, dw.as<T>());
     launch(rmsnorm_backward_dx_kernel<T>, dim3(grid_extent(rows, kMaxGridX)), row_block(d), 0,
            ctx.stream, dy.as<T>(), x.as<T>(), w.as<T>(), rstd.as<T>(), d,
+           accumulate_dx == Accumulate::kYes, dx.as<T>());
+  });
+}
+
+void layernorm(const Context& ctx, const TensorView& x, const TensorView& w, const TensorView& b,
+               double eps, const TensorView& y, const TensorView& mean, const TensorView& rstd) {
+  const std::int64_t rows = x.rows();
+  const std::int64_t d = x.cols();
+  if (rows == 0 || d == 0) return;
+  dispatch_float(x.dtype, "layernorm", [&](auto zero) {
+    using T = decltype(zero);
+    launch(layernorm_forward_kernel<T>, dim3(grid_extent(rows, kMaxGridX)), row_block(d), 0,
+           ctx.stream, x.as<T>(), w.as<T>(), b.as<T>(), d, eps, y.as<T>(), mean.as<T>(),
+           rstd.as<T>());
+  });
+}
+
+void layernorm_backward(const Context& ctx, const TensorView& dy, const TensorView& x,
+                        const TensorView& w, const TensorView& mean, const TensorView& rstd,
+                        const TensorView& dx, Accumulate accumulate_dx, const TensorView& dw,
+                        const TensorView& db) {
+  const std::int64_t rows = x.rows();
+  const std::int64_t d = x.cols();
+  if (rows == 0 || d == 0) return;
+  const std::int64_t partials = row_blocks_of(rows) * d;
+  auto* partial_dw = static_cast<double*>(
+      witan::cuda::scratch(ctx, static_cast<std::size_t>(2 * partials) * sizeof(double)));
+  double* partial_db = partial_dw + partials;
+  dispatch_float(x.dtype, "layernorm_backward", [&](auto zero) {
+    using T = decltype(zero);
+    launch(layernorm_backward_dw_kernel<T>, column_grid(rows, d), column_block(), 0, ctx.stream,
+           dy.as<T>(), x.as<T>(), mean.as<T>(), rstd.as<T>(), rows, d, partial_dw, partial_db);
+    add_partials(ctx.stream, partial_dw, rows, d, true, dw.as<T>());
+    add_partials(ctx.stream, partial_db, rows, d, true, db.as<T>());
+    launch(layernorm_backward_dx_kernel<T>, dim3(grid_extent(rows, kMaxGridX)), row_block(d), 0,
+           ctx.stream, dy.as<T>(), x.as<T>(), w.as<T>(), mean.as<T>(), rstd.as<T>(), d,
            accumulate_dx == Accumulate::kYes, dx.as<T>());
   });
 }

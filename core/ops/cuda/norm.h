@@ -14,4 +14,12 @@ void rmsnorm_backward(const Context& ctx, const TensorView& dy, const TensorView
                       const TensorView& w, const TensorView& rstd, const TensorView& dx,
                       Accumulate accumulate_dx, const TensorView& dw);
 
+void layernorm(const Context& ctx, const TensorView& x, const TensorView& w, const TensorView& b,
+               double eps, const TensorView& y, const TensorView& mean, const TensorView& rstd);
+
+void layernorm_backward(const Context& ctx, const TensorView& dy, const TensorView& x,
+                        const TensorView& w, const TensorView& mean, const TensorView& rstd,
+                        const TensorView& dx, Accumulate accumulate_dx, const TensorView& dw,
+                        const TensorView& db);
+
 }  // namespace witan::ops::cuda

@@ -1,21 +1,18 @@
 // Row movement on CUDA: pure traffic, so every thread moves the largest pieces that row length and
-// alignment allow, neighbouring threads neighbouring pieces.
-#include <algorithm>
+// alignment allow, neighbouring threads neighbouring pieces. Bytes moved: each row once in and once
+// out, and the indices, unless said otherwise.
+#include "core/ops/cuda/permute.h"
+
 #include <cstdint>
 
 #include "core/base/cuda/launch.h"
-#include "core/ops/cuda/permute.h"
+#include "core/ops/cuda/elementwise.h"
+#include "core/ops/cuda/grid.h"
+#include "core/ops/cuda/pack.h"
+#include "core/ops/cuda/row_pieces.h"
 
 namespace witan::ops::cuda {
 namespace {
-
-constexpr int kThreads = 256;
-constexpr std::int64_t kMaxBlocks = 65536;  // beyond this, threads take several pieces
-
-// 16 bytes: what one thread loads or stores at most in one instruction.
-struct alignas(16) Piece16 {
-  std::uint64_t low, high;
-};
 
 // to[r] = from[index[r]]: from [n, pieces], to [rows, pieces]
 template <class Piece>
@@ -25,6 +22,20 @@ __global__ void permute_forward_kernel(const Piece* from, const std::int32_t* in
   for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
        i < rows * pieces; i += stride) {
     to[i] = from[index[i / pieces] * pieces + i % pieces];
+  }
+}
+
+// The same over the rows of first [split, pieces] and those of second behind them.
+template <class Piece>
+__global__ void permute_two_kernel(const Piece* first, const Piece* second,
+                                   const std::int32_t* index, std::int64_t split, std::int64_t rows,
+                                   std::int64_t pieces, Piece* to) {
+  const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
+  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+       i < rows * pieces; i += stride) {
+    const std::int64_t row = index[i / pieces];
+    to[i] = row < split ? first[row * pieces + i % pieces]
+                        : second[(row - split) * pieces + i % pieces];
   }
 }
 
@@ -39,46 +50,38 @@ __global__ void permute_backward_kernel(const Piece* from, const std::int32_t* i
   }
 }
 
-// y[r] (+)= sum over j in [begin[r], begin[r + 1]) of x[index[j]], j ascending: y [rows, d]
-template <class T>
+// y[r] (+)= sum over j in [begin[r], begin[r + 1]) of x[index[j]], j ascending: y [rows, d]. Reads
+// every listed row of x once, writes (and, accumulating, reads) y once.
+template <class T, int kWidth>
 __global__ void unpermute_sum_kernel(const T* x, const std::int32_t* begin,
                                      const std::int32_t* index, std::int64_t rows, std::int64_t d,
                                      bool accumulate, T* y) {
-  const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
-  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-       i < rows * d; i += stride) {
+  for_each_piece<kWidth>(rows * d, [&](std::int64_t i, auto width) {
+    constexpr int kHere = decltype(width)::value;
     const std::int64_t row = i / d;
-    T sum = 0;
-    for (std::int32_t j = begin[row]; j < begin[row + 1]; ++j) sum += x[index[j] * d + i % d];
-    y[i] = accumulate ? sum + y[i] : sum;  // the CPU's order: the same bits
-  }
+    const std::int64_t column = i % d;
+    Pack<T, kHere> sum{};
+    for (std::int32_t j = begin[row]; j < begin[row + 1]; ++j) {
+      const Pack<T, kHere> term = load_pack<kHere>(x + index[j] * d + column);
+      WITAN_UNROLL
+      for (int e = 0; e < kHere; ++e) sum.value[e] += term.value[e];
+    }
+    if (accumulate) {  // the CPU's order: the same bits
+      const Pack<T, kHere> before = load_pack<kHere>(y + i);
+      WITAN_UNROLL
+      for (int e = 0; e < kHere; ++e) sum.value[e] += before.value[e];
+    }
+    store_pack<kHere>(y + i, sum);
+  });
 }
 
-dim3 grid_over(std::int64_t work) {
-  return dim3(static_cast<unsigned>(std::min((work + kThreads - 1) / kThreads, kMaxBlocks)));
-}
-
-// Calls f(Piece{}) with the largest type that divides the rows and to which both sides are aligned.
-template <class F>
-void dispatch_piece(const TensorView& from, const TensorView& to, F&& f) {
-  const std::size_t row_bytes = static_cast<std::size_t>(from.cols()) * size_of(from.dtype);
-  const auto fits = [&](std::size_t bytes) {
-    return row_bytes % bytes == 0 && reinterpret_cast<std::uintptr_t>(from.data) % bytes == 0 &&
-           reinterpret_cast<std::uintptr_t>(to.data) % bytes == 0;
-  };
-  if (fits(sizeof(Piece16))) {
-    f(Piece16{});
-  } else if (fits(sizeof(std::uint64_t))) {
-    f(std::uint64_t{});
-  } else {
-    f(std::uint32_t{});
-  }
+std::uintptr_t row_bytes(const TensorView& x) {
+  return static_cast<std::uintptr_t>(x.cols()) * size_of(x.dtype);
 }
 
 template <class Piece>
 std::int64_t pieces_of_row(const TensorView& x) {
-  return x.cols() * static_cast<std::int64_t>(size_of(x.dtype)) /
-         static_cast<std::int64_t>(sizeof(Piece));
+  return static_cast<std::int64_t>(row_bytes(x) / sizeof(Piece));
 }
 
 }  // namespace
@@ -87,26 +90,48 @@ void permute(const Context& ctx, const TensorView& x, const TensorView& index,
              const TensorView& y) {
   const std::int64_t rows = y.rows();
   if (y.size() == 0) return;
-  dispatch_piece(x, y, [&](auto zero) {
+  dispatch_piece({row_bytes(x), address_of(x.data), address_of(y.data)}, [&](auto zero) {
     using Piece = decltype(zero);
     const std::int64_t pieces = pieces_of_row<Piece>(x);
-    launch(permute_forward_kernel<Piece>, grid_over(rows * pieces), dim3(kThreads), 0, ctx.stream,
-           static_cast<const Piece*>(x.data), index.as<std::int32_t>(), rows, pieces,
+    launch(permute_forward_kernel<Piece>, flat_grid(rows * pieces), dim3(kFlatThreads), 0,
+           ctx.stream, static_cast<const Piece*>(x.data), index.as<std::int32_t>(), rows, pieces,
            static_cast<Piece*>(y.data));
   });
+}
+
+void permute(const Context& ctx, const TensorView& first, const TensorView& second,
+             const TensorView& index, const TensorView& y) {
+  const std::int64_t rows = y.rows();
+  if (y.size() == 0) return;
+  dispatch_piece(
+      {row_bytes(y), address_of(first.data), address_of(second.data), address_of(y.data)},
+      [&](auto zero) {
+        using Piece = decltype(zero);
+        const std::int64_t pieces = pieces_of_row<Piece>(y);
+        launch(permute_two_kernel<Piece>, flat_grid(rows * pieces), dim3(kFlatThreads), 0,
+               ctx.stream, static_cast<const Piece*>(first.data),
+               static_cast<const Piece*>(second.data), index.as<std::int32_t>(), first.rows(), rows,
+               pieces, static_cast<Piece*>(y.data));
+      });
 }
 
 void permute_backward(const Context& ctx, const TensorView& dy, const TensorView& index,
                       const TensorView& dx) {
   const std::int64_t rows = dy.rows();
   if (dy.size() == 0) return;
-  dispatch_piece(dy, dx, [&](auto zero) {
+  dispatch_piece({row_bytes(dy), address_of(dy.data), address_of(dx.data)}, [&](auto zero) {
     using Piece = decltype(zero);
     const std::int64_t pieces = pieces_of_row<Piece>(dy);
-    launch(permute_backward_kernel<Piece>, grid_over(rows * pieces), dim3(kThreads), 0, ctx.stream,
-           static_cast<const Piece*>(dy.data), index.as<std::int32_t>(), rows, pieces,
+    launch(permute_backward_kernel<Piece>, flat_grid(rows * pieces), dim3(kFlatThreads), 0,
+           ctx.stream, static_cast<const Piece*>(dy.data), index.as<std::int32_t>(), rows, pieces,
            static_cast<Piece*>(dx.data));
   });
+}
+
+void scatter(const Context& ctx, const TensorView& x, const TensorView& index,
+             const TensorView& y) {
+  fill(ctx, y, 0.0);
+  permute_backward(ctx, x, index, y);
 }
 
 void unpermute_sum(const Context& ctx, const TensorView& x, const TensorView& begin,
@@ -116,9 +141,13 @@ void unpermute_sum(const Context& ctx, const TensorView& x, const TensorView& be
   if (y.size() == 0) return;
   dispatch_float(x.dtype, "unpermute_sum", [&](auto zero) {
     using T = decltype(zero);
-    launch(unpermute_sum_kernel<T>, grid_over(rows * d), dim3(kThreads), 0, ctx.stream,
-           static_cast<const T*>(x.as<T>()), begin.as<std::int32_t>(), index.as<std::int32_t>(),
-           rows, d, accumulate, y.as<T>());
+    const bool fits = is_aligned(x.data) && is_aligned(y.data) && d % kWidest<T> == 0;
+    dispatch_width<T>(fits, [&](auto width) {
+      constexpr int kWidth = decltype(width)::value;
+      launch(unpermute_sum_kernel<T, kWidth>, flat_grid(rows * d / kWidth), dim3(kFlatThreads), 0,
+             ctx.stream, x.as<T>(), begin.as<std::int32_t>(), index.as<std::int32_t>(), rows, d,
+             accumulate, y.as<T>());
+    });
   });
 }
 

@@ -33,6 +33,8 @@ enum cudaError_t {
   cudaErrorLaunchFailure = 719,
 };
 enum cudaMemcpyKind { cudaMemcpyDefault = 4 };
+enum cudaDeviceAttr { cudaDevAttrComputeCapabilityMajor = 75 };
+enum cudaDataType_t { CUDA_R_32F = 0, CUDA_R_64F = 1, CUDA_R_16BF = 14 };
 inline constexpr unsigned cudaStreamNonBlocking = 1;
 inline constexpr unsigned cudaEventDisableTiming = 2;
 
@@ -57,11 +59,13 @@ const char* cudaGetErrorString(cudaError_t status);  // of a fault: what was fou
 cudaError_t cudaGetLastError();
 cudaError_t cudaGetDeviceCount(int* count);
 cudaError_t cudaSetDevice(int device);
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
 cudaError_t cudaMalloc(void** data, std::size_t bytes);
 cudaError_t cudaFree(void* data);
 cudaError_t cudaMemGetInfo(std::size_t* available, std::size_t* total);
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream);
+cudaError_t cudaMemsetAsync(void* data, int value, std::size_t bytes, cudaStream_t stream);
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
@@ -176,6 +180,24 @@ T __shfl_down_sync(unsigned mask, T value, int delta,
   const int lane = witan::cuda_on_cpu::current_lane();
   const int source = lane + delta < 32 ? lane + delta : lane;
   return witan::cuda_on_cpu::warp_exchange_typed(mask, value, source, site);
+}
+
+// Blocks and threads take turns, so any sequence between two turns is atomic.
+inline unsigned atomicAdd(unsigned* counter, unsigned value) {
+  const unsigned before = *counter;
+  *counter = before + value;
+  return before;
+}
+
+inline std::uint32_t __float_as_uint(float x) {
+  std::uint32_t bits = 0;
+  std::memcpy(&bits, &x, sizeof(bits));
+  return bits;
+}
+inline float __uint_as_float(std::uint32_t bits) {
+  float x = 0.0F;
+  std::memcpy(&x, &bits, sizeof(x));
+  return x;
 }
 
 // ---- the three definitions of core/base/cuda/dialect.h

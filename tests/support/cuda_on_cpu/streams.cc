@@ -89,6 +89,19 @@ void run_everything() {
   });
 }
 
+cudaError_t enqueue_library_work(cudaStream_t stream, const std::string& name,
+                                 std::function<void()> work) {
+  if (fault_status() != cudaSuccess) return fault_status();
+  stream_of(stream).tasks.push_back({[name, work = std::move(work)] {
+                                       if (fault_status() != cudaSuccess) return;
+                                       const DeviceMemoryOpen opened;
+                                       work();
+                                       check_red_zones(name);
+                                     },
+                                     nullptr, 0});
+  return cudaSuccess;
+}
+
 cudaError_t enqueue_kernel(const LaunchShape& shape, cudaStream_t stream,
                            std::function<void()> thread_body) {
   if (fault_status() != cudaSuccess) return fault_status();
@@ -116,6 +129,12 @@ cudaError_t enqueue_kernel(const LaunchShape& shape, cudaStream_t stream,
 cudaError_t cudaGetDeviceCount(int* count) {
   *count = device_count;
   return device_count == 0 ? cudaErrorInsufficientDriver : fault_status();
+}
+
+// Like an A100.
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
+  *value = 8;
+  return fault_status();
 }
 
 cudaError_t cudaSetDevice(int device) {
@@ -149,6 +168,16 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
   }
   if (!is_device_address(to)) run_stream(stream);
   return fault_status();
+}
+
+cudaError_t cudaMemsetAsync(void* data, int value, std::size_t bytes, cudaStream_t stream) {
+  if (!is_allocated(data, bytes)) {
+    report_fault(cudaErrorInvalidValue,
+                 "cudaMemsetAsync of " + std::to_string(bytes) + " bytes leaves its allocation");
+    return cudaErrorInvalidValue;
+  }
+  return enqueue_library_work(stream, "cudaMemsetAsync",
+                              [data, value, bytes] { std::memset(data, value, bytes); });
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {

@@ -2,7 +2,17 @@
 // allows, so that a missing event shows.
 #pragma once
 
+#include <functional>
+#include <string>
+
+#include "tests/support/cuda_on_cpu/cuda_runtime.h"
+
 namespace witan::cuda_on_cpu {
+
+// Enqueues work of a library (not a kernel) that reads and writes device memory; `name` is how
+// faults call it.
+cudaError_t enqueue_library_work(cudaStream_t stream, const std::string& name,
+                                 std::function<void()> work);
 
 // Runs what is enqueued on all streams.
 void run_everything();

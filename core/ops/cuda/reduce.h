@@ -1,0 +1,13 @@
+// The CUDA twins of core/ops/reduce.h; operands have been checked by reduce.cc. They wait for
+// ctx.stream.
+#pragma once
+
+#include "core/base/context.h"
+#include "core/tensor/tensor_view.h"
+
+namespace witan::ops::cuda {
+
+double sum(const Context& ctx, const TensorView& x);
+double sum_of_squares(const Context& ctx, const TensorView& x);
+
+}  // namespace witan::ops::cuda

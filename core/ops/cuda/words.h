@@ -1,0 +1,15 @@
+// Small tables that the host makes for a kernel (offsets, addresses): they travel as arguments of a
+// kernel that writes them, so that no host memory has to outlive the call and nothing waits.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "core/base/context.h"
+
+namespace witan::ops::cuda {
+
+// Enqueues to[i] = words[i]: device memory, 8 bytes each.
+void upload_words(const Context& ctx, std::span<const std::int64_t> words, std::int64_t* to);
+
+}  // namespace witan::ops::cuda
