@@ -2,7 +2,7 @@
 
 #include "core/base/cuda/launch.h"
 #include "core/ops/cuda/grid.h"
-#include "core/ops/cuda/row_pieces.h"
+#include "core/ops/cuda/pieces.h"
 
 namespace witan::ops::cuda {
 namespace {
@@ -12,9 +12,7 @@ namespace {
 template <class Piece>
 __global__ void copy_columns_kernel(const Piece* from, std::int64_t from_pitch, std::int64_t rows,
                                     std::int64_t pieces, std::int64_t to_pitch, Piece* to) {
-  const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
-  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-       i < rows * pieces; i += stride) {
+  for (std::int64_t i = first_index(); i < rows * pieces; i += index_stride()) {
     to[i / pieces * to_pitch + i % pieces] = from[i / pieces * from_pitch + i % pieces];
   }
 }
@@ -25,12 +23,11 @@ void copy_columns(const Context& ctx, const TensorView& from, std::int64_t from_
                   const TensorView& to, std::int64_t to_begin, std::int64_t count) {
   if (count == 0 || from.rows() == 0) return;
   const auto bytes_of = [&](std::int64_t columns) {
-    return static_cast<std::uintptr_t>(columns) * size_of(from.dtype);
+    return static_cast<std::size_t>(columns) * size_of(from.dtype);
   };
   const auto* source = static_cast<const std::byte*>(from.data) + bytes_of(from_begin);
   auto* target = static_cast<std::byte*>(to.data) + bytes_of(to_begin);
-  dispatch_piece({bytes_of(count), bytes_of(from.cols()), bytes_of(to.cols()), address_of(source),
-                  address_of(target)},
+  dispatch_piece({bytes_of(count), bytes_of(from.cols()), bytes_of(to.cols())}, {source, target},
                  [&](auto zero) {
                    using Piece = decltype(zero);
                    const auto pieces_of = [&](std::int64_t columns) {

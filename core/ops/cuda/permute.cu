@@ -9,7 +9,7 @@
 #include "core/ops/cuda/elementwise.h"
 #include "core/ops/cuda/grid.h"
 #include "core/ops/cuda/pack.h"
-#include "core/ops/cuda/row_pieces.h"
+#include "core/ops/cuda/pieces.h"
 
 namespace witan::ops::cuda {
 namespace {
@@ -18,9 +18,7 @@ namespace {
 template <class Piece>
 __global__ void permute_forward_kernel(const Piece* from, const std::int32_t* index,
                                        std::int64_t rows, std::int64_t pieces, Piece* to) {
-  const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
-  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-       i < rows * pieces; i += stride) {
+  for (std::int64_t i = first_index(); i < rows * pieces; i += index_stride()) {
     to[i] = from[index[i / pieces] * pieces + i % pieces];
   }
 }
@@ -30,9 +28,7 @@ template <class Piece>
 __global__ void permute_two_kernel(const Piece* first, const Piece* second,
                                    const std::int32_t* index, std::int64_t split, std::int64_t rows,
                                    std::int64_t pieces, Piece* to) {
-  const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
-  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-       i < rows * pieces; i += stride) {
+  for (std::int64_t i = first_index(); i < rows * pieces; i += index_stride()) {
     const std::int64_t row = index[i / pieces];
     to[i] = row < split ? first[row * pieces + i % pieces]
                         : second[(row - split) * pieces + i % pieces];
@@ -43,9 +39,7 @@ __global__ void permute_two_kernel(const Piece* first, const Piece* second,
 template <class Piece>
 __global__ void permute_backward_kernel(const Piece* from, const std::int32_t* index,
                                         std::int64_t rows, std::int64_t pieces, Piece* to) {
-  const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
-  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-       i < rows * pieces; i += stride) {
+  for (std::int64_t i = first_index(); i < rows * pieces; i += index_stride()) {
     to[index[i / pieces] * pieces + i % pieces] = from[i];
   }
 }
@@ -75,8 +69,8 @@ __global__ void unpermute_sum_kernel(const T* x, const std::int32_t* begin,
   });
 }
 
-std::uintptr_t row_bytes(const TensorView& x) {
-  return static_cast<std::uintptr_t>(x.cols()) * size_of(x.dtype);
+std::size_t row_bytes(const TensorView& x) {
+  return static_cast<std::size_t>(x.cols()) * size_of(x.dtype);
 }
 
 template <class Piece>
@@ -90,7 +84,7 @@ void permute(const Context& ctx, const TensorView& x, const TensorView& index,
              const TensorView& y) {
   const std::int64_t rows = y.rows();
   if (y.size() == 0) return;
-  dispatch_piece({row_bytes(x), address_of(x.data), address_of(y.data)}, [&](auto zero) {
+  dispatch_piece({row_bytes(x)}, {x.data, y.data}, [&](auto zero) {
     using Piece = decltype(zero);
     const std::int64_t pieces = pieces_of_row<Piece>(x);
     launch(permute_forward_kernel<Piece>, flat_grid(rows * pieces), dim3(kFlatThreads), 0,
@@ -103,23 +97,20 @@ void permute(const Context& ctx, const TensorView& first, const TensorView& seco
              const TensorView& index, const TensorView& y) {
   const std::int64_t rows = y.rows();
   if (y.size() == 0) return;
-  dispatch_piece(
-      {row_bytes(y), address_of(first.data), address_of(second.data), address_of(y.data)},
-      [&](auto zero) {
-        using Piece = decltype(zero);
-        const std::int64_t pieces = pieces_of_row<Piece>(y);
-        launch(permute_two_kernel<Piece>, flat_grid(rows * pieces), dim3(kFlatThreads), 0,
-               ctx.stream, static_cast<const Piece*>(first.data),
-               static_cast<const Piece*>(second.data), index.as<std::int32_t>(), first.rows(), rows,
-               pieces, static_cast<Piece*>(y.data));
-      });
+  dispatch_piece({row_bytes(y)}, {first.data, second.data, y.data}, [&](auto zero) {
+    using Piece = decltype(zero);
+    const std::int64_t pieces = pieces_of_row<Piece>(y);
+    launch(permute_two_kernel<Piece>, flat_grid(rows * pieces), dim3(kFlatThreads), 0, ctx.stream,
+           static_cast<const Piece*>(first.data), static_cast<const Piece*>(second.data),
+           index.as<std::int32_t>(), first.rows(), rows, pieces, static_cast<Piece*>(y.data));
+  });
 }
 
 void permute_backward(const Context& ctx, const TensorView& dy, const TensorView& index,
                       const TensorView& dx) {
   const std::int64_t rows = dy.rows();
   if (dy.size() == 0) return;
-  dispatch_piece({row_bytes(dy), address_of(dy.data), address_of(dx.data)}, [&](auto zero) {
+  dispatch_piece({row_bytes(dy)}, {dy.data, dx.data}, [&](auto zero) {
     using Piece = decltype(zero);
     const std::int64_t pieces = pieces_of_row<Piece>(dy);
     launch(permute_backward_kernel<Piece>, flat_grid(rows * pieces), dim3(kFlatThreads), 0,

@@ -10,6 +10,7 @@
 #include "core/ops/cuda/choices.h"
 #include "core/ops/cuda/column_sums.h"
 #include "core/ops/cuda/operand.h"
+#include "core/ops/cuda/pieces.h"
 #include "core/ops/cuda/product.h"
 #include "core/ops/cuda/row_warps.h"
 #include "core/tensor/cuda_scratch.h"
@@ -150,7 +151,7 @@ __global__ void group_topk_kernel(const T* s, const T* bias, std::int64_t tokens
 template <class T>
 __global__ void keep_mass_kernel(double mass, const T* s, std::int64_t tokens, std::int64_t experts,
                                  std::int64_t top_k, std::int32_t* indices) {
-  const std::int64_t token = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  const std::int64_t token = first_index();
   if (token >= tokens) return;
   s += token * experts;
   indices += token * top_k;
@@ -200,7 +201,7 @@ template <class T>
 __global__ void route_weights_kernel(RouteWeights kind, double scale, const T* s,
                                      const std::int32_t* indices, std::int64_t tokens,
                                      std::int64_t experts, std::int64_t top_k, T* weights) {
-  const std::int64_t token = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  const std::int64_t token = first_index();
   if (token >= tokens) return;
   s += token * experts;
   indices += token * top_k;
@@ -291,9 +292,7 @@ __global__ void router_backward_kernel(Score score, RouteWeights kind, double sc
 // counts [experts], zeroed before. Integers: their order does not matter.
 __global__ void count_experts_kernel(const std::int32_t* indices, std::int64_t n,
                                      unsigned* counts) {
-  const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
-  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < n;
-       i += stride) {
+  for (std::int64_t i = first_index(); i < n; i += index_stride()) {
     if (indices[i] != kNoChoice) atomicAdd(counts + indices[i], 1u);
   }
 }
