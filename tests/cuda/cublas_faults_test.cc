@@ -13,7 +13,10 @@ namespace {
 
 class CublasOnCpuFaults : public CudaTest {
  protected:
-  ~CublasOnCpuFaults() override { witan::cuda::release_scratch(ctx()); }
+  void TearDown() override {
+    witan::cuda::release_scratch(ctx());
+    CudaTest::TearDown();
+  }
 
   static Tensor matrix(std::int64_t rows, std::int64_t columns) {
     return Tensor({rows, columns}, DType::kFloat32, kCuda);
