@@ -24,8 +24,7 @@ __global__ void activation_forward_kernel(const T* in, const T* row_weight, std:
   const T* x = in + row * kFactor * ff;
   T* y = h + row * ff;
   const T weight = row_weight == nullptr ? T{1} : row_weight[row];
-  for (std::int64_t i = static_cast<std::int64_t>(threadIdx.x) * kWidth; i < ff;
-       i += static_cast<std::int64_t>(blockDim.x) * kWidth) {
+  for_each_piece_of_row<kWidth>(ff, [&](std::int64_t i) {
     const Pack<T, kWidth> first = load_pack<kWidth>(x + i);
     Pack<T, kWidth> out;
     if constexpr (kKind == Activation::kSwiglu) {
@@ -42,7 +41,7 @@ __global__ void activation_forward_kernel(const T* in, const T* row_weight, std:
       }
     }
     store_pack<kWidth>(y + i, out);
-  }
+  });
 }
 
 // 4 (2 factor + 1) bytes an element of h. din may be in: a thread has read a piece before it
@@ -59,8 +58,7 @@ __global__ void activation_backward_kernel(const T* in, const T* row_weight, con
   T* dx = din + row * kFactor * ff;
   const T weight = row_weight == nullptr ? T{1} : row_weight[row];
   double dot = 0.0;
-  for (std::int64_t i = static_cast<std::int64_t>(threadIdx.x) * kWidth; i < ff;
-       i += static_cast<std::int64_t>(blockDim.x) * kWidth) {
+  for_each_piece_of_row<kWidth>(ff, [&](std::int64_t i) {
     const Pack<T, kWidth> first = load_pack<kWidth>(x + i);
     const Pack<T, kWidth> grad = load_pack<kWidth>(dy + i);
     Pack<T, kWidth> dfirst;
@@ -85,7 +83,7 @@ __global__ void activation_backward_kernel(const T* in, const T* row_weight, con
       }
     }
     store_pack<kWidth>(dx + i, dfirst);
-  }
+  });
   if (drow_weight == nullptr) return;
   dot = block_sum(dot, partial);
   if (threadIdx.x == 0) drow_weight[row] = static_cast<T>(dot);

@@ -1,18 +1,33 @@
 // RMSNorm and LayerNorm on CUDA. One block a row for what is per row; the gradients of weight and
 // bias in two stages (column_sums.h). Sums are taken in double, as on the CPU.
 #include <cstdint>
+#include <initializer_list>
 
 #include "core/base/cuda/launch.h"
 #include "core/ops/cuda/block_sum.h"
 #include "core/ops/cuda/column_sums.h"
 #include "core/ops/cuda/norm.h"
+#include "core/ops/cuda/pack.h"
 #include "core/tensor/cuda_scratch.h"
 
 namespace witan::ops::cuda {
 namespace {
 
-// x, y: [rows, d], w: [d], rstd: [rows]; one block a row
-template <class T>
+// to[j] (+)= value(j) for one piece.
+template <int kWidth, class T, class Value>
+__device__ void put(T* to, bool accumulate, const Value& value) {
+  Pack<T, kWidth> pack{};
+  if (accumulate) pack = load_pack<kWidth>(to);
+  WITAN_UNROLL
+  for (int j = 0; j < kWidth; ++j) {
+    pack.value[j] = static_cast<T>(static_cast<double>(pack.value[j]) + value(j));
+  }
+  store_pack<kWidth>(to, pack);
+}
+
+// x, y: [rows, d], w: [d], rstd: [rows]; one block a row. 8 bytes an element of float32: the second
+// reading of x, and w, come from the cache.
+template <class T, int kWidth>
 __global__ void rmsnorm_forward_kernel(const T* x, const T* w, std::int64_t d, double eps, T* y,
                                        T* rstd) {
   WITAN_SHARED(double[kMaxWarps], partial);
@@ -20,20 +35,33 @@ __global__ void rmsnorm_forward_kernel(const T* x, const T* w, std::int64_t d, d
   x += row * d;
   y += row * d;
   double sum = 0.0;
-  for (std::int64_t i = threadIdx.x; i < d; i += blockDim.x) {
-    const double value = x[i];
-    sum += value * value;
-  }
+  for_each_piece_of_row<kWidth>(d, [&](std::int64_t i) {
+    const Pack<T, kWidth> in = load_pack<kWidth>(x + i);
+    WITAN_UNROLL
+    for (int j = 0; j < kWidth; ++j) {
+      const double value = static_cast<double>(in.value[j]);
+      sum += value * value;
+    }
+  });
   sum = block_sum(sum, partial);
   const double scale = 1.0 / sqrt(sum / static_cast<double>(d) + eps);
-  for (std::int64_t i = threadIdx.x; i < d; i += blockDim.x) {
-    y[i] = static_cast<T>(static_cast<double>(x[i]) * scale * static_cast<double>(w[i]));
-  }
+  for_each_piece_of_row<kWidth>(d, [&](std::int64_t i) {
+    const Pack<T, kWidth> in = load_pack<kWidth>(x + i);
+    const Pack<T, kWidth> weight = load_pack<kWidth>(w + i);
+    Pack<T, kWidth> out;
+    WITAN_UNROLL
+    for (int j = 0; j < kWidth; ++j) {
+      out.value[j] = static_cast<T>(static_cast<double>(in.value[j]) * scale *
+                                    static_cast<double>(weight.value[j]));
+    }
+    store_pack<kWidth>(y + i, out);
+  });
   if (threadIdx.x == 0) rstd[row] = static_cast<T>(scale);
 }
 
-// With g = dy w: dx = rstd g - x rstd^3 mean(g x). One block a row.
-template <class T>
+// With g = dy w: dx = rstd g - x rstd^3 mean(g x). One block a row; 12 bytes an element of float32,
+// 16 where it accumulates.
+template <class T, int kWidth>
 __global__ void rmsnorm_backward_dx_kernel(const T* dy, const T* x, const T* w, const T* rstd,
                                            std::int64_t d, bool accumulate, T* dx) {
   WITAN_SHARED(double[kMaxWarps], partial);
@@ -42,17 +70,29 @@ __global__ void rmsnorm_backward_dx_kernel(const T* dy, const T* x, const T* w, 
   x += row * d;
   dx += row * d;
   double dot = 0.0;
-  for (std::int64_t i = threadIdx.x; i < d; i += blockDim.x) {
-    dot += static_cast<double>(dy[i]) * static_cast<double>(w[i]) * static_cast<double>(x[i]);
-  }
+  for_each_piece_of_row<kWidth>(d, [&](std::int64_t i) {
+    const Pack<T, kWidth> grad = load_pack<kWidth>(dy + i);
+    const Pack<T, kWidth> weight = load_pack<kWidth>(w + i);
+    const Pack<T, kWidth> in = load_pack<kWidth>(x + i);
+    WITAN_UNROLL
+    for (int j = 0; j < kWidth; ++j) {
+      dot += static_cast<double>(grad.value[j]) * static_cast<double>(weight.value[j]) *
+             static_cast<double>(in.value[j]);
+    }
+  });
   dot = block_sum(dot, partial);
   const double scale = rstd[row];
   const double back = scale * scale * scale * dot / static_cast<double>(d);
-  for (std::int64_t i = threadIdx.x; i < d; i += blockDim.x) {
-    const double gradient = scale * static_cast<double>(dy[i]) * static_cast<double>(w[i]) -
-                            back * static_cast<double>(x[i]);
-    dx[i] = static_cast<T>(accumulate ? static_cast<double>(dx[i]) + gradient : gradient);
-  }
+  for_each_piece_of_row<kWidth>(d, [&](std::int64_t i) {
+    const Pack<T, kWidth> grad = load_pack<kWidth>(dy + i);
+    const Pack<T, kWidth> weight = load_pack<kWidth>(w + i);
+    const Pack<T, kWidth> in = load_pack<kWidth>(x + i);
+    const auto gradient = [&](int j) {
+      return scale * static_cast<double>(grad.value[j]) * static_cast<double>(weight.value[j]) -
+             back * static_cast<double>(in.value[j]);
+    };
+    put<kWidth>(dx + i, accumulate, gradient);
+  });
 }
 
 // partial_dw [row blocks, d]: sums of dy x rstd over blocks of rows
@@ -65,8 +105,8 @@ __global__ void rmsnorm_backward_dw_kernel(const T* dy, const T* x, const T* rst
   });
 }
 
-// x, y: [rows, d], w, b: [d], mean, rstd: [rows]; one block a row
-template <class T>
+// x, y: [rows, d], w, b: [d], mean, rstd: [rows]; one block a row, 8 bytes an element of float32
+template <class T, int kWidth>
 __global__ void layernorm_forward_kernel(const T* x, const T* w, const T* b, std::int64_t d,
                                          double eps, T* y, T* mean, T* rstd) {
   WITAN_SHARED(double[kMaxWarps], partial_sum);
@@ -75,27 +115,44 @@ __global__ void layernorm_forward_kernel(const T* x, const T* w, const T* b, std
   x += row * d;
   y += row * d;
   double sum = 0.0;
-  for (std::int64_t i = threadIdx.x; i < d; i += blockDim.x) sum += static_cast<double>(x[i]);
+  for_each_piece_of_row<kWidth>(d, [&](std::int64_t i) {
+    const Pack<T, kWidth> in = load_pack<kWidth>(x + i);
+    WITAN_UNROLL
+    for (int j = 0; j < kWidth; ++j) sum += static_cast<double>(in.value[j]);
+  });
   const double centre = block_sum(sum, partial_sum) / static_cast<double>(d);
   double squares = 0.0;
-  for (std::int64_t i = threadIdx.x; i < d; i += blockDim.x) {
-    const double value = static_cast<double>(x[i]) - centre;
-    squares += value * value;
-  }
+  for_each_piece_of_row<kWidth>(d, [&](std::int64_t i) {
+    const Pack<T, kWidth> in = load_pack<kWidth>(x + i);
+    WITAN_UNROLL
+    for (int j = 0; j < kWidth; ++j) {
+      const double value = static_cast<double>(in.value[j]) - centre;
+      squares += value * value;
+    }
+  });
   const double variance = block_sum(squares, partial_squares) / static_cast<double>(d);
   const T shift = static_cast<T>(centre);
   const T scale = static_cast<T>(1.0 / sqrt(variance + eps));
-  for (std::int64_t i = threadIdx.x; i < d; i += blockDim.x) {
-    y[i] = (x[i] - shift) * scale * w[i] + b[i];
-  }
+  for_each_piece_of_row<kWidth>(d, [&](std::int64_t i) {
+    const Pack<T, kWidth> in = load_pack<kWidth>(x + i);
+    const Pack<T, kWidth> weight = load_pack<kWidth>(w + i);
+    const Pack<T, kWidth> bias = load_pack<kWidth>(b + i);
+    Pack<T, kWidth> out;
+    WITAN_UNROLL
+    for (int j = 0; j < kWidth; ++j) {
+      out.value[j] = (in.value[j] - shift) * scale * weight.value[j] + bias.value[j];
+    }
+    store_pack<kWidth>(y + i, out);
+  });
   if (threadIdx.x == 0) {
     mean[row] = shift;
     rstd[row] = scale;
   }
 }
 
-// With g = dy w and n = (x - mean) rstd: dx = rstd (g - mean(g) - n mean(g n)). One block a row.
-template <class T>
+// With g = dy w and n = (x - mean) rstd: dx = rstd (g - mean(g) - n mean(g n)). One block a row; 12
+// bytes an element of float32, 16 where it accumulates.
+template <class T, int kWidth>
 __global__ void layernorm_backward_dx_kernel(const T* dy, const T* x, const T* w, const T* mean,
                                              const T* rstd, std::int64_t d, bool accumulate,
                                              T* dx) {
@@ -109,19 +166,30 @@ __global__ void layernorm_backward_dx_kernel(const T* dy, const T* x, const T* w
   const double scale = rstd[row];
   double grads = 0.0;
   double dots = 0.0;
-  for (std::int64_t i = threadIdx.x; i < d; i += blockDim.x) {
-    const double grad = static_cast<double>(dy[i]) * static_cast<double>(w[i]);
-    grads += grad;
-    dots += grad * ((static_cast<double>(x[i]) - shift) * scale);
-  }
+  for_each_piece_of_row<kWidth>(d, [&](std::int64_t i) {
+    const Pack<T, kWidth> dout = load_pack<kWidth>(dy + i);
+    const Pack<T, kWidth> weight = load_pack<kWidth>(w + i);
+    const Pack<T, kWidth> in = load_pack<kWidth>(x + i);
+    WITAN_UNROLL
+    for (int j = 0; j < kWidth; ++j) {
+      const double grad = static_cast<double>(dout.value[j]) * static_cast<double>(weight.value[j]);
+      grads += grad;
+      dots += grad * ((static_cast<double>(in.value[j]) - shift) * scale);
+    }
+  });
   const double mean_grad = block_sum(grads, partial_grad) / static_cast<double>(d);
   const double mean_dot = block_sum(dots, partial_dot) / static_cast<double>(d);
-  for (std::int64_t i = threadIdx.x; i < d; i += blockDim.x) {
-    const double grad = static_cast<double>(dy[i]) * static_cast<double>(w[i]);
-    const double normed = (static_cast<double>(x[i]) - shift) * scale;
-    const double gradient = scale * (grad - mean_grad - normed * mean_dot);
-    dx[i] = static_cast<T>(accumulate ? static_cast<double>(dx[i]) + gradient : gradient);
-  }
+  for_each_piece_of_row<kWidth>(d, [&](std::int64_t i) {
+    const Pack<T, kWidth> dout = load_pack<kWidth>(dy + i);
+    const Pack<T, kWidth> weight = load_pack<kWidth>(w + i);
+    const Pack<T, kWidth> in = load_pack<kWidth>(x + i);
+    const auto gradient = [&](int j) {
+      const double grad = static_cast<double>(dout.value[j]) * static_cast<double>(weight.value[j]);
+      const double normed = (static_cast<double>(in.value[j]) - shift) * scale;
+      return scale * (grad - mean_grad - normed * mean_dot);
+    };
+    put<kWidth>(dx + i, accumulate, gradient);
+  });
 }
 
 // partial_dw, partial_db [row blocks, d]: sums of dy (x - mean) rstd and of dy over blocks of rows
@@ -140,6 +208,14 @@ __global__ void layernorm_backward_dw_kernel(const T* dy, const T* x, const T* m
   });
 }
 
+// f(Width<w>{}) with pieces of 16 bytes where d and the addresses of all operands allow them.
+template <class T, class F>
+void dispatch_rows(std::int64_t d, std::initializer_list<TensorView> operands, const F& f) {
+  bool fits = d % kWidest<T> == 0;
+  for (const TensorView& x : operands) fits = fits && is_aligned(x.data);
+  dispatch_width<T>(fits, f);
+}
+
 }  // namespace
 
 void rmsnorm(const Context& ctx, const TensorView& x, const TensorView& w, double eps,
@@ -149,8 +225,12 @@ void rmsnorm(const Context& ctx, const TensorView& x, const TensorView& w, doubl
   if (rows == 0 || d == 0) return;
   dispatch_float(x.dtype, "rmsnorm", [&](auto zero) {
     using T = decltype(zero);
-    launch(rmsnorm_forward_kernel<T>, dim3(grid_extent(rows, kMaxGridX)), row_block(d), 0,
-           ctx.stream, x.as<T>(), w.as<T>(), d, eps, y.as<T>(), rstd.as<T>());
+    dispatch_rows<T>(d, {x, w, y}, [&](auto width) {
+      constexpr int kWidth = decltype(width)::value;
+      launch(rmsnorm_forward_kernel<T, kWidth>, dim3(grid_extent(rows, kMaxGridX)),
+             row_block(d / kWidth), 0, ctx.stream, x.as<T>(), w.as<T>(), d, eps, y.as<T>(),
+             rstd.as<T>());
+    });
   });
 }
 
@@ -167,9 +247,12 @@ void rmsnorm_backward(const Context& ctx, const TensorView& dy, const TensorView
     launch(rmsnorm_backward_dw_kernel<T>, column_grid(rows, d), column_block(), 0, ctx.stream,
            dy.as<T>(), x.as<T>(), rstd.as<T>(), rows, d, partial_dw);
     add_partials(ctx.stream, partial_dw, rows, d, true, dw.as<T>());
-    launch(rmsnorm_backward_dx_kernel<T>, dim3(grid_extent(rows, kMaxGridX)), row_block(d), 0,
-           ctx.stream, dy.as<T>(), x.as<T>(), w.as<T>(), rstd.as<T>(), d,
-           accumulate_dx == Accumulate::kYes, dx.as<T>());
+    dispatch_rows<T>(d, {dy, x, w, dx}, [&](auto width) {
+      constexpr int kWidth = decltype(width)::value;
+      launch(rmsnorm_backward_dx_kernel<T, kWidth>, dim3(grid_extent(rows, kMaxGridX)),
+             row_block(d / kWidth), 0, ctx.stream, dy.as<T>(), x.as<T>(), w.as<T>(), rstd.as<T>(),
+             d, accumulate_dx == Accumulate::kYes, dx.as<T>());
+    });
   });
 }
 
@@ -180,9 +263,12 @@ void layernorm(const Context& ctx, const TensorView& x, const TensorView& w, con
   if (rows == 0 || d == 0) return;
   dispatch_float(x.dtype, "layernorm", [&](auto zero) {
     using T = decltype(zero);
-    launch(layernorm_forward_kernel<T>, dim3(grid_extent(rows, kMaxGridX)), row_block(d), 0,
-           ctx.stream, x.as<T>(), w.as<T>(), b.as<T>(), d, eps, y.as<T>(), mean.as<T>(),
-           rstd.as<T>());
+    dispatch_rows<T>(d, {x, w, b, y}, [&](auto width) {
+      constexpr int kWidth = decltype(width)::value;
+      launch(layernorm_forward_kernel<T, kWidth>, dim3(grid_extent(rows, kMaxGridX)),
+             row_block(d / kWidth), 0, ctx.stream, x.as<T>(), w.as<T>(), b.as<T>(), d, eps,
+             y.as<T>(), mean.as<T>(), rstd.as<T>());
+    });
   });
 }
 
@@ -203,9 +289,12 @@ void layernorm_backward(const Context& ctx, const TensorView& dy, const TensorVi
            dy.as<T>(), x.as<T>(), mean.as<T>(), rstd.as<T>(), rows, d, partial_dw, partial_db);
     add_partials(ctx.stream, partial_dw, rows, d, true, dw.as<T>());
     add_partials(ctx.stream, partial_db, rows, d, true, db.as<T>());
-    launch(layernorm_backward_dx_kernel<T>, dim3(grid_extent(rows, kMaxGridX)), row_block(d), 0,
-           ctx.stream, dy.as<T>(), x.as<T>(), w.as<T>(), mean.as<T>(), rstd.as<T>(), d,
-           accumulate_dx == Accumulate::kYes, dx.as<T>());
+    dispatch_rows<T>(d, {dy, x, w, dx}, [&](auto width) {
+      constexpr int kWidth = decltype(width)::value;
+      launch(layernorm_backward_dx_kernel<T, kWidth>, dim3(grid_extent(rows, kMaxGridX)),
+             row_block(d / kWidth), 0, ctx.stream, dy.as<T>(), x.as<T>(), w.as<T>(), mean.as<T>(),
+             rstd.as<T>(), d, accumulate_dx == Accumulate::kYes, dx.as<T>());
+    });
   });
 }
 

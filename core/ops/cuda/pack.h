@@ -42,6 +42,14 @@ __device__ void for_each_piece(std::int64_t n, const F& f) {
   }
 }
 
+// f(i) for every piece of kWidth elements of a row of d, which they divide, by the threads of a
+// block.
+template <int kWidth, class F>
+__device__ void for_each_piece_of_row(std::int64_t d, const F& f) {
+  const std::int64_t step = static_cast<std::int64_t>(blockDim.x) * kWidth;
+  for (std::int64_t i = static_cast<std::int64_t>(threadIdx.x) * kWidth; i < d; i += step) f(i);
+}
+
 // The elements of T in 16 bytes.
 template <class T>
 inline constexpr int kWidest = 16 / static_cast<int>(sizeof(T));
