@@ -80,7 +80,7 @@ TEST_F(CublasOnCpuFaults, AGroupedCallWithTypesThatCublasDoesNotTakeIsRefused) {
 // A product that reads what another stream writes, without an event between them.
 TEST_F(CublasOnCpuFaults, AMissingEventShowsInSomeOrder) {
   const DeviceStream other(kCuda);
-  const DeviceEvent written(kCuda);
+  DeviceEvent written(kCuda);
   int wrong = 0;
   for (int order = 0; order < 20; ++order) {
     for (const bool waits : {true, false}) {

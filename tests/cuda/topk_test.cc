@@ -68,7 +68,6 @@ TYPED_TEST(TopkCuda, ScoresEqualTheCpuTwins) {
 }
 
 TYPED_TEST(TopkCuda, ChoicesEqualTheCpuTwins) {
-  using T = TypeParam;
   for (const Shape& shape : kShapes) {
     for (const bool biased : {false, true}) {
       SCOPED_TRACE(shape.to_string());

@@ -15,13 +15,15 @@
 namespace witan::ops::cuda {
 namespace {
 
+template <Activation kKind>
+constexpr int kInputFactor = input_factor(kKind);  // device code may not call the function
+
 // 4 (factor + 1) bytes an element of h: factor is 2 for swiglu, else 1
 template <class T, Activation kKind, int kWidth>
 __global__ void activation_forward_kernel(const T* in, const T* row_weight, std::int64_t ff,
                                           GluLimits<T> limits, T* h) {
-  constexpr int kFactor = input_factor(kKind);
   const std::int64_t row = blockIdx.x;
-  const T* x = in + row * kFactor * ff;
+  const T* x = in + row * kInputFactor<kKind> * ff;
   T* y = h + row * ff;
   const T weight = row_weight == nullptr ? T{1} : row_weight[row];
   for_each_piece_of_row<kWidth>(ff, [&](std::int64_t i) {
@@ -51,11 +53,10 @@ __global__ void activation_backward_kernel(const T* in, const T* row_weight, con
                                            std::int64_t ff, GluLimits<T> limits, T* din,
                                            T* drow_weight) {
   WITAN_SHARED(double[kMaxWarps], partial);
-  constexpr int kFactor = input_factor(kKind);
   const std::int64_t row = blockIdx.x;
-  const T* x = in + row * kFactor * ff;
+  const T* x = in + row * kInputFactor<kKind> * ff;
   const T* dy = dh + row * ff;
-  T* dx = din + row * kFactor * ff;
+  T* dx = din + row * kInputFactor<kKind> * ff;
   const T weight = row_weight == nullptr ? T{1} : row_weight[row];
   double dot = 0.0;
   for_each_piece_of_row<kWidth>(ff, [&](std::int64_t i) {
