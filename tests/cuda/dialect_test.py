@@ -25,7 +25,8 @@ FORBIDDEN = {
 DEFINES = {"core/base/cuda/dialect.h": {r"\bextern\s+__shared__", r"\b__shared__\b"},
            "core/base/cuda/launch.h": {r"\bcudaLaunchKernel"},
            # Counts of choices: integers.
-           "core/ops/cuda/topk.cu": {r"\batomicAdd\s*\("}}
+           "core/ops/cuda/topk.cu": {r"\batomicAdd\s*\("},
+           "core/base/cuda/device_intrinsics.h": {r"\basm\s*(volatile\s*)?\("}}
 
 
 def without_comments(text):

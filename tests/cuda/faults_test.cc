@@ -95,6 +95,24 @@ TEST_F(CudaOnCpuFaults, MisuseOfSharedMemoryIsFound) {
   expect_fault("more than 48 KiB of shared memory");
 }
 
+TEST_F(CudaOnCpuFaults, AMissingWaitForACopyShows) {
+  const Tensor in = on_cuda(ctx(), ones(32), {32});
+  const Tensor out(Shape{32}, DType::kFloat32, kCuda);
+  copy_through_shared(ctx(), Wait::kPresent, 0, in.as<float>(), out.as<float>());
+  EXPECT_EQ(to_host<float>(ctx(), out), ones(32));
+  copy_through_shared(ctx(), Wait::kMissing, 0, in.as<float>(), out.as<float>());
+  for (const float value : to_host<float>(ctx(), out)) EXPECT_TRUE(std::isnan(value));
+}
+
+TEST_F(CudaOnCpuFaults, AsynchronousCopiesFromWrongAddressesAreFound) {
+  const Tensor in = on_cuda(ctx(), ones(32), {32});
+  const Tensor out(Shape{32}, DType::kFloat32, kCuda);
+  copy_through_shared(ctx(), Wait::kPresent, 1, in.as<float>(), out.as<float>());
+  expect_fault("from or to an address that is no multiple of them");
+  copy_through_shared(ctx(), Wait::kPresent, 4, in.as<float>(), out.as<float>());
+  expect_fault("reads outside of every allocation");
+}
+
 TEST_F(CudaOnCpuFaults, AHostPointerIsRefused) {
   std::vector<float> host(33);
   const Tensor out(Shape{33}, DType::kFloat32, kCuda);
@@ -142,8 +160,8 @@ TEST_F(CudaOnCpuFaults, LaunchesThatAGpuRefusesAreRefused) {
   expect_fault("launch refused: it is empty");
   EXPECT_THROW(launch_with(ctx(), 1, 1025, 0, out.as<float>()), Error);
   expect_fault("launch refused: more than 1024 threads in a block");
-  EXPECT_THROW(launch_with(ctx(), 1, 32, 49153, out.as<float>()), Error);
-  expect_fault("launch refused: more than 48 KiB of shared memory");
+  EXPECT_THROW(launch_with(ctx(), 1, 32, (163 << 10) + 1, out.as<float>()), Error);
+  expect_fault("launch refused: a block has at most 163 KiB of shared memory");
 }
 
 TEST_F(CudaOnCpuFaults, AnErrorNamesWhatWasFound) {

@@ -1,5 +1,6 @@
 #include "tests/cuda/faulty_kernels.h"
 
+#include "core/base/cuda/device_intrinsics.h"
 #include "core/base/cuda/launch.h"
 
 namespace witan::test {
@@ -51,6 +52,17 @@ __global__ void write_past_shared_kernel(float* out) {
   first[threadIdx.x] = 1;
   __syncthreads();
   out[0] = values[0];
+}
+
+template <Wait wait>
+__global__ void copy_through_shared_kernel(int shift, const float* in, float* out) {
+  float* values = dynamic_shared<float>();
+  const int i = static_cast<int>(threadIdx.x);
+  if (i < 8) copy_async<16>(values + 4 * i, in + 4 * i + shift, true);
+  commit_copies();
+  if constexpr (wait == Wait::kPresent) wait_for_copies<0>();
+  __syncthreads();
+  out[i] = values[i];
 }
 
 __global__ void take_too_much_shared_kernel(float* out) {
@@ -159,6 +171,12 @@ void launch_with(const Context& ctx, int blocks, int threads, std::size_t shared
                  float* out) {
   launch(write_one_kernel, dim3(extent(blocks)), dim3(extent(threads)), shared_bytes, ctx.stream,
          out);
+}
+
+void copy_through_shared(const Context& ctx, Wait wait, int shift, const float* in, float* out) {
+  const auto kernel = wait == Wait::kPresent ? copy_through_shared_kernel<Wait::kPresent>
+                                             : copy_through_shared_kernel<Wait::kMissing>;
+  launch(kernel, dim3(1), dim3(32), 32 * sizeof(float), ctx.stream, shift, in, out);
 }
 
 }  // namespace witan::test

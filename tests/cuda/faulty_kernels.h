@@ -26,6 +26,11 @@ void read_fresh_shared(const Context& ctx, float* out);  // out[0] = a shared va
 void write_past_shared(const Context& ctx, float* out);
 void take_too_much_shared(const Context& ctx, float* out);
 
+enum class Wait { kPresent, kMissing };
+
+// out [32] = in[i + shift] by asynchronous copies of 16 bytes through shared memory.
+void copy_through_shared(const Context& ctx, Wait wait, int shift, const float* in, float* out);
+
 // Threads of the upper half leave before the barrier / wait at another barrier.
 void barrier_after_exit(const Context& ctx, float* out);
 void two_barriers(const Context& ctx, float* out);

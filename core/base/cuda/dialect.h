@@ -1,10 +1,11 @@
 // What a .cu file may use besides the CUDA runtime, so that two compilers take it: nvcc, and g++
 // against the stand-in for the runtime in tests/support/cuda_on_cpu, whose cuda_runtime.h brings
-// its own definitions of the three below. The whole dialect: docs/cuda.md.
+// its own definitions of those below. The whole dialect: docs/cuda.md.
 //
 //   WITAN_SHARED(double[32], partial);   a variable of the block, uninitialised
 //   dynamic_shared<T>()                  the block's memory whose size launch() was given
 //   WITAN_UNROLL for (...)               unroll this loop
+//   WITAN_UNROLL_BY(n) for (...)         n steps at a time, where registers do not hold them all
 #pragma once
 
 #include <cuda_runtime.h>
@@ -14,7 +15,9 @@
 #if defined(__CUDACC__)
 
 #define WITAN_SHARED(T, name) __shared__ std::type_identity_t<T> name
-#define WITAN_UNROLL _Pragma("unroll")
+#define WITAN_PRAGMA(words) _Pragma(#words)
+#define WITAN_UNROLL WITAN_PRAGMA(unroll)
+#define WITAN_UNROLL_BY(n) WITAN_PRAGMA(unroll n)
 
 namespace witan {
 

@@ -10,6 +10,7 @@
 #include "core/base/error.h"
 #include "tests/support/cuda_on_cpu/fault.h"
 #include "tests/support/cuda_on_cpu/fiber.h"
+#include "tests/support/cuda_on_cpu/memory.h"
 #include "tests/support/cuda_on_cpu/shared_memory.h"
 
 namespace witan::cuda_on_cpu {
@@ -27,15 +28,26 @@ bool same_site(const Site& a, const Site& b) {
   return a.line() == b.line() && std::strcmp(a.file_name(), b.file_name()) == 0;
 }
 
+// A copy that has not happened yet.
+struct Copy {
+  void* to;
+  const void* from;  // null: zeros
+  std::size_t bytes;
+};
+
 struct Thread {
   enum class State { kReady, kAtBlockBarrier, kAtWarpOperation, kEnded };
 
   uint3 index{};
   State state = State::kReady;
-  Site site;                // of the barrier or warp operation where it waits
-  unsigned mask = 0;        // of the warp operation
-  int source = 0;           // lane whose value it asks for
-  std::uint64_t value = 0;  // handed in, then received
+  Site site;                      // of the barrier or warp operation where it waits
+  unsigned mask = 0;              // of the warp operation
+  int source = 0;                 // lane whose value it asks for
+  std::uint64_t value = 0;        // handed in, then received
+  const void* operand = nullptr;  // handed in to a gather; else null
+  std::size_t operand_bytes = 0;
+  std::vector<Copy> open_copies;
+  std::deque<std::vector<Copy>> copy_groups;
 };
 
 // A fiber for each thread of a block, kept from launch to launch; never destroyed, so that nothing
@@ -56,12 +68,17 @@ class Block {
         for (unsigned x = 0; x < extent.x; ++x) threads_.emplace_back().index = {x, y, z};
       }
     }
+    gathered_.resize((threads_.size() + kWarp - 1) / kWarp);
     while (fibers().size() < threads_.size()) fibers().emplace_back();
   }
 
   bool run();
   void wait_at_barrier(const Site& site);
   std::uint64_t exchange(unsigned mask, std::uint64_t value, int source, const Site& site);
+  const std::byte* gather(const void* own, std::size_t bytes, const Site& site);
+  void copy_later(void* to, const void* from, std::size_t bytes, bool valid, const Site& site);
+  void commit_copies();
+  void wait_for_copies(std::size_t n);
   int lane() const { return static_cast<int>(running_ % kWarp); }
   SharedMemory& shared() { return shared_; }
   [[noreturn]] void fail(const std::string& what);
@@ -70,6 +87,7 @@ class Block {
   void run_thread_body();
   void step(std::size_t thread);
   void suspend(Thread::State state, const Site& site);
+  void meet(unsigned mask, const Site& site);
   void release_barrier();
   void complete_warp_operation(unsigned mask);
   void set_fault(const std::string& what);
@@ -77,6 +95,7 @@ class Block {
   std::size_t first_of_warp() const { return running_ / kWarp * kWarp; }
 
   std::vector<Thread> threads_;
+  std::vector<std::vector<std::byte>> gathered_;  // of each warp
   std::vector<std::size_t> ready_;
   std::size_t running_ = 0;
   SharedMemory shared_;
@@ -190,16 +209,33 @@ void Block::wait_at_barrier(const Site& site) { suspend(Thread::State::kAtBlockB
 
 std::uint64_t Block::exchange(unsigned mask, std::uint64_t value, int source, const Site& site) {
   Thread& self = threads_[running_];
-  self.mask = mask;
   self.value = value;
   self.source = source;
-  self.site = site;
-  if ((mask >> lane() & 1u) == 0)
-    fail("a lane outside its own mask calls the operation" + at(site));
+  self.operand = nullptr;
   if (source < 0 || source >= static_cast<int>(kWarp) || (mask >> source & 1u) == 0) {
     fail("a shuffle" + at(site) + " reads from lane " + std::to_string(source) +
          ", which is outside its mask");
   }
+  meet(mask, site);
+  return self.value;
+}
+
+const std::byte* Block::gather(const void* own, std::size_t bytes, const Site& site) {
+  Thread& self = threads_[running_];
+  self.operand = own;
+  self.operand_bytes = bytes;
+  const std::size_t warp = running_ / kWarp;
+  meet(0xffffffffu, site);
+  return gathered_[warp].data();
+}
+
+// Waits for the other lanes of the mask; the last one to come completes the operation of all.
+void Block::meet(unsigned mask, const Site& site) {
+  Thread& self = threads_[running_];
+  self.mask = mask;
+  self.site = site;
+  if ((mask >> lane() & 1u) == 0)
+    fail("a lane outside its own mask calls the operation" + at(site));
   bool complete = true;
   for (unsigned other = 0; other < kWarp; ++other) {
     if ((mask >> other & 1u) == 0 || static_cast<int>(other) == lane()) continue;
@@ -222,11 +258,18 @@ std::uint64_t Block::exchange(unsigned mask, std::uint64_t value, int source, co
   } else {
     suspend(Thread::State::kAtWarpOperation, site);
   }
-  return self.value;
 }
 
 // The running thread came last: hands out the values and makes the others ready.
 void Block::complete_warp_operation(unsigned mask) {
+  if (threads_[running_].operand != nullptr) {
+    std::vector<std::byte>& all = gathered_[running_ / kWarp];
+    const std::size_t bytes = threads_[running_].operand_bytes;
+    all.resize(kWarp * bytes);
+    for (unsigned i = 0; i < kWarp; ++i) {
+      std::memcpy(all.data() + i * bytes, threads_[first_of_warp() + i].operand, bytes);
+    }
+  }
   std::uint64_t values[kWarp] = {};
   for (unsigned i = 0; i < kWarp; ++i) {
     if ((mask >> i & 1u) != 0) values[i] = threads_[first_of_warp() + i].value;
@@ -238,6 +281,38 @@ void Block::complete_warp_operation(unsigned mask) {
     if (static_cast<int>(i) == lane()) continue;
     thread.state = Thread::State::kReady;
     ready_.push_back(first_of_warp() + i);
+  }
+}
+
+void Block::copy_later(void* to, const void* from, std::size_t bytes, bool valid,
+                       const Site& site) {
+  if (reinterpret_cast<std::uintptr_t>(to) % bytes != 0 ||
+      reinterpret_cast<std::uintptr_t>(from) % bytes != 0) {
+    fail("an asynchronous copy of " + std::to_string(bytes) + " bytes" + at(site) +
+         " from or to an address that is no multiple of them");
+  }
+  if (valid && !is_allocated(from, bytes)) {
+    fail("an asynchronous copy" + at(site) + " reads outside of every allocation");
+  }
+  threads_[running_].open_copies.push_back({to, valid ? from : nullptr, bytes});
+}
+
+void Block::commit_copies() {
+  Thread& self = threads_[running_];
+  self.copy_groups.push_back(std::move(self.open_copies));
+  self.open_copies.clear();
+}
+
+void Block::wait_for_copies(std::size_t n) {
+  std::deque<std::vector<Copy>>& groups = threads_[running_].copy_groups;
+  for (; groups.size() > n; groups.pop_front()) {
+    for (const Copy& copy : groups.front()) {
+      if (copy.from == nullptr) {
+        std::memset(copy.to, 0, copy.bytes);
+      } else {
+        std::memcpy(copy.to, copy.from, copy.bytes);
+      }
+    }
   }
 }
 
@@ -267,6 +342,16 @@ std::uint64_t warp_exchange(unsigned mask, std::uint64_t value, int source, cons
 }
 
 int current_lane() { return current_block->lane(); }
+
+const std::byte* warp_gather(const void* own, std::size_t bytes, const Site& site) {
+  return current_block->gather(own, bytes, site);
+}
+
+void copy_later(void* to, const void* from, std::size_t bytes, bool valid, const Site& site) {
+  current_block->copy_later(to, from, bytes, valid, site);
+}
+void commit_copies() { current_block->commit_copies(); }
+void wait_for_copies(std::size_t n) { current_block->wait_for_copies(n); }
 
 void* shared_variable(const void* key, std::size_t bytes, std::size_t alignment) {
   void* variable = current_block->shared().variable(key, bytes, alignment);

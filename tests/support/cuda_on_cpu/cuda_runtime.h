@@ -35,6 +35,7 @@ enum cudaError_t {
 enum cudaMemcpyKind { cudaMemcpyDefault = 4 };
 enum cudaDeviceAttr { cudaDevAttrComputeCapabilityMajor = 75 };
 enum cudaDataType_t { CUDA_R_32F = 0, CUDA_R_64F = 1, CUDA_R_16BF = 14 };
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 inline constexpr unsigned cudaStreamNonBlocking = 1;
 inline constexpr unsigned cudaEventDisableTiming = 2;
 
@@ -92,15 +93,18 @@ bool check_argument(std::size_t position, const T& value) {
   return true;
 }
 
-cudaError_t enqueue_kernel(const LaunchShape& shape, cudaStream_t stream,
+using KernelAddress = void (*)();
+cudaError_t enqueue_kernel(KernelAddress kernel, const LaunchShape& shape, cudaStream_t stream,
                            std::function<void()> thread_body);
+cudaError_t allow_shared_bytes(KernelAddress kernel, int bytes);
 
 template <class... Params, std::size_t... I>
 cudaError_t launch_unpacked(void (*kernel)(Params...), const LaunchShape& shape, void** args,
                             cudaStream_t stream, std::index_sequence<I...>) {
   const std::tuple<Params...> values(*static_cast<Params*>(args[I])...);
   if (!(check_argument(I, std::get<I>(values)) && ...)) return cudaErrorIllegalAddress;
-  return enqueue_kernel(shape, stream, [kernel, values] { std::apply(kernel, values); });
+  return enqueue_kernel(reinterpret_cast<KernelAddress>(kernel), shape, stream,
+                        [kernel, values] { std::apply(kernel, values); });
 }
 
 // ---- what a kernel sees; valid while one runs
@@ -113,6 +117,15 @@ void block_barrier(const Site& site);
 // Every lane of `mask` hands in 8 bytes and receives those of lane `source` of its warp.
 std::uint64_t warp_exchange(unsigned mask, std::uint64_t value, int source, const Site& site);
 int current_lane();
+// Every lane of a whole warp hands in `bytes` bytes; returns those of all 32, lane after lane,
+// which are valid until the lane's next such call.
+const std::byte* warp_gather(const void* own, std::size_t bytes, const Site& site);
+
+// Copies to shared memory that happen as late as is allowed: when their thread waits for them.
+// Without `valid` zeros are written and nothing is read.
+void copy_later(void* to, const void* from, std::size_t bytes, bool valid, const Site& site);
+void commit_copies();                 // those since the last commit become a group
+void wait_for_copies(std::size_t n);  // until all groups but the last n have been copied
 
 // The block's variable behind `key`, the same for all its threads.
 void* shared_variable(const void* key, std::size_t bytes, std::size_t alignment);
@@ -143,6 +156,12 @@ cudaError_t cudaLaunchKernel(void (*kernel)(Params...), dim3 grid, dim3 block, v
                              std::size_t shared_bytes, cudaStream_t stream) {
   return witan::cuda_on_cpu::launch_unpacked(kernel, {grid, block, shared_bytes}, args, stream,
                                              std::index_sequence_for<Params...>{});
+}
+
+template <class... Params>
+cudaError_t cudaFuncSetAttribute(void (*kernel)(Params...), cudaFuncAttribute, int value) {
+  return witan::cuda_on_cpu::allow_shared_bytes(
+      reinterpret_cast<witan::cuda_on_cpu::KernelAddress>(kernel), value);
 }
 
 // ---- the device language
@@ -200,13 +219,14 @@ inline float __uint_as_float(std::uint32_t bits) {
   return x;
 }
 
-// ---- the three definitions of core/base/cuda/dialect.h
+// ---- the definitions of core/base/cuda/dialect.h
 
 // The address of a static of this declaration (one per instantiation of a template) is the key.
 #define WITAN_SHARED(T, name)        \
   static const char name##_site = 0; \
   auto& name = ::witan::cuda_on_cpu::shared_variable_of<std::type_identity_t<T>>(&name##_site)
 #define WITAN_UNROLL
+#define WITAN_UNROLL_BY(n)
 
 namespace witan {
 

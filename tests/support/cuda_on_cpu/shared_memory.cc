@@ -15,7 +15,8 @@ constexpr std::size_t kMaxVariables = 64;
 }  // namespace
 
 SharedMemory::SharedMemory(std::size_t dynamic_bytes)
-    : bytes_(kSharedBytes + kMaxVariables * 2 * kRedZone, kRedZoneByte) {
+    : limit_(dynamic_bytes > kSharedBytes ? kMostSharedBytes : kSharedBytes),
+      bytes_(limit_ + kMaxVariables * 2 * kRedZone, kRedZoneByte) {
   add(nullptr, dynamic_bytes, alignof(std::max_align_t));
 }
 
@@ -28,7 +29,7 @@ void* SharedMemory::variable(const void* key, std::size_t bytes, std::size_t ali
 
 void* SharedMemory::add(const void* key, std::size_t bytes, std::size_t alignment) {
   payload_ += bytes;
-  if (payload_ > kSharedBytes || variables_.size() == kMaxVariables || alignment > kRedZone) {
+  if (payload_ > limit_ || variables_.size() == kMaxVariables || alignment > kRedZone) {
     return nullptr;
   }
   const std::size_t after = variables_.empty() ? 0 : variables_.back().end + kRedZone;

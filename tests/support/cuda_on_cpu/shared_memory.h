@@ -24,6 +24,7 @@ class SharedMemory {
   };
   void* add(const void* key, std::size_t bytes, std::size_t alignment);
 
+  std::size_t limit_;
   std::vector<unsigned char> bytes_;
   std::vector<Variable> variables_;
   std::size_t payload_ = 0;  // bytes that CUDA would count

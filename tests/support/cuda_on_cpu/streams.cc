@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -46,6 +47,7 @@ std::vector<CUstream_st*> streams{&default_stream};
 RandomOrder order(1);
 int device_count = 1;
 std::uint64_t launches = 0;
+std::map<KernelAddress, std::size_t> allowed_shared_bytes;  // where more than the usual
 
 CUstream_st& stream_of(cudaStream_t stream) { return stream == nullptr ? default_stream : *stream; }
 
@@ -102,7 +104,15 @@ cudaError_t enqueue_library_work(cudaStream_t stream, const std::string& name,
   return cudaSuccess;
 }
 
-cudaError_t enqueue_kernel(const LaunchShape& shape, cudaStream_t stream,
+cudaError_t allow_shared_bytes(KernelAddress kernel, int bytes) {
+  if (bytes < 0 || static_cast<std::size_t>(bytes) > kMostSharedBytes) {
+    return refuse_launch("a block has at most 163 KiB of shared memory");
+  }
+  allowed_shared_bytes[kernel] = static_cast<std::size_t>(bytes);
+  return fault_status();
+}
+
+cudaError_t enqueue_kernel(KernelAddress kernel, const LaunchShape& shape, cudaStream_t stream,
                            std::function<void()> thread_body) {
   if (fault_status() != cudaSuccess) return fault_status();
   const auto& [grid, block, shared_bytes] = shape;
@@ -111,7 +121,10 @@ cudaError_t enqueue_kernel(const LaunchShape& shape, cudaStream_t stream,
     return refuse_launch("it is empty");
   if (grid.x > 2147483647u || grid.y > 65535 || grid.z > 65535) return refuse_launch("large grid");
   if (threads > 1024 || block.z > 64) return refuse_launch("more than 1024 threads in a block");
-  if (shared_bytes > kSharedBytes) return refuse_launch("more than 48 KiB of shared memory");
+  const auto allowed = allowed_shared_bytes.find(kernel);
+  if (shared_bytes > (allowed == allowed_shared_bytes.end() ? kSharedBytes : allowed->second)) {
+    return refuse_launch("more than 48 KiB of shared memory, not asked for");
+  }
   const std::string name = "kernel launch " + std::to_string(++launches);
   stream_of(stream).tasks.push_back({[shape, body = std::move(thread_body), name] {
                                        if (fault_status() != cudaSuccess)
