@@ -2,6 +2,7 @@
 
 #include "core/ops/cpu/attention_kernels.h"
 #include "core/ops/cpu/scratch.h"
+#include "core/ops/cuda/attention.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/parallel.h"
 
@@ -168,7 +169,7 @@ void cached_cpu(const AttentionShape& shape, const T* q, const T* k_cache, const
 void attention(const Context& ctx, const AttentionShape& shape, const TensorView& qkv,
                const TensorView& first_key, const TensorView& out, const TensorView& lse) {
   check_saved(ctx, "attention", shape, qkv, first_key, out, lse);
-  require_cpu(ctx, "attention");
+  if (ctx.device.is_cuda()) return cuda::attention(ctx, shape, qkv, first_key, out, lse);
   dispatch_float(qkv.dtype, "attention", [&](auto type) {
     using T = decltype(type);
     forward_cpu<T>(shape, qkv.as<T>(), first_key.as<std::int32_t>(), out.as<T>(), lse.as<T>());
@@ -184,7 +185,10 @@ void attention_backward(const Context& ctx, const AttentionShape& shape, const T
   check_operand(ctx, op, "dout", dout, qkv.dtype, out.shape);
   check_operand(ctx, op, "workspace_delta", workspace_delta, qkv.dtype, lse.shape);
   check_operand(ctx, op, "dqkv", dqkv, qkv.dtype, qkv.shape);
-  require_cpu(ctx, op);
+  if (ctx.device.is_cuda()) {
+    return cuda::attention_backward(ctx, shape, dout, qkv, first_key, out, lse, workspace_delta,
+                                    dqkv);
+  }
   const std::int64_t d = shape.value_dim();
   dispatch_float(qkv.dtype, op, [&](auto type) {
     using T = decltype(type);
@@ -227,7 +231,9 @@ void attention_cached(const Context& ctx, const AttentionShape& shape, const Ten
                 length[b], ", expected ", shape.seq_len, " (new tokens) .. ", capacity,
                 " (capacity)");
   }
-  require_cpu(ctx, op);
+  if (ctx.device.is_cuda()) {
+    return cuda::attention_cached(ctx, shape, q, k_cache, v_cache, lengths, out);
+  }
   dispatch_float(q.dtype, op, [&](auto type) {
     using T = decltype(type);
     cached_cpu<T>(shape, q.as<T>(), k_cache.as<T>(), v_cache.empty() ? nullptr : v_cache.as<T>(),

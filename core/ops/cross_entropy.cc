@@ -1,6 +1,7 @@
 #include "core/ops/cross_entropy.h"
 
 #include "core/ops/cpu/cross_entropy_kernels.h"
+#include "core/ops/cuda/cross_entropy.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/index_check.h"
 #include "core/ops/parallel.h"
@@ -16,7 +17,7 @@ void cross_entropy(const Context& ctx, const TensorView& logits, const TensorVie
   if (!dlogits.empty()) {
     check_operand(ctx, "cross_entropy", "dlogits", dlogits, logits.dtype, logits.shape);
   }
-  require_cpu(ctx, "cross_entropy");
+  if (ctx.device.is_cuda()) return cuda::cross_entropy(ctx, logits, targets, loss, dlogits);
   const std::int64_t vocab = logits.cols();
   check_indices("cross_entropy", "targets", targets, -1, vocab);
   constexpr std::int64_t kGrain = 4096;  // elements per thread below which threads do not pay

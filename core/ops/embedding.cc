@@ -1,6 +1,8 @@
 #include "core/ops/embedding.h"
 
 #include "core/ops/cpu/row_kernels.h"
+#include "core/ops/cuda/embedding.h"
+#include "core/ops/cuda/permute.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/index_check.h"
 #include "core/ops/parallel.h"
@@ -18,8 +20,7 @@ void check_embedding(const Context& ctx, const char* op, const TensorView& token
   check_operand(ctx, op, w_name, w, w.dtype, w.shape);
   check_operand(ctx, op, "tokens", tokens, DType::kInt32, {y.rows()});
   check_operand(ctx, op, y_name, y, w.dtype, {y.rows(), w.cols()});
-  require_cpu(ctx, op);
-  check_indices(op, "tokens", tokens, 0, w.rows());
+  if (ctx.device.is_cpu()) check_indices(op, "tokens", tokens, 0, w.rows());
 }
 
 }  // namespace
@@ -27,6 +28,7 @@ void check_embedding(const Context& ctx, const char* op, const TensorView& token
 void embedding(const Context& ctx, const TensorView& tokens, const TensorView& w,
                const TensorView& y) {
   check_embedding(ctx, "embedding", tokens, "w", w, "y", y);
+  if (ctx.device.is_cuda()) return cuda::permute(ctx, w, tokens, y);
   const std::int64_t d = w.cols();
   dispatch_float(w.dtype, "embedding", [&](auto type) {
     using T = decltype(type);
@@ -42,6 +44,7 @@ void embedding(const Context& ctx, const TensorView& tokens, const TensorView& w
 void embedding_backward(const Context& ctx, const TensorView& tokens, const TensorView& dy,
                         const TensorView& dw) {
   check_embedding(ctx, "embedding_backward", tokens, "dw", dw, "dy", dy);
+  if (ctx.device.is_cuda()) return cuda::embedding_backward(ctx, tokens, dy, dw);
   const std::int64_t d = dw.cols();
   const std::int64_t rows = dy.rows();
   dispatch_float(dw.dtype, "embedding_backward", [&](auto type) {

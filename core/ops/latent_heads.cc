@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "core/ops/cpu/rope_table.h"
+#include "core/ops/cuda/latent_heads.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/index_check.h"
 #include "core/ops/parallel.h"
@@ -47,7 +48,6 @@ void check_join(const Context& ctx, const char* op, const LatentShape& shape, co
   check_operand(ctx, op, "kv", kv, qkv.dtype,
                 {tokens, shape.heads * (shape.nope_dim + shape.v_dim)});
   check_operand(ctx, op, "k_rope", k_rope, qkv.dtype, {tokens, shape.rope_dim});
-  require_cpu(ctx, op);
 }
 
 template <class T>
@@ -92,7 +92,9 @@ void rotate_heads(const Context& ctx, const LatentShape& shape, const TensorView
               "found ", shape.rope_dim);
   WITAN_CHECK(count > 0 && begin >= 0 && begin + (count - 1) * stride + shape.rope_dim <= x.cols(),
               op, ": ", count, " heads from column ", begin, " of ", x.cols());
-  require_cpu(ctx, op);
+  if (ctx.device.is_cuda()) {
+    return cuda::rotate_heads(ctx, shape, x, begin, count, stride, positions, rotation);
+  }
   check_indices(op, "positions", positions, 0, std::numeric_limits<std::int32_t>::max());
   dispatch_float(x.dtype, op, [&](auto type) {
     using T = decltype(type);
@@ -117,6 +119,7 @@ void rotate_heads(const Context& ctx, const LatentShape& shape, const TensorView
 void join_latent_heads(const Context& ctx, const LatentShape& shape, const TensorView& q,
                        const TensorView& kv, const TensorView& k_rope, const TensorView& qkv) {
   check_join(ctx, "join_latent_heads", shape, q, kv, k_rope, qkv);
+  if (ctx.device.is_cuda()) return cuda::join_latent_heads(ctx, shape, q, kv, k_rope, qkv);
   dispatch_float(qkv.dtype, "join_latent_heads", [&](auto type) {
     using T = decltype(type);
     parallel_ranges(qkv.rows(), kGrain / qkv.cols() + 1, [&](std::int64_t begin, std::int64_t end) {
@@ -132,6 +135,9 @@ void join_latent_heads_backward(const Context& ctx, const LatentShape& shape,
                                 const TensorView& dqkv, const TensorView& dq, const TensorView& dkv,
                                 const TensorView& dk_rope) {
   check_join(ctx, "join_latent_heads_backward", shape, dq, dkv, dk_rope, dqkv);
+  if (ctx.device.is_cuda()) {
+    return cuda::join_latent_heads_backward(ctx, shape, dqkv, dq, dkv, dk_rope);
+  }
   dispatch_float(dqkv.dtype, "join_latent_heads_backward", [&](auto type) {
     using T = decltype(type);
     parallel_ranges(

@@ -7,6 +7,7 @@
 #include "core/ops/cpu/rope_table.h"
 #include "core/ops/cpu/row_blocks.h"
 #include "core/ops/cpu/scratch.h"
+#include "core/ops/cuda/rope.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/index_check.h"
 #include "core/ops/parallel.h"
@@ -85,7 +86,9 @@ void rope(const Context& ctx, const RopeShape& shape, const TensorView& qkv,
   check_norms(ctx, "rope", shape, q_norm, k_norm, rstd, qkv.dtype, qkv.rows());
   WITAN_CHECK(q_norm.empty() || qkv.rows() == 0 || out.data != qkv.data,
               "rope: with qk-norm, out may not be qkv: the backward reads qkv");
-  require_cpu(ctx, "rope");
+  if (ctx.device.is_cuda()) {
+    return cuda::rope(ctx, shape, qkv, positions, q_norm, k_norm, out, rstd);
+  }
   check_indices("rope", "positions", positions, 0, std::numeric_limits<std::int32_t>::max());
   const std::int64_t normed = q_norm.empty() ? 0 : shape.norms();
   dispatch_float(qkv.dtype, "rope", [&](auto type) {
@@ -118,7 +121,10 @@ void rope_backward(const Context& ctx, const RopeShape& shape, const TensorView&
     check_operand(ctx, op, "dq_norm", dq_norm, dout.dtype, {shape.q_norm_size()});
     check_operand(ctx, op, "dk_norm", dk_norm, dout.dtype, {shape.k_norm_size()});
   }
-  require_cpu(ctx, op);
+  if (ctx.device.is_cuda()) {
+    return cuda::rope_backward(ctx, shape, dout, positions, qkv, q_norm, k_norm, rstd, dqkv,
+                               dq_norm, dk_norm);
+  }
   check_indices(op, "positions", positions, 0, std::numeric_limits<std::int32_t>::max());
   dispatch_float(dout.dtype, op, [&](auto type) {
     using T = decltype(type);

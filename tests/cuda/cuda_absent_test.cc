@@ -2,15 +2,23 @@
 // right.
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <string>
+#include <vector>
 
 #include "core/base/cuda/stream_cuda.h"
 #include "core/base/error.h"
 #include "core/base/stream.h"
 #include "core/ops/adamw.h"
+#include "core/ops/attention.h"
+#include "core/ops/cross_entropy.h"
+#include "core/ops/embedding.h"
 #include "core/ops/gemm.h"
+#include "core/ops/kv_append.h"
+#include "core/ops/latent_heads.h"
 #include "core/ops/norm.h"
 #include "core/ops/permute.h"
+#include "core/ops/rope.h"
 #include "core/ops/topk.h"
 #include "core/tensor/tensor.h"
 #include "core/tensor/transfer.h"
@@ -63,6 +71,45 @@ TEST(CudaAbsent, OpsAreRefused) {
   expect_built_without_cuda([&] { ops::permute(ctx, x, index, x); });
   expect_built_without_cuda([&] { ops::permute_backward(ctx, x, index, x); });
   expect_built_without_cuda([&] { ops::unpermute_sum(ctx, x, lists, index, x); });
+}
+
+TEST(CudaAbsent, OpsOfTheModelAreRefused) {
+  const Context ctx{kCuda, {}};
+  const TensorView x = claimed({2, 3});
+  const TensorView column = claimed({2, 1});
+  const TensorView rows = claimed({2});
+  const TensorView index = claimed({2}, DType::kInt32);
+  expect_built_without_cuda([&] { ops::cross_entropy(ctx, x, index, rows, {}); });
+  expect_built_without_cuda([&] { ops::embedding(ctx, index, x, x); });
+  expect_built_without_cuda([&] { ops::embedding_backward(ctx, index, x, x); });
+
+  const TensorView heads = claimed({2, 6});
+  const ops::RopeShape rope = {1, 1, 2};
+  expect_built_without_cuda([&] { ops::rope(ctx, rope, heads, index, {}, {}, heads, {}); });
+  expect_built_without_cuda(
+      [&] { ops::rope_backward(ctx, rope, heads, index, {}, {}, {}, {}, heads, {}, {}); });
+  const ops::LatentShape latent = {1, 1, 2, 1};
+  const TensorView pair = claimed({2, 2});
+  const TensorView joined = claimed({2, 7});
+  expect_built_without_cuda(
+      [&] { ops::rotate_heads(ctx, latent, pair, 0, 1, 0, index, ops::Rotation::kBack); });
+  expect_built_without_cuda([&] { ops::join_latent_heads(ctx, latent, x, pair, pair, joined); });
+  expect_built_without_cuda(
+      [&] { ops::join_latent_heads_backward(ctx, latent, joined, x, pair, pair); });
+
+  const ops::AttentionShape attention = {1, 2, 1, 1, 1, 1.0};
+  expect_built_without_cuda([&] { ops::attention(ctx, attention, x, index, column, column); });
+  expect_built_without_cuda([&] {
+    ops::attention_backward(ctx, attention, column, x, index, column, column, column, x);
+  });
+  const std::vector<std::int32_t> two = {2};
+  const TensorView lengths = view_of(two.data(), {1});
+  const TensorView cache = claimed({1, 2, 1});
+  expect_built_without_cuda(
+      [&] { ops::attention_cached(ctx, attention, column, cache, cache, lengths, column); });
+  expect_built_without_cuda(
+      [&] { ops::kv_append(ctx, attention, x, lengths, column, cache, cache); });
+  expect_built_without_cuda([&] { ops::cache_append(ctx, column, lengths, cache); });
 }
 
 }  // namespace

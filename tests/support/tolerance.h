@@ -42,4 +42,10 @@ constexpr double kFloat32RowTolerance = 4e-6;
 // sums over keys, forward and backward.
 constexpr double kFloat32AttentionTolerance = 1e-5;
 
+// Attention whose probabilities and gradients of scores are rounded to bfloat16 (by at most 2^-9 of
+// themselves) before they are multiplied on: the errors of a weighted sum's terms together,
+// relative to the largest element of the tensor, with room for gradients that are sums of such
+// sums.
+constexpr double kBfloat16AttentionTolerance = 1.0 / 256;
+
 }  // namespace witan::test

@@ -4,14 +4,20 @@
 
 #include "core/ops/cuda/activation.h"
 #include "core/ops/cuda/adamw.h"
+#include "core/ops/cuda/attention.h"
 #include "core/ops/cuda/columns.h"
+#include "core/ops/cuda/cross_entropy.h"
 #include "core/ops/cuda/elementwise.h"
+#include "core/ops/cuda/embedding.h"
 #include "core/ops/cuda/gemm.h"
 #include "core/ops/cuda/grouped_bias.h"
 #include "core/ops/cuda/grouped_gemm.h"
+#include "core/ops/cuda/kv_append.h"
+#include "core/ops/cuda/latent_heads.h"
 #include "core/ops/cuda/norm.h"
 #include "core/ops/cuda/permute.h"
 #include "core/ops/cuda/reduce.h"
+#include "core/ops/cuda/rope.h"
 #include "core/ops/cuda/topk.h"
 #include "core/ops/cuda/wire_rows.h"
 
@@ -39,11 +45,36 @@ void adamw(const Context&, const AdamWStep&, const TensorView&, const TensorView
   throw_built_without_cuda("adamw");
 }
 
+// attention.h
+
+void attention(const Context&, const AttentionShape&, const TensorView&, const TensorView&,
+               const TensorView&, const TensorView&) {
+  throw_built_without_cuda("attention");
+}
+
+void attention_backward(const Context&, const AttentionShape&, const TensorView&, const TensorView&,
+                        const TensorView&, const TensorView&, const TensorView&, const TensorView&,
+                        const TensorView&) {
+  throw_built_without_cuda("attention_backward");
+}
+
+void attention_cached(const Context&, const AttentionShape&, const TensorView&, const TensorView&,
+                      const TensorView&, const TensorView&, const TensorView&) {
+  throw_built_without_cuda("attention_cached");
+}
+
 // columns.h
 
 void copy_columns(const Context&, const TensorView&, std::int64_t, const TensorView&, std::int64_t,
                   std::int64_t) {
   throw_built_without_cuda("copy_columns");
+}
+
+// cross_entropy.h
+
+void cross_entropy(const Context&, const TensorView&, const TensorView&, const TensorView&,
+                   const TensorView&) {
+  throw_built_without_cuda("cross_entropy");
 }
 
 // elementwise.h
@@ -74,6 +105,12 @@ void bias_backward(const Context&, const TensorView&, const TensorView&) {
   throw_built_without_cuda("bias_backward");
 }
 
+// embedding.h
+
+void embedding_backward(const Context&, const TensorView&, const TensorView&, const TensorView&) {
+  throw_built_without_cuda("embedding_backward");
+}
+
 // gemm.h
 
 void gemm(const Context&, GemmLayout, std::int64_t, std::int64_t, std::int64_t, const TensorView&,
@@ -99,6 +136,34 @@ void grouped_bias_backward(const Context&, const TensorView&, std::span<const st
 void grouped_gemm(const Context&, GemmLayout, std::span<const std::int64_t>, const TensorView&,
                   const TensorView&, const TensorView&, Accumulate) {
   throw_built_without_cuda("grouped_gemm");
+}
+
+// kv_append.h
+
+void kv_append(const Context&, const AttentionShape&, const TensorView&, const TensorView&,
+               const TensorView&, const TensorView&, const TensorView&) {
+  throw_built_without_cuda("kv_append");
+}
+
+void cache_append(const Context&, const TensorView&, const TensorView&, const TensorView&) {
+  throw_built_without_cuda("cache_append");
+}
+
+// latent_heads.h
+
+void rotate_heads(const Context&, const LatentShape&, const TensorView&, std::int64_t, std::int64_t,
+                  std::int64_t, const TensorView&, Rotation) {
+  throw_built_without_cuda("rotate_heads");
+}
+
+void join_latent_heads(const Context&, const LatentShape&, const TensorView&, const TensorView&,
+                       const TensorView&, const TensorView&) {
+  throw_built_without_cuda("join_latent_heads");
+}
+
+void join_latent_heads_backward(const Context&, const LatentShape&, const TensorView&,
+                                const TensorView&, const TensorView&, const TensorView&) {
+  throw_built_without_cuda("join_latent_heads_backward");
 }
 
 // norm.h
@@ -154,6 +219,19 @@ double sum(const Context&, const TensorView&) { throw_built_without_cuda("sum");
 
 double sum_of_squares(const Context&, const TensorView&) {
   throw_built_without_cuda("sum_of_squares");
+}
+
+// rope.h
+
+void rope(const Context&, const RopeShape&, const TensorView&, const TensorView&, const TensorView&,
+          const TensorView&, const TensorView&, const TensorView&) {
+  throw_built_without_cuda("rope");
+}
+
+void rope_backward(const Context&, const RopeShape&, const TensorView&, const TensorView&,
+                   const TensorView&, const TensorView&, const TensorView&, const TensorView&,
+                   const TensorView&, const TensorView&, const TensorView&) {
+  throw_built_without_cuda("rope_backward");
 }
 
 // topk.h
