@@ -150,8 +150,10 @@ TEST_F(AttentionCuda, Bfloat16OnTensorCores) {
 
 // Heads of latent attention, and heads whose gradients two blocks share.
 TEST_F(AttentionCuda, Bfloat16WideHeads) {
-  compare<float>(Products::kBfloat16, {{1, 35, 1, 1, 192, false, 128}, {1, 35, 1, 1, 256, true}},
-                 kFloat32AttentionTolerance, kBfloat16AttentionTolerance);
+  compare<float>(
+      Products::kBfloat16,
+      {{1, 35, 1, 1, 192, false, 128}, {1, 35, 1, 1, 256, true}, {2, 9, 2, 1, 144, true}},
+      kFloat32AttentionTolerance, kBfloat16AttentionTolerance);
 }
 
 TEST_F(AttentionCuda, WhichKernelsRun) {
