@@ -183,19 +183,20 @@ TYPED_TEST(AttentionCachedCuda, EqualsTheCpuTwin) {
       std::is_same_v<T, float> ? kFloat32AttentionTolerance : kFloat64LevelTolerance;
   const DeviceStream stream(kCuda);
   const std::int64_t capacity = 80;
-  // Decoding and a prefill; values of their own, and values that are parts of the keys.
+  // Decoding, and a prefill whose tiles begin between two heads of a token; values of their own,
+  // and values that are parts of the keys.
   for (const bool joined : {false, true}) {
-    for (const std::int64_t seq_len : {1, 3}) {
-      const ops::AttentionShape shape = {3, seq_len, 4, 2, 12, 0.3, joined ? 8 : 12};
+    for (const std::int64_t seq_len : {1, 25}) {
+      const ops::AttentionShape shape = {3, seq_len, 6, 2, 12, 0.3, joined ? 8 : 12};
       const std::vector<std::int32_t> lengths = {static_cast<std::int32_t>(seq_len), 80, 41};
       const auto out_on = [&](const Context& ctx) {
         const auto put = [&](const char* name, const Shape& of) {
           const auto values = normal_values<T>(of.size(), name);
           return transferred(ctx, view_of(values.data(), of), ctx.device);
         };
-        const Tensor out({3 * seq_len, 4 * shape.value_dim()}, dtype_of<T>::value, ctx.device);
+        const Tensor out({3 * seq_len, 6 * shape.value_dim()}, dtype_of<T>::value, ctx.device);
         const Tensor v_cache = joined ? Tensor() : put("v", {3, capacity, 2 * 12});
-        ops::attention_cached(ctx, shape, put("q", {3 * seq_len, 4 * 12}),
+        ops::attention_cached(ctx, shape, put("q", {3 * seq_len, 6 * 12}),
                               put("k", {3, capacity, 2 * 12}), v_cache,
                               view_of(lengths.data(), {3}), out);
         return to_host<T>(ctx, out);

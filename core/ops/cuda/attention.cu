@@ -29,10 +29,8 @@ void attention(const Context& ctx, const AttentionShape& shape, const TensorView
   dispatch_float(qkv.dtype, "attention", [&](auto zero) {
     using T = decltype(zero);
     const T* q = qkv.as<T>();
-    const std::int32_t* no_lengths = nullptr;
     attention_plain<T>(ctx, joined_layout(shape), shape.batch, q, keys_of(shape, q),
-                       values_of(shape, q), first_key.as<std::int32_t>(), no_lengths, out.as<T>(),
-                       lse.as<T>());
+                       values_of(shape, q), first_key.as<std::int32_t>(), out.as<T>(), lse.as<T>());
   });
 }
 
@@ -84,11 +82,8 @@ void attention_cached(const Context& ctx, const AttentionShape& shape, const Ten
   const std::int32_t* length = lengths_on_device(ctx, lengths);
   dispatch_float(q.dtype, "attention_cached", [&](auto zero) {
     using T = decltype(zero);
-    const std::int32_t* no_first_key = nullptr;
-    T* no_lse = nullptr;
-    attention_plain<T>(ctx, layout, shape.batch, q.as<T>(), k_cache.as<T>(),
-                       joined ? k_cache.as<T>() : v_cache.as<T>(), no_first_key, length,
-                       out.as<T>(), no_lse);
+    attention_cached_plain<T>(ctx, layout, shape.batch, q.as<T>(), k_cache.as<T>(),
+                              joined ? k_cache.as<T>() : v_cache.as<T>(), length, out.as<T>());
   });
 }
 

@@ -55,12 +55,38 @@ struct Rows {
   }
 };
 
+// Rows of a tile of queries: the first key head's query heads of the first token, then those of the
+// next token, and so on, so that one pass over the keys serves them all. Without kPacked a row is a
+// token's one head.
+template <bool kPacked>
+struct QueryRows {
+  int begin;  // the tile's first row
+  int heads;  // of a token
+
+  __device__ int token(int r) const { return kPacked ? (begin + r) / heads : begin + r; }
+  __device__ int head(int r) const { return kPacked ? (begin + r) % heads : 0; }
+};
+
+// What multiply_rows() reads of them: `count` rows of `dim` elements, tokens `row` elements apart.
+template <class T, bool kPacked>
+struct PackedRows {
+  QueryRows<kPacked> rows;
+  const T* data;
+  std::int64_t row, count, dim;
+  bool round;
+
+  __device__ T at(int r, std::int64_t c) const {
+    if (r >= count) return 0;
+    return Rows<T>{data + rows.token(r) * row + rows.head(r) * dim, row, 1, dim, round}.at(0, c);
+  }
+};
+
 __device__ inline int side_y() { return static_cast<int>(threadIdx.x) / kSide; }
 __device__ inline int side_x() { return static_cast<int>(threadIdx.x) % kSide; }
 
 // scores[i][j] = row ty + 16 i of a times row tx + 16 j of b.
-template <class T>
-__device__ void multiply_rows(const Rows<T>& a, const Rows<T>& b, T* slice, Scores<T>& scores) {
+template <class A, class T>
+__device__ void multiply_rows(const A& a, const Rows<T>& b, T* slice, Scores<T>& scores) {
   T* slice_a = slice;
   T* slice_b = slice + kTile<T> * (kSliceDepth + 1);
   WITAN_UNROLL
@@ -132,17 +158,17 @@ __device__ void store_weights(const Scores<T>& scores, T* weights) {
   }
 }
 
-// to[r * row + c] = factor sums, for the rows below count and the columns below dim.
-template <class T>
+// row_at(r)[c] = factor sums, for the rows below count and the columns below dim.
+template <class T, class RowAt>
 __device__ void store_columns(const Columns<T>& sums, T factor, std::int64_t first_column,
-                              std::int64_t count, std::int64_t dim, std::int64_t row, T* to) {
+                              std::int64_t count, std::int64_t dim, const RowAt& row_at) {
   WITAN_UNROLL
   for (int i = 0; i < kRowsEach<T>; ++i) {
-    const std::int64_t r = side_y() + kSide * i;
+    const int r = side_y() + kSide * i;
     WITAN_UNROLL
     for (int j = 0; j < kColumnsEach; ++j) {
       const std::int64_t c = first_column + side_x() + kSide * j;
-      if (r < count && c < dim) to[r * row + c] = sums[i][j] * factor;
+      if (r < count && c < dim) row_at(r)[c] = sums[i][j] * factor;
     }
   }
 }
@@ -206,50 +232,60 @@ struct RunningSoftmax {
   }
 };
 
-// Block (tile of queries, head, sequence and block of columns of out).
-template <class T>
+// Block (tile of queries, head or group of heads, sequence and block of columns of out).
+template <class T, bool kPacked>
 __global__ void attention_forward_kernel(AttentionLayout layout, bool round, std::int64_t batch,
                                          const T* q, const T* k, const T* v,
                                          const std::int32_t* first_key, const std::int32_t* lengths,
                                          T* out, T* lse) {
   WITAN_SHARED(T[kSliceElements<T>], slice);
   WITAN_SHARED(T[kTile<T> * (kTile<T> + 1)], weights);
-  const std::int64_t head = blockIdx.y;
+  const int packed = kPacked ? static_cast<int>(layout.group) : 1;
+  const std::int64_t head = static_cast<std::int64_t>(blockIdx.y) * packed;  // the first one
   const std::int64_t sequence = blockIdx.z % batch;
   const std::int64_t first_column = static_cast<std::int64_t>(blockIdx.z) / batch * kColumns;
   // The last tiles see most keys: they begin first.
-  const std::int64_t query = static_cast<std::int64_t>(gridDim.x - 1 - blockIdx.x) * kTile<T>;
-  const std::int64_t left = layout.queries - query;
-  const std::int64_t rows = left < kTile<T> ? left : kTile<T>;
+  const int begin = static_cast<int>(gridDim.x - 1 - blockIdx.x) * kTile<T>;
+  const QueryRows<kPacked> tile = {begin, packed};
+  const int left = static_cast<int>(layout.queries) * packed - begin;
+  const int rows = left < kTile<T> ? left : kTile<T>;
   const std::int64_t keys = lengths == nullptr ? layout.queries : lengths[sequence];
   const std::int64_t offset = keys - layout.queries;
-  const std::int32_t* first =
-      first_key == nullptr ? nullptr : first_key + sequence * layout.queries + query;
+  const std::int64_t token = sequence * layout.queries;  // the sequence's first
+  const std::int32_t* first = first_key == nullptr ? nullptr : first_key + token;
   const std::int64_t d = layout.head_dim;
   const std::int64_t kv_head = head / layout.group;
-  const Rows<T> queries = {q + sequence * layout.q_sequence + query * layout.q_row + head * d,
-                           layout.q_row, rows, d, round};
+  const PackedRows<T, kPacked> queries = {
+      tile, q + sequence * layout.q_sequence + head * d, layout.q_row, rows, d, round};
   k += sequence * layout.k_sequence + kv_head * d;
   v += sequence * layout.v_sequence + kv_head * layout.v_head;
 
+  // Keys that this thread's queries see: from[i] .. position[i].
+  std::int64_t from[kRowsEach<T>];
+  std::int64_t position[kRowsEach<T>];
+  WITAN_UNROLL
+  for (int i = 0; i < kRowsEach<T>; ++i) {
+    const int r = side_y() + kSide * i;
+    position[i] = r < rows ? offset + tile.token(r) : -1;
+    from[i] = r < rows && first != nullptr ? first[tile.token(r)] : 0;
+  }
+
   RunningSoftmax<T> softmax;
   Columns<T> sums = {};
-  const std::int64_t last = offset + query + rows - 1;  // position
-  for (std::int64_t key = lowest_first_key(first, 0, rows) / kTile<T> * kTile<T>; key <= last;
-       key += kTile<T>) {
+  const int last = tile.token(rows - 1);
+  const std::int64_t lowest = lowest_first_key(first, tile.token(0), last + 1);
+  for (std::int64_t key = lowest / kTile<T> * kTile<T>; key <= offset + last; key += kTile<T>) {
     Scores<T> scores;
     multiply_rows(queries, {k + key * layout.k_row, layout.k_row, keys - key, d, round}, slice,
                   scores);
     WITAN_UNROLL
     for (int i = 0; i < kRowsEach<T>; ++i) {
-      const std::int64_t r = side_y() + kSide * i;
-      const std::int64_t from = first == nullptr || r >= rows ? 0 : first[r];
       WITAN_UNROLL
       for (int j = 0; j < kRowsEach<T>; ++j) {
-        const std::int64_t position = key + side_x() + kSide * j;
-        const bool visible = r < rows && position >= from && position <= offset + query + r;
-        scores[i][j] =
-            visible ? scores[i][j] * static_cast<T>(layout.scale) : -static_cast<T>(INFINITY);
+        const std::int64_t at = key + side_x() + kSide * j;
+        scores[i][j] = at >= from[i] && at <= position[i]
+                           ? scores[i][j] * static_cast<T>(layout.scale)
+                           : -static_cast<T>(INFINITY);
       }
     }
     softmax.absorb(scores, sums);
@@ -259,18 +295,20 @@ __global__ void attention_forward_kernel(AttentionLayout layout, bool round, std
                       first_column, slice, sums);
   }
 
-  const std::int64_t token = sequence * layout.queries + query;
+  const auto result_row = [&](int r) {
+    return (token + tile.token(r)) * layout.heads + head + tile.head(r);
+  };
   WITAN_UNROLL
   for (int i = 0; i < kRowsEach<T>; ++i) {
-    const std::int64_t r = side_y() + kSide * i;
+    const int r = side_y() + kSide * i;
     WITAN_UNROLL
     for (int j = 0; j < kColumnsEach; ++j) sums[i][j] /= softmax.sum[i];
     if (lse != nullptr && first_column == 0 && side_x() == 0 && r < rows) {
-      lse[(token + r) * layout.heads + head] = softmax.largest[i] + log(softmax.sum[i]);
+      lse[result_row(r)] = softmax.largest[i] + log(softmax.sum[i]);
     }
   }
-  store_columns(sums, T{1}, first_column, rows, layout.v_dim, layout.heads * layout.v_dim,
-                out + (token * layout.heads + head) * layout.v_dim);
+  store_columns(sums, T{1}, first_column, rows, layout.v_dim,
+                [&](int r) { return out + result_row(r) * layout.v_dim; });
 }
 
 // One warp a row: moves dout and out in once.
@@ -364,8 +402,10 @@ __global__ void attention_backward_dq_kernel(AttentionLayout layout, bool round,
     add_weighted_rows(weights, keys, first_column, slice, sums);
   }
   store_columns(sums, static_cast<T>(layout.scale), first_column, own.rows, layout.head_dim,
-                layout.q_row,
-                dq + sequence * layout.q_sequence + query * layout.q_row + head * layout.head_dim);
+                [&](int r) {
+                  return dq + sequence * layout.q_sequence + (query + r) * layout.q_row +
+                         head * layout.head_dim;
+                });
 }
 
 // dv = P^T dout and dk = scale dS^T q, summed over the queries of every head of the group in turn.
@@ -419,15 +459,14 @@ __global__ void attention_backward_dkv_kernel(AttentionLayout layout, bool round
     }
   }
   store_columns(dk_sums, static_cast<T>(layout.scale), first_column, count, layout.head_dim,
-                layout.k_row, dk + k_at);
-  store_columns(dv_sums, T{1}, first_column, count, layout.v_dim, layout.v_row, dv + v_at);
+                [&](int r) { return dk + k_at + r * layout.k_row; });
+  store_columns(dv_sums, T{1}, first_column, count, layout.v_dim,
+                [&](int r) { return dv + v_at + r * layout.v_row; });
 }
 
 template <class T>
-dim3 tile_grid(const AttentionLayout& layout, std::int64_t batch, std::int64_t heads,
-               std::int64_t columns) {
-  return dim3(grid_extent(blocks_of(layout.queries, kTile<T>), kMaxGridX),
-              grid_extent(heads, kMaxGridY),
+dim3 tile_grid(std::int64_t rows, std::int64_t batch, std::int64_t heads, std::int64_t columns) {
+  return dim3(grid_extent(blocks_of(rows, kTile<T>), kMaxGridX), grid_extent(heads, kMaxGridY),
               grid_extent(batch * blocks_of(columns, kColumns), kMaxGridY));
 }
 
@@ -435,11 +474,26 @@ dim3 tile_grid(const AttentionLayout& layout, std::int64_t batch, std::int64_t h
 
 template <class T>
 void attention_plain(const Context& ctx, const AttentionLayout& layout, std::int64_t batch,
-                     const T* q, const T* k, const T* v, const std::int32_t* first_key,
-                     const std::int32_t* lengths, T* out, T* lse) {
-  launch(attention_forward_kernel<T>, tile_grid<T>(layout, batch, layout.heads, layout.v_dim),
-         dim3(kThreads), 0, ctx.stream, layout, ctx.products == Products::kBfloat16, batch, q, k, v,
-         first_key, lengths, out, lse);
+                     const T* q, const T* k, const T* v, const std::int32_t* first_key, T* out,
+                     T* lse) {
+  const std::int32_t* no_lengths = nullptr;
+  launch(attention_forward_kernel<T, false>,
+         tile_grid<T>(layout.queries, batch, layout.heads, layout.v_dim), dim3(kThreads), 0,
+         ctx.stream, layout, ctx.products == Products::kBfloat16, batch, q, k, v, first_key,
+         no_lengths, out, lse);
+}
+
+template <class T>
+void attention_cached_plain(const Context& ctx, const AttentionLayout& layout, std::int64_t batch,
+                            const T* q, const T* k, const T* v, const std::int32_t* lengths,
+                            T* out) {
+  const std::int32_t* no_first_key = nullptr;
+  T* no_lse = nullptr;
+  launch(
+      attention_forward_kernel<T, true>,
+      tile_grid<T>(layout.queries * layout.group, batch, layout.heads / layout.group, layout.v_dim),
+      dim3(kThreads), 0, ctx.stream, layout, ctx.products == Products::kBfloat16, batch, q, k, v,
+      no_first_key, lengths, out, no_lse);
 }
 
 template <class T>
@@ -457,23 +511,24 @@ void attention_backward_plain(const Context& ctx, const AttentionLayout& layout,
                               T* dk, T* dv) {
   const bool round = ctx.products == Products::kBfloat16;
   launch(attention_backward_dq_kernel<T>,
-         tile_grid<T>(layout, batch, layout.heads, layout.head_dim), dim3(kThreads), 0, ctx.stream,
-         layout, round, batch, dout, q, k, v, first_key, lse, delta, dq);
+         tile_grid<T>(layout.queries, batch, layout.heads, layout.head_dim), dim3(kThreads), 0,
+         ctx.stream, layout, round, batch, dout, q, k, v, first_key, lse, delta, dq);
   launch(attention_backward_dkv_kernel<T>,
-         tile_grid<T>(layout, batch, layout.heads / layout.group,
+         tile_grid<T>(layout.queries, batch, layout.heads / layout.group,
                       layout.head_dim > layout.v_dim ? layout.head_dim : layout.v_dim),
          dim3(kThreads), 0, ctx.stream, layout, round, batch, dout, q, k, v, first_key, lse, delta,
          dk, dv);
 }
 
-#define WITAN_INSTANTIATE(T)                                                                      \
-  template void attention_plain(const Context&, const AttentionLayout&, std::int64_t, const T*,   \
-                                const T*, const T*, const std::int32_t*, const std::int32_t*, T*, \
-                                T*);                                                              \
-  template void attention_delta(const Context&, const T*, const T*, std::int64_t, std::int64_t,   \
-                                T*);                                                              \
-  template void attention_backward_plain(const Context&, const AttentionLayout&, std::int64_t,    \
-                                         const T*, const T*, const T*, const T*,                  \
+#define WITAN_INSTANTIATE(T)                                                                    \
+  template void attention_plain(const Context&, const AttentionLayout&, std::int64_t, const T*, \
+                                const T*, const T*, const std::int32_t*, T*, T*);               \
+  template void attention_cached_plain(const Context&, const AttentionLayout&, std::int64_t,    \
+                                       const T*, const T*, const T*, const std::int32_t*, T*);  \
+  template void attention_delta(const Context&, const T*, const T*, std::int64_t, std::int64_t, \
+                                T*);                                                            \
+  template void attention_backward_plain(const Context&, const AttentionLayout&, std::int64_t,  \
+                                         const T*, const T*, const T*, const T*,                \
                                          const std::int32_t*, const T*, const T*, T*, T*, T*);
 WITAN_INSTANTIATE(float)
 WITAN_INSTANTIATE(double)

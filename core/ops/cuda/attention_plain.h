@@ -9,12 +9,18 @@
 
 namespace witan::ops::cuda {
 
-// q, k, v to out and lse (may be null). first_key may be null: 0. lengths (device, keys of each
-// sequence) may be null: as many keys as queries.
+// q, k, v to out and lse.
 template <class T>
 void attention_plain(const Context& ctx, const AttentionLayout& layout, std::int64_t batch,
-                     const T* q, const T* k, const T* v, const std::int32_t* first_key,
-                     const std::int32_t* lengths, T* out, T* lse);
+                     const T* q, const T* k, const T* v, const std::int32_t* first_key, T* out,
+                     T* lse);
+
+// The last queries of each sequence against its first `lengths` (device) keys. The query heads of a
+// key head share a tile, so that a cache is read once for all of them.
+template <class T>
+void attention_cached_plain(const Context& ctx, const AttentionLayout& layout, std::int64_t batch,
+                            const T* q, const T* k, const T* v, const std::int32_t* lengths,
+                            T* out);
 
 // delta = the row sums of dout * out, both [rows, v_dim].
 template <class T>
