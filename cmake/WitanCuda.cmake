@@ -36,7 +36,7 @@ if(NOT WITAN_CUDA STREQUAL "OFF")
       set(WITAN_HAVE_CUDA ON)
     else()
       list(JOIN WITAN_CUDA_LIBS_MISSING " and " missing)
-      set(advice "${missing} not found (header and library); install the packages of your CUDA toolkit or distribution, "
+      set(advice "${missing} not found (header and library): install the packages of your CUDA toolkit or distribution, "
                  "or run launch/install_cuda_libs.sh, or say with -DWITAN_CUDA_LIBS=DIR where they are")
       string(CONCAT advice ${advice})
       if(WITAN_CUDA STREQUAL "ON")
