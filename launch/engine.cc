@@ -1,5 +1,7 @@
 #include "launch/engine.h"
 
+#include <algorithm>
+
 #include "parallel/ep_token_exchange.h"
 
 namespace witan {
@@ -55,18 +57,30 @@ std::vector<MemoryPart> Engine::memory_parts() const {
 double training_flops_per_token(const configs::ModelConfig& model, std::int64_t seq_len) {
   const ParamTable table(model);
   const ModelDims dims(model);
+  // Of the positions, those that a layer works on.
+  const auto share = [&](std::int64_t layer) {
+    const std::int64_t depth = layer - dims.layers + 1;  // of a module of multi-token prediction
+    return depth < 1 ? 1.0 : 1.0 - static_cast<double>(depth) / static_cast<double>(seq_len);
+  };
+  double head_passes = 1.0;
+  for (std::int64_t k = 0; k < dims.mtp; ++k) head_passes += share(dims.layers + k);
   double matrices = 0.0;
   for (const ParamInfo& info : table.params()) {
     if (!info.decay || info.name == "embedding") continue;  // vectors are not matrix products
-    const double size = static_cast<double>(info.shape.size());
+    const double size = static_cast<double>(info.shape.size()) *
+                        (info.name == "head" ? head_passes : share(info.layer));
     matrices += info.role == ParamRole::kExpert
                     ? size * static_cast<double>(dims.top_k) / static_cast<double>(dims.experts)
                     : size;
   }
-  if (model.tied_head()) matrices += static_cast<double>(dims.vocab * dims.d_model);
+  if (model.tied_head()) matrices += static_cast<double>(dims.vocab * dims.d_model) * head_passes;
   // Forward, causal, per layer and token: 2 S heads (qk_dim + v_dim) / 2.
-  const double attention =
-      static_cast<double>(seq_len * dims.heads * (dims.head_dim + dims.v_dim) * dims.layers);
+  double attention = 0.0;
+  for (std::int64_t layer = 0; layer < dims.all_layers(); ++layer) {
+    const std::int64_t depth = std::max<std::int64_t>(layer - dims.layers + 1, 0);
+    attention += share(layer) *
+                 static_cast<double>((seq_len - depth) * dims.heads * (dims.head_dim + dims.v_dim));
+  }
   return 6.0 * matrices + 3.0 * attention;
 }
 

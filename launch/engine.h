@@ -53,7 +53,8 @@ class Engine {
 
 // Training FLOPs of one token (docs/numerics.md, "FLOPs"): 6 x active matrix parameters, the head
 // included and the embedding not, plus 3 x attention at this sequence length. Recomputed work does
-// not count.
+// not count. A module of multi-token prediction counts with the head once more, over the
+// positions it works on.
 double training_flops_per_token(const configs::ModelConfig& model, std::int64_t seq_len);
 
 }  // namespace witan

@@ -26,7 +26,7 @@ std::vector<EvalResult> evaluate(Engine& engine, const SampleStream& stream,
                                  std::int32_t end_of_document, RoutingProbe* probe) {
   Transformer& model = engine.model();
   Communicator& world = engine.mesh().world();
-  MetricsReducer reducer(model.moe_layers(), world);
+  MetricsReducer reducer(model.moe_layers(), model.mtp_stats(), world);
   const Tensor loss({micro_batch * stream.seq_len()}, model.dtype());
   BatchBuffers buffers;
   std::vector<EvalResult> results;
@@ -49,9 +49,10 @@ std::vector<EvalResult> evaluate(Engine& engine, const SampleStream& stream,
           },
           buffers);
       model.set_hook(set == 0 && base == 0 ? probe : nullptr);
-      model.forward(buffers.batch);
+      model.forward(buffers.batch, Transformer::Mtp::kYes);
       model.set_hook(nullptr);
       loss_sum += model.losses(buffers.batch, loss.view().slice_rows(0, buffers.batch.rows()));
+      model.count_mtp_losses();
       sums[0] += buffers.batch.loss_tokens;
       sums[1] += tokenizer == nullptr ? 0 : bytes_of(*tokenizer, buffers.batch);
       sums[2] += buffers.batch.rows();
@@ -68,6 +69,7 @@ std::vector<EvalResult> evaluate(Engine& engine, const SampleStream& stream,
     result.bytes = sums[1];
     result.loss = metrics.loss;
     result.nats_per_byte = sums[1] > 0 ? metrics.loss * tokens / static_cast<double>(sums[1]) : 0.0;
+    result.mtp_losses = std::move(metrics.mtp_losses);
     result.layers = std::move(metrics.layers);
     if (set == 0 && probe != nullptr) result.churn = probe->finish(world);
     result.seconds =

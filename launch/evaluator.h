@@ -15,11 +15,12 @@
 namespace witan {
 
 struct EvalResult {
-  std::string name;            // of the dataset
-  std::int64_t tokens = 0;     // predicted positions
-  std::int64_t bytes = 0;      // of text they stand for; 0 if the tokenizer is not known
-  double loss = 0.0;           // nats per token
-  double nats_per_byte = 0.0;  // 0 if `bytes` is
+  std::string name;                // of the dataset
+  std::int64_t tokens = 0;         // predicted positions
+  std::int64_t bytes = 0;          // of text they stand for; 0 if the tokenizer is not known
+  double loss = 0.0;               // nats per token
+  double nats_per_byte = 0.0;      // 0 if `bytes` is
+  std::vector<double> mtp_losses;  // of multi-token prediction, nats per token at each depth
   double seconds = 0.0;
   std::vector<LayerMetrics> layers;  // load over the whole set
   std::vector<double> churn;         // per layer of the model; empty without a probe

@@ -63,6 +63,12 @@ void check_tags(const RunConfig& run, const configs::Fail& fail) {
   }
 }
 
+void check_mtp(const RunConfig& run, const configs::Fail& fail) {
+  if (!run.model().has_mtp() || run.data().seq_len() > run.model().mtp().depth()) return;
+  fail("data.seq_len", detail::concat("found ", run.data().seq_len(), "; model.mtp.depth = ",
+                                      run.model().mtp().depth(), " needs longer sequences"));
+}
+
 void check_device(const RunConfig& run, const configs::Fail& fail) {
   if (run.device() == configs::CUDA) {
     fail("device", "found CUDA; training on GPUs is not there yet, the only device is CPU");
@@ -99,6 +105,7 @@ std::vector<configs::Check> run_config_checks(int ranks) {
             check_parallel(run, ranks, fail);
           },
           check_data,
+          check_mtp,
           check_tags,
           check_device,
           check_routing};
@@ -112,12 +119,19 @@ std::vector<configs::Check> inference_checks(int ranks) {
             without_batch.mutable_train()->clear_micro_batch();
             check_parallel(without_batch, ranks, fail);
           },
-          check_data, check_tags, check_device};
+          check_data,
+          check_mtp,
+          check_tags,
+          check_device};
 }
 
 std::vector<configs::Check> model_checks() {
   return {[](const RunConfig& run, const configs::Fail& fail) { check_model(run.model(), fail); },
-          check_data, check_tags, check_device, check_routing};
+          check_data,
+          check_mtp,
+          check_tags,
+          check_device,
+          check_routing};
 }
 
 RunConfigResult read_run_config(const std::string& file, const std::vector<std::string>& overrides,

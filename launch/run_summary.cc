@@ -77,6 +77,7 @@ std::string summary_json(const RunSummary& s) {
       entry["bytes"] = result.bytes;
       entry["nats_per_byte"] = result.nats_per_byte;
     }
+    if (!result.mtp_losses.empty()) entry["mtp_losses"] = result.mtp_losses;
     json["validation"].push_back(std::move(entry));
   }
   json["load"] = Json::array();
@@ -118,6 +119,10 @@ void print_summary(const RunSummary& s) {
     if (result.bytes > 0) std::printf(", %.4f nats per byte", result.nats_per_byte);
     std::printf("  (%s, %lld tokens)\n", result.name.c_str(),
                 static_cast<long long>(result.tokens));
+    for (std::size_t k = 0; k < result.mtp_losses.size(); ++k) {
+      std::printf("  %zu further on       %.4f nats per token (multi-token prediction)\n", k + 1,
+                  result.mtp_losses[k]);
+    }
   }
   std::printf("  speed              %.0f tokens/s (median step)\n", s.tokens_per_second);
   std::printf("  memory (rank 0)    peak %s resident:", human_bytes(s.peak_memory).c_str());

@@ -68,7 +68,7 @@ class Run {
                     Engine::Options{true, static_cast<std::int64_t>(stream_->tags().size()),
                                     recompute_of(run_), exchange_options(run_)});
     trainer_.emplace(run_, *engine_, *stream_, end_of_document_);
-    probe_.emplace(run_.model().layers());
+    probe_.emplace(engine_->model().dims().all_layers());
     clock_.lap("model");
   }
 

@@ -40,7 +40,7 @@ Trainer::Trainer(const configs::RunConfig& run, Engine& engine, const SampleStre
       per_rank_(run.train().global_batch() / engine.mesh().world_size()),
       micro_batch_(run.train().has_micro_batch() ? run.train().micro_batch() : per_rank_),
       optimizer_(run.optimizer(), engine.params(), engine.mesh(), engine.runtime().ctx),
-      metrics_(engine.model().moe_layers(), engine.mesh().world()) {
+      metrics_(engine.model().moe_layers(), engine.model().mtp_stats(), engine.mesh().world()) {
   const std::int64_t micro_batches = per_rank_ / micro_batch_;
   batches_.resize(static_cast<std::size_t>(micro_batches));
   previous_counts_.resize(engine.model().moe_layers().size());
@@ -54,9 +54,11 @@ Trainer::Trainer(const configs::RunConfig& run, Engine& engine, const SampleStre
   if (routing.force_balanced()) {
     hook_ = std::make_unique<ForcedBalance>();
   } else if (routing.has_record() || routing.has_replay()) {
-    const RoutingTrace::Shape shape{engine.model().dims().is_moe,
-                                    run.train().global_batch() * run.data().seq_len(),
-                                    engine.model().dims().choices, engine.model().dims().entries,
+    const ModelDims& dims = engine.model().dims();
+    std::vector<bool> is_moe = dims.is_moe;
+    is_moe.resize(static_cast<std::size_t>(dims.all_layers()), dims.mtp_moe());
+    const RoutingTrace::Shape shape{is_moe, run.train().global_batch() * run.data().seq_len(),
+                                    dims.choices, dims.entries,
                                     run.model().moe().allowed_experts().ShortDebugString()};
     auto trace = std::make_unique<RoutingTrace>(
         routing.has_replay() ? RoutingTrace::Mode::kReplay : RoutingTrace::Mode::kRecord,
@@ -110,7 +112,9 @@ double Trainer::forward_backward() {
   const bool counts_first = fractions_exact_ && batches_.size() > 1;
   if (counts_first) {
     const ProfileScope profile("forward for the counts");
-    for (const BatchBuffers& buffers : batches_) model.forward(buffers.batch);
+    for (const BatchBuffers& buffers : batches_) {
+      model.forward(buffers.batch, Transformer::Mtp::kYes);
+    }
     metrics_.reduce_fractions();
     for (MoeLayer* layer : model.moe_layers()) layer->stats().clear();
   }
@@ -155,7 +159,7 @@ StepMetrics Trainer::gradients(bool stop) {
   metrics.tokens = run_.train().global_batch() * run_.data().seq_len();
   metrics_.reduce(loss_sum, stop, static_cast<double>(loss_tokens_),
                   static_cast<double>(metrics.tokens), seconds, metrics);
-  if (!std::isfinite(metrics.loss)) metrics.nonfinite = "loss";
+  if (!std::isfinite(metrics.loss + metrics.mtp_loss)) metrics.nonfinite = "loss";
   return metrics;
 }
 

@@ -382,6 +382,17 @@ void check_moe(const configs::ModelConfig& model, const configs::Fail& fail) {
   check_weights(moe, fail);
 }
 
+// Modules work on fewer tokens than the layers of the main model.
+void check_mtp(const configs::ModelConfig& model, const configs::Fail& fail) {
+  if (!model.has_mtp()) return;
+  for (int i = 0; i < model.moe().balance_size(); ++i) {
+    if (!model.moe().balance(i).switch_aux().pool_layers()) continue;
+    fail(concat("model.moe.balance[", i, "].switch_aux.pool_layers"),
+         "pools layers that see the same tokens; the modules of model.mtp see fewer: remove one of "
+         "the two");
+  }
+}
+
 }  // namespace
 
 bool selects_causally(const configs::RouterConfig& router) {
@@ -392,6 +403,7 @@ void check_model(const configs::ModelConfig& model, const configs::Fail& fail) {
   if (!model.has_layers() || model.layers() <= 0 || model.layers() > 4096) return;  // said already
   check_attention(model, fail);
   if (model.has_moe()) check_moe(model, fail);
+  check_mtp(model, fail);
   const ModelDims dims(model);
   if (dims.moe_layers() < dims.layers && !model.has_ffn()) {
     fail("model.ffn", concat("is missing, but ", dims.layers - dims.moe_layers(),

@@ -66,7 +66,7 @@ MoeLayer::MoeLayer(const configs::ModelConfig& model, const ParamStore& params, 
                    std::int64_t tags)
     : layer_(layer),
       experts_(ModelDims(model).entries),
-      moe_layers_(ModelDims(model).moe_layers()),
+      moe_layers_(ModelDims(model).all_moe_layers()),
       mask_(model.moe()),
       router_(make_router(model.moe().router(), {layer, experts_, model.vocab_size(), mask_})),
       router_params_(router_params(params, layer)),

@@ -47,6 +47,7 @@ ModelDims::ModelDims(const configs::ModelConfig& model)
     head_dim = nope_dim + rope_dim;
     v_dim = latent.v_head_dim();
   }
+  if (model.has_mtp()) mtp = model.mtp().depth();
   if (!model.has_moe()) return;
   const configs::MoeConfig& moe = model.moe();
   WITAN_CHECK(moe.granularity() == 1, "granularity is carried out where a config is loaded");
@@ -122,15 +123,9 @@ class TableBuilder {
   void build() {
     matrix("embedding", {dims_.vocab, dims_.d_model}, std_, {{"model.embed_tokens.weight"}});
     for (layer_ = 0; layer_ < static_cast<int>(dims_.layers); ++layer_) {
-      norm("attention_norm", "input_layernorm");
-      attention();
-      norm("ffn_norm", "post_attention_layernorm");
-      if (dims_.is_moe[static_cast<std::size_t>(layer_)]) {
-        moe();
-      } else {
-        dense_ffn("ffn", "mlp", dims_.dense_ff);
-      }
+      decoder_layer(dims_.is_moe[static_cast<std::size_t>(layer_)]);
     }
+    for (; layer_ < static_cast<int>(dims_.all_layers()); ++layer_) mtp_module();
     layer_ = -1;
     norm("final_norm", "model.norm");
     if (!model_.tied_head()) {
@@ -139,6 +134,26 @@ class TableBuilder {
   }
 
  private:
+  void decoder_layer(bool is_moe) {
+    norm("attention_norm", "input_layernorm");
+    attention();
+    norm("ffn_norm", "post_attention_layernorm");
+    if (is_moe) {
+      moe();
+    } else {
+      dense_ffn("ffn", "mlp", dims_.dense_ff);
+    }
+  }
+
+  // The names of DeepSeek-V3.
+  void mtp_module() {
+    norm("mtp.token_norm", "enorm");
+    norm("mtp.hidden_norm", "hnorm");
+    matrix("mtp.projection", {dims_.d_model, 2 * dims_.d_model}, std_, {{"eh_proj.weight"}});
+    decoder_layer(dims_.mtp_moe());
+    norm("mtp.norm", "shared_head.norm");
+  }
+
   std::string ours(const std::string& name) const {
     return layer_ < 0 ? name : "layers." + std::to_string(layer_) + "." + name;
   }

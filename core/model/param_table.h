@@ -62,6 +62,10 @@ struct ParamInfo {
 //   layers.L.moe.experts.gate_up [experts, 2 ff, d] (SwiGLU) or experts.up [experts, ff, d]
 //   layers.L.moe.experts.down [experts, d, ff]
 //   layers.L.moe.shared.gate_up [2 ff, d], shared.down [d, ff], shared_gate [1, d]
+//   Of a module of multi-token prediction, whose layer L stands behind the last one, also:
+//   layers.L.mtp.token_norm.weight / .bias [d], hidden_norm, norm
+//                                                ...enorm, hnorm, shared_head.norm
+//   layers.L.mtp.projection [d, 2 d]             ...eh_proj.weight
 //   final_norm.weight / .bias [d]                model.norm
 //   head [vocab, d] (absent if tied)             lm_head.weight
 // The names of the moe tensors are those of the architecture that has the same tensors: DeepSeek
@@ -110,6 +114,11 @@ struct ModelDims {
   std::int64_t cached_value_width() const { return kv_rank > 0 ? 0 : kv_heads * v_dim; }
   std::vector<bool> is_moe;  // per layer
   int moe_layers() const;
+  std::int64_t mtp = 0;  // modules of multi-token prediction, whose layers stand behind these
+  // Their layers are MoE layers, like the last one.
+  bool mtp_moe() const { return !is_moe.empty() && is_moe.back(); }
+  std::int64_t all_layers() const { return layers + mtp; }
+  std::int64_t all_moe_layers() const { return moe_layers() + (mtp_moe() ? mtp : 0); }
 };
 
 }  // namespace witan

@@ -1,15 +1,8 @@
 #include "core/model/transformer.h"
 
-#include <algorithm>
-
 #include "core/base/current_layer.h"
 #include "core/base/profile.h"
-#include "core/model/head_chunk.h"
-#include "core/ops/cross_entropy.h"
-#include "core/ops/elementwise.h"
 #include "core/ops/embedding.h"
-#include "core/ops/gemm.h"
-#include "core/ops/reduce.h"
 
 namespace witan {
 
@@ -20,26 +13,28 @@ Transformer::Transformer(const configs::ModelConfig& model, ParamStore& params,
       arenas_(ctx.device, exchange.memory()),
       model_{ctx, &exchange, &arenas_, nullptr, options.recompute, options.exchange_chunks},
       embedding_(params.value("embedding")),
-      head_(model.tied_head() ? embedding_ : params.value("head")),
       final_norm_(model.norm(), params, "final_norm"),
       saved_(static_cast<std::size_t>(dims_.layers)) {
   model_.max_rows = options.max_rows;
   model_.all_ranks = options.all_ranks;
   model_.expert_ranks = options.expert_ranks;
-  if (params.has_gradients()) {
-    dembedding_ = params.grad("embedding");
-    dhead_ = model.tied_head() ? dembedding_ : params.grad("head");
-  }
+  if (params.has_gradients()) dembedding_ = params.grad("embedding");
+  const char* head = model.tied_head() ? "embedding" : "head";
+  head_.emplace(params.value(head), params.has_gradients() ? params.grad(head) : TensorView{});
   for (int layer = 0; layer < static_cast<int>(dims_.layers); ++layer) {
     const bool is_moe = dims_.is_moe[static_cast<std::size_t>(layer)];
     layers_.push_back(std::make_unique<DecoderLayer>(model, params, layer, is_moe, options.tags));
     if (is_moe) moe_layers_.push_back(layers_.back()->moe());
   }
+  if (!model.has_mtp()) return;
+  mtp_.emplace(model, params, options.tags);
+  for (MoeLayer* layer : mtp_->moe_layers()) moe_layers_.push_back(layer);
 }
 
 void Transformer::begin(const Batch& batch) {
   arenas_.reset();
   for (DecoderLayer::Saved& saved : saved_) saved.moe.has_choice = false;
+  if (mtp_) mtp_->begin();
   WITAN_CHECK(batch.tokens.size() == batch.rows(), "batch: ", batch.tokens.size(), " tokens for ",
               batch.sequences, " sequences of ", batch.seq_len);
 }
@@ -70,9 +65,10 @@ void Transformer::forward_train(const Batch& batch) {
     x = y;
   }
   finish(x);
+  if (mtp_) mtp_->forward(model_, batch, hidden_);
 }
 
-void Transformer::forward(const Batch& batch) {
+void Transformer::forward(const Batch& batch, Mtp mtp) {
   begin(batch);
   const TensorView x = embed(batch);
   for (std::size_t i = 0; i < layers_.size(); ++i) {
@@ -82,6 +78,7 @@ void Transformer::forward(const Batch& batch) {
     layers_[i]->forward(model_, batch, x, x, saved_[i]);
   }
   finish(x);
+  if (mtp_ && mtp == Mtp::kYes) mtp_->forward_only(model_, batch, hidden_);
 }
 
 void Transformer::forward_cached(const Batch& batch, KvCache& cache) {
@@ -108,41 +105,15 @@ KvCache Transformer::make_cache(std::int64_t batch, std::int64_t capacity) const
 }
 
 void Transformer::logits(std::int64_t begin, std::int64_t count, const TensorView& logits) {
-  ops::gemm_nt(model_.ctx, hidden_.slice_rows(begin, count), head_, logits);
+  head_->logits(model_.ctx, hidden_.slice_rows(begin, count), logits);
 }
 
 double Transformer::losses(const Batch& batch, const TensorView& loss) {
-  const ProfileScope profile("head and loss");
-  const std::int64_t chunk = head_chunk(dims_.vocab);
-  for (std::int64_t begin = 0; begin < batch.rows(); begin += chunk) {
-    const std::int64_t count = std::min(chunk, batch.rows() - begin);
-    ArenaScope scope(arenas_.scratch);
-    const TensorView z = arenas_.scratch.allocate({count, dims_.vocab}, params_.dtype(), "head");
-    logits(begin, count, z);
-    ops::cross_entropy(model_.ctx, z, batch.targets.slice_rows(begin, count),
-                       loss.slice_rows(begin, count), {});
-  }
-  return ops::sum(model_.ctx, loss);
+  return head_->losses(model_.ctx, hidden_, batch.targets, loss, arenas_.scratch);
 }
 
-// The head and the cross-entropy, forward and backward together, chunk by chunk. dhidden is
-// overwritten.
-double Transformer::head_backward(const Batch& batch, const TensorView& dhidden) {
-  const ProfileScope profile("head and loss");
-  const std::int64_t chunk = head_chunk(dims_.vocab);
-  double total = 0.0;
-  for (std::int64_t begin = 0; begin < batch.rows(); begin += chunk) {
-    const std::int64_t count = std::min(chunk, batch.rows() - begin);
-    ArenaScope scope(arenas_.scratch);
-    const TensorView z = arenas_.scratch.allocate({count, dims_.vocab}, params_.dtype(), "head");
-    const TensorView loss = arenas_.scratch.allocate({count}, params_.dtype(), "head");
-    logits(begin, count, z);
-    ops::cross_entropy(model_.ctx, z, batch.targets.slice_rows(begin, count), loss, z);
-    total += ops::sum(model_.ctx, loss);
-    ops::gemm_tn(model_.ctx, z, hidden_.slice_rows(begin, count), dhead_);
-    ops::gemm_nn(model_.ctx, z, head_, dhidden.slice_rows(begin, count));
-  }
-  return total;
+void Transformer::count_mtp_losses() {
+  if (mtp_) mtp_->losses(model_, *head_);
 }
 
 void Transformer::pool_counts() {
@@ -163,7 +134,9 @@ double Transformer::backward(const Batch& batch, double gradient_scale,
   const TensorView dhidden =
       arenas_.scratch.allocate(hidden_.shape, hidden_.dtype, "final norm backward");
   const TensorView dx = arenas_.scratch.allocate(hidden_.shape, hidden_.dtype, "residual backward");
-  const double loss = head_backward(batch, dhidden);
+  const double loss =
+      head_->backward(model_.ctx, hidden_, batch.targets, 1.0, dhidden, arenas_.scratch);
+  if (mtp_) mtp_->backward(model_, batch, *head_, gradient_scale, dhidden);
   final_norm_.backward(model_.ctx, dhidden, last_, final_saved_, dx, ops::Accumulate::kNo);
 
   for (std::size_t i = layers_.size(); i-- > 0;) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <map>
 #include <vector>
 
 #include "core/base/error.h"
@@ -27,29 +28,75 @@ std::uint64_t bytes_of(const StTensor& tensor) {
   return bytes;
 }
 
-StDType target_dtype(WeightFiles& files, const ParamTable& table, const HfTensor& tensor,
-                     const ConvertOptions& options) {
-  const StDType stored = files.find(tensor.name).tensor->dtype;
-  const StDType same = stored == StDType::kF8E4M3 ? StDType::kBF16 : stored;
-  // State is small and summed up in small steps: it keeps its digits.
-  return table[tensor.id].trained() ? options.dtype.value_or(same) : same;
+// A tensor to write, and the one of the input that it is.
+struct Target {
+  HfTensor tensor;
+  std::string source;
+};
+
+// In table order, to a Hugging Face folder with the copies of embedding and head that DeepSeek-V3
+// stores with every module of multi-token prediction.
+std::vector<Target> targets_of(const ParamTable& table, const configs::ModelConfig& model,
+                               bool to_checkpoint) {
+  std::vector<Target> targets;
+  for (const HfTensor& tensor : hf_weights_of(table)) targets.push_back({tensor, tensor.name});
+  if (to_checkpoint) return targets;
+  const int embedding = table.find("embedding");
+  const int head = model.tied_head() ? embedding : table.find("head");
+  for (std::int64_t k = 0; k < model.mtp().depth(); ++k) {
+    for (const MtpCopy& copy : mtp_copies(model.layers() + k)) {
+      const HfTensor original = hf_tensors_of(table, copy.of_head ? head : embedding, 0, 0).front();
+      targets.push_back({original, original.name});
+      targets.back().tensor.name = copy.name;
+    }
+  }
+  return targets;
 }
 
-// In table order; a shard is closed before the tensor that would make it too large.
+// What the folder holds as far as it is converted.
+configs::ModelConfig model_to_convert(const std::string& from, MtpTensors mtp) {
+  configs::ModelConfig model = read_model_config(from);
+  if (!has_manifest(from)) {
+    if (mtp == MtpTensors::kKeep) model.mutable_mtp()->set_depth(read_hf_mtp_depth(from));
+    return model;
+  }
+  if (mtp != MtpTensors::kRefuse && !model.has_mtp()) {
+    throw_user_error("--mtp ", mtp == MtpTensors::kKeep ? "keep" : "skip", ": ", from,
+                     " has no multi-token prediction; leave the option out");
+  }
+  if (mtp == MtpTensors::kRefuse && model.has_mtp()) {
+    throw_user_error(from, ": has ", model.mtp().depth(),
+                     " modules of multi-token prediction, which `transformers` does not compute; "
+                     "--mtp keep writes them as layers behind the last, as DeepSeek-V3 stores "
+                     "them, --mtp skip leaves them out");
+  }
+  if (mtp == MtpTensors::kSkip) model.clear_mtp();
+  return model;
+}
+
+StDType target_dtype(WeightFiles& files, const ParamTable& table, const Target& target,
+                     const ConvertOptions& options) {
+  const StDType stored = files.find(target.source).tensor->dtype;
+  const StDType same = stored == StDType::kF8E4M3 ? StDType::kBF16 : stored;
+  // State is small and summed up in small steps: it keeps its digits.
+  return table[target.tensor.id].trained() ? options.dtype.value_or(same) : same;
+}
+
+// A shard is closed before the tensor that would make it too large.
 std::vector<Shard> plan_shards(WeightFiles& files, const ParamTable& table,
-                               const ConvertOptions& options) {
+                               const std::vector<Target>& targets, const ConvertOptions& options) {
   std::vector<Shard> shards(1);
   std::uint64_t used = 0;
-  for (const HfTensor& tensor : hf_weights_of(table)) {
-    if (files.file_of().count(tensor.name) == 0) continue;  // state that was never saved
-    const StDType dtype = target_dtype(files, table, tensor, options);
-    const StTensor target = {tensor.name, dtype, tensor.shape};
-    if (!shards.back().empty() && used + bytes_of(target) > options.max_shard_bytes) {
+  for (const Target& target : targets) {
+    if (files.file_of().count(target.source) == 0) continue;  // state that was never saved
+    const StDType dtype = target_dtype(files, table, target, options);
+    const StTensor tensor = {target.tensor.name, dtype, target.tensor.shape};
+    if (!shards.back().empty() && used + bytes_of(tensor) > options.max_shard_bytes) {
       shards.emplace_back();
       used = 0;
     }
-    shards.back().push_back(target);
-    used += bytes_of(target);
+    shards.back().push_back(tensor);
+    used += bytes_of(tensor);
   }
   return shards;
 }
@@ -73,7 +120,7 @@ class Conversion {
       : from_(from),
         temporary_(temporary_name(to)),
         name_(fs::path(to).filename().string()),
-        model_(read_model_config(from)),
+        model_(model_to_convert(from, options.mtp)),
         table_(model_),
         files_(from, "model") {
     report_.to_checkpoint = !has_manifest(from);
@@ -90,16 +137,19 @@ class Conversion {
         throw_user_error(from, ": `transformers` has no architecture for this model: ", why);
       }
     }
-    if (options.skip_mtp) leave_out_mtp();
+    if (options.mtp == MtpTensors::kSkip) leave_out_mtp();
     std::string problems = find_weight_problems(files_, table_);
     if (!problems.empty()) {
-      if (has_mtp()) {
+      if (has_mtp() && options.mtp == MtpTensors::kRefuse) {
         problems += detail::concat("\n  layers from ", model_.layers(),
-                                   " on are multi-token prediction; --mtp skip leaves them out");
+                                   " on are multi-token prediction; --mtp keep takes them over, "
+                                   "--mtp skip leaves them out");
       }
       throw_user_error(from, ": the tensors do not fit the model:", problems);
     }
-    shards_ = plan_shards(files_, table_, options);
+    const std::vector<Target> targets = targets_of(table_, model_, report_.to_checkpoint);
+    for (const Target& target : targets) source_of_[target.tensor.name] = target.source;
+    shards_ = plan_shards(files_, table_, targets, options);
   }
 
   ConvertReport write() {
@@ -119,7 +169,6 @@ class Conversion {
     return (fs::path(temporary_) / file).string();
   }
 
-  // DeepSeek-V3 stores multi-token prediction as layers behind the last.
   bool is_mtp(const std::string& name) const { return hf_layer_of(name) >= model_.layers(); }
   bool has_mtp() const {
     return std::any_of(files_.file_of().begin(), files_.file_of().end(),
@@ -143,7 +192,8 @@ class Conversion {
       SafetensorsWriter writer(path_of(file), shards_[part], {{"format", "pt"}});
       for (const StTensor& tensor : shards_[part]) {
         const std::uint64_t elements = bytes_of(tensor) / size_of(tensor.dtype);
-        write_tensor(writer, TensorReader(files_, tensor.name), elements, tensor.dtype);
+        write_tensor(writer, TensorReader(files_, source_of_.at(tensor.name)), elements,
+                     tensor.dtype);
         file_of[tensor.name] = file;
         report_.bytes += bytes_of(tensor);
         ++report_.tensors;
@@ -181,6 +231,7 @@ class Conversion {
   WeightFiles files_;
   std::string config_;
   std::vector<Shard> shards_;
+  std::map<std::string, std::string> source_of_;  // by the name of what is written
   std::map<std::string, FileDigest> digests_;
   ConvertReport report_;
 };

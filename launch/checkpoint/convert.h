@@ -9,11 +9,14 @@
 
 namespace witan {
 
+// Modules of multi-token prediction, which DeepSeek-V3 stores as layers behind the last.
+enum class MtpTensors { kRefuse, kSkip, kKeep };
+
 struct ConvertOptions {
   std::optional<StDType> dtype;  // F32 or BF16; none: each tensor keeps its own (fp8: BF16)
   // To a Hugging Face folder: its model_type where several compute the same; empty: the first.
   std::string architecture;
-  bool skip_mtp = false;  // leave out layers behind the last: multi-token prediction (DeepSeek-V3)
+  MtpTensors mtp = MtpTensors::kRefuse;
   std::uint64_t max_shard_bytes = 5'000'000'000;
 };
 

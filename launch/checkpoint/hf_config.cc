@@ -1,9 +1,12 @@
 #include "launch/checkpoint/hf_config.h"
 
+#include <filesystem>
+
 #include "core/base/error.h"
 #include "core/model/param_table.h"
 #include "launch/checkpoint/checkpoint.h"
 #include "launch/checkpoint/hf_architecture.h"
+#include "launch/checkpoint/output_file.h"
 #include "launch/checkpoint/strict_json.h"
 
 namespace witan {
@@ -34,6 +37,9 @@ const HfArchitecture* find(const std::string& model_type) {
 std::string obstacles_to(const HfArchitecture& architecture, const configs::ModelConfig& model) {
   std::vector<std::string> obstacles;
   architecture.check(model, obstacles);
+  if (model.has_mtp() && &architecture != &kHfDeepseekV3) {
+    obstacles.emplace_back("model.mtp is set");
+  }
   std::string text;
   for (const std::string& obstacle : obstacles) text += (text.empty() ? "" : "; ") + obstacle;
   return text;
@@ -93,6 +99,23 @@ std::string hf_config_json(const configs::ModelConfig& model, std::string* why,
   json.update(hf_common_json(model));
   chosen->write(model, json);
   return json.dump(2) + "\n";
+}
+
+std::int64_t read_hf_mtp_depth(const std::string& folder) {
+  const std::string path = (std::filesystem::path(folder) / "config.json").string();
+  const nlohmann::json config = parse_strict_json(read_text_file(path), path);
+  if (config.value("model_type", "") != kHfDeepseekV3.model_type) {
+    throw_user_error("--mtp keep: ", path, ": model_type is not \"", kHfDeepseekV3.model_type,
+                     "\", the one architecture whose multi-token prediction is known");
+  }
+  const char* key = "num_nextn_predict_layers";
+  const nlohmann::json depth = config.value(key, nlohmann::json(0));
+  constexpr std::int64_t kMost = 16;  // of model.mtp.depth
+  if (!depth.is_number_integer() || depth < 1 || depth > kMost) {
+    throw_user_error("--mtp keep: ", path, ": ", key, ": found ", depth.dump(), "; expected 1 to ",
+                     kMost, ", the layers behind the last");
+  }
+  return depth.get<std::int64_t>();
 }
 
 std::string with_dtype(const std::string& config_json, StDType dtype) {

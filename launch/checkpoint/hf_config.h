@@ -17,6 +17,11 @@ configs::ModelConfig model_from_hf_config(const std::string& text, const std::st
 // The model types that are known, each in quotes.
 std::string hf_model_types();
 
+// The modules of multi-token prediction that config.json of `folder` names
+// (num_nextn_predict_layers of DeepSeek-V3). UserError if that is not 1 to 16, or another
+// architecture.
+std::int64_t read_hf_mtp_depth(const std::string& folder);
+
 // `config_json` with the dtype of the weights beside it.
 std::string with_dtype(const std::string& config_json, StDType dtype);
 

@@ -209,7 +209,7 @@ void write_v3(const ModelConfig& model, Json& json) {
   json["n_group"] = groups ? router.group_limited().n_group() : 1;
   json["topk_group"] = groups ? router.group_limited().topk_group() : 1;
   json["rope_interleave"] = model.attention().latent().rope_interleaved();
-  json["num_nextn_predict_layers"] = 0;
+  json["num_nextn_predict_layers"] = model.mtp().depth();
 }
 
 }  // namespace

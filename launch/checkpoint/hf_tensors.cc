@@ -70,6 +70,11 @@ std::vector<HfTensor> hf_tensors_of(const ParamTable& table) {
 }
 std::vector<HfTensor> hf_weights_of(const ParamTable& table) { return all_tensors_of(table, true); }
 
+std::vector<MtpCopy> mtp_copies(std::int64_t layer) {
+  const std::string prefix = "model.layers." + std::to_string(layer) + ".";
+  return {{prefix + "embed_tokens.weight", false}, {prefix + "shared_head.head.weight", true}};
+}
+
 std::int64_t local_offset(const ParamTable& table, const HfTensor& tensor,
                           std::int64_t first_expert) {
   if (tensor.expert < 0) return tensor.begin;

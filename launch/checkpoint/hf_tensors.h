@@ -32,6 +32,15 @@ std::vector<HfTensor> hf_tensors_of(const ParamTable& table);
 // folder of weights holds.
 std::vector<HfTensor> hf_weights_of(const ParamTable& table);
 
+// DeepSeek-V3 stores the embedding and the head, which its modules of multi-token prediction share
+// with the main model, once more with each of them. Ours have no tensor of that kind.
+struct MtpCopy {
+  std::string name;
+  bool of_head = false;  // else of the embedding
+};
+// Those of the module whose layer is `layer`.
+std::vector<MtpCopy> mtp_copies(std::int64_t layer);
+
 // The element of a rank's part of the tensor, which begins at `first_expert`, where `tensor`
 // begins.
 std::int64_t local_offset(const ParamTable& table, const HfTensor& tensor,

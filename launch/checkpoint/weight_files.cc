@@ -54,12 +54,31 @@ bool is_scale(WeightFiles& files, const std::string& name) {
   return files.file_of().count(tensor) > 0 && files.find(tensor).tensor->dtype == StDType::kF8E4M3;
 }
 
+constexpr const char* kEmbedding = "model.embed_tokens.weight";
+constexpr const char* kHead = "lm_head.weight";
+
+// The tensor of the main model that a module of multi-token prediction shares and `name` is a copy
+// of; empty: it is none.
+std::string original_of(const WeightFiles& files, const std::string& name) {
+  const std::int64_t layer = hf_layer_of(name);
+  if (layer < 0) return "";
+  for (const MtpCopy& copy : mtp_copies(layer)) {
+    if (copy.name != name) continue;
+    return copy.of_head && files.file_of().count(kHead) > 0 ? kHead : kEmbedding;
+  }
+  return "";
+}
+
+bool copy_of(WeightFiles& files, const std::string& name, const std::string& original) {
+  return files.file_of().count(original) > 0 && same_bits(files.find(name), files.find(original));
+}
+
 bool harmless(WeightFiles& files, const std::string& name) {
   if (is_scale(files, name)) return true;
   if (ends_with(name, ".rotary_emb.inv_freq")) return true;
-  const std::string embedding = "model.embed_tokens.weight";
-  return name == "lm_head.weight" && files.file_of().count(embedding) > 0 &&
-         same_bits(files.find(name), files.find(embedding));
+  if (name == kHead) return copy_of(files, name, kEmbedding);
+  const std::string original = original_of(files, name);
+  return !original.empty() && copy_of(files, name, original);
 }
 
 std::string check_scales(WeightFiles& files, const StTensor& found) {
@@ -179,7 +198,11 @@ std::string find_problems(WeightFiles& files, const std::vector<ExpectedTensor>&
   for (const auto& [name, file] : files.file_of()) {
     if (known.count(name) > 0 || unreadable.count(file) > 0) continue;
     if (files.open(file).find(name) != nullptr && harmless(files, name)) continue;
-    problems += "\n  tensor " + name + ": unknown to this model";
+    const std::string original = original_of(files, name);
+    problems += "\n  tensor " + name +
+                (original.empty() ? ": unknown to this model"
+                                  : ": differs from " + original +
+                                        ", which multi-token prediction shares with the model");
   }
   return problems;
 }

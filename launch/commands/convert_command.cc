@@ -16,7 +16,7 @@ Examples:
   witan convert mixtral-tiny/ checkpoints/mixtral-tiny
   witan convert runs/quickstart/checkpoints/step-00001000 for-transformers --dtype bf16
   witan convert llama/ checkpoints/llama --dtype f32 --max-shard-size 2GB
-  witan convert DeepSeek-V3/ checkpoints/deepseek-v3 --mtp skip
+  witan convert DeepSeek-V3/ checkpoints/deepseek-v3 --mtp keep
   witan convert checkpoints/mistral mistral-out --architecture mistral
 
 A folder with witan.json (a checkpoint) becomes a Hugging Face folder that `transformers` opens; any
@@ -43,7 +43,8 @@ int run_convert(const CommandLine& line) {
   ConvertOptions options = line.options;
   if (line.dtype == "f32") options.dtype = StDType::kF32;
   if (line.dtype == "bf16") options.dtype = StDType::kBF16;
-  options.skip_mtp = line.mtp == "skip";
+  if (line.mtp == "skip") options.mtp = MtpTensors::kSkip;
+  if (line.mtp == "keep") options.mtp = MtpTensors::kKeep;
   const ConvertReport report = convert_folder(line.input, line.output, options);
   std::printf("%s: a %s with %lld parameters in %lld tensors, %lld files, %.1f MB\n",
               line.output.c_str(), report.to_checkpoint ? "checkpoint" : "Hugging Face folder",
@@ -93,8 +94,9 @@ void register_convert(CLI::App& app, std::function<int()>& run) {
       ->type_name("MODEL_TYPE");
   command
       ->add_option("--mtp", line->mtp,
-                   "Layers of multi-token prediction in a Hugging Face folder: refuse, skip")
-      ->check(CLI::IsMember({"refuse", "skip"}))
+                   "Modules of multi-token prediction, layers behind the last of a Hugging Face "
+                   "folder: refuse, skip, keep (DeepSeek-V3)")
+      ->check(CLI::IsMember({"refuse", "skip", "keep"}))
       ->capture_default_str();
   command->add_option("--json", line->json_file, "Write the figures to this file")
       ->type_name("FILE");

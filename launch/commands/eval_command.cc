@@ -35,8 +35,8 @@ Examples:
 
 Keys of --json: checkpoint (the folder), seq_len, ranks, expert_parallel, validation [one per
   dataset: dataset, tokens (predicted), loss (nats per token), perplexity, bytes and nats_per_byte
-  (where the tokenizer is known), seconds, load [one per MoE layer: layer, max_vio, cv, entropy,
-  dead, rank_max_vio, counts]]
+  (where the tokenizer is known), mtp_losses (with model.mtp, by depth), seconds, load [one per
+  MoE layer: layer, max_vio, cv, entropy, dead, rank_max_vio, counts]]
 
 Exit codes: 0 done, 1 failed, 2 a mistake in the command line, data or checkpoint.)";
 
@@ -101,6 +101,7 @@ Json result_json(const EvalResult& result, int expert_parallel) {
     json["bytes"] = result.bytes;
     json["nats_per_byte"] = result.nats_per_byte;
   }
+  if (!result.mtp_losses.empty()) json["mtp_losses"] = result.mtp_losses;
   json["seconds"] = result.seconds;
   json["load"] = Json::array();
   for (const LayerMetrics& layer : result.layers)
@@ -113,6 +114,10 @@ void print_result(const EvalResult& result, int expert_parallel) {
   if (result.bytes > 0) std::printf(", %.4f nats per byte", result.nats_per_byte);
   std::printf(", perplexity %.3f  (%lld tokens, %.1f s)\n", std::exp(result.loss),
               static_cast<long long>(result.tokens), result.seconds);
+  for (std::size_t k = 0; k < result.mtp_losses.size(); ++k) {
+    std::printf("  %zu further on: %.4f nats per token (multi-token prediction)\n", k + 1,
+                result.mtp_losses[k]);
+  }
   for (const LayerMetrics& layer : result.layers) {
     const LoadFigures figures = load_figures(layer.computing_counts(), expert_parallel);
     std::printf("  layer %-3d MaxVio %.3f, entropy %.3f, dead experts %lld of %zu\n", layer.layer,

@@ -25,7 +25,8 @@ constexpr const char* kFooter = R"(
 A sample ends at the end-of-document token, or after --max-tokens. An empty prompt begins behind
 an end-of-document token. Random numbers are addressed by (seed, sample, position): the same text
 at any number of ranks, up to rounding, and sample i does not depend on --samples. What is longer
-than model.max_seq_len goes on behind its newest half.
+than model.max_seq_len goes on behind its newest half. Modules of multi-token prediction
+(model.mtp) take no part.
 
 Examples:
   witan generate runs/quickstart --prompt "A hacker is"
@@ -189,6 +190,9 @@ int run_generate(const Arguments& arguments) {
   const std::string text = text_of(*prompt, tokenizer.get());
   print_samples(text, samples, tokenizer.get());
   std::fprintf(stderr, "%zu tokens in %.2f s\n", tokens, seconds);
+  if (source.config.run.model().has_mtp()) {
+    std::fprintf(stderr, "the modules of multi-token prediction (model.mtp) take no part\n");
+  }
   if (arguments.json_file.empty()) return 0;
   Json json;
   json["checkpoint"] = source.folder;

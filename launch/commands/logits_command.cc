@@ -24,7 +24,8 @@ How a model is compared with another implementation. All files are safetensors.
                folder: the gradient of the loss, not clipped; zeros for experts without tokens,
                tied tensors once, no buffers
 Positions are 0 .. S - 1, nothing is padded. loss: mean over all B (S - 1) next tokens, without
-balancing losses.
+balancing losses. With model.mtp the gradients are those of the loss that is trained, which the
+losses of multi-token prediction are added to.
 
 Examples:
   witan logits mixtral-tiny/ --tokens tokens.safetensors --out logits.safetensors

@@ -15,6 +15,11 @@ void check_source(const GrowSource& source, const UpcycleOptions& options) {
     throw_user_error(source.folder, ": is not dense: ", dims.moe_layers(), " of its ", dims.layers,
                      " layers are MoE layers; upcycling starts from a dense model");
   }
+  if (dims.mtp > 0) {
+    throw_user_error(source.folder, ": has ", dims.mtp,
+                     " modules of multi-token prediction (model.mtp), which cannot be upcycled; "
+                     "take a dense model without");
+  }
   if (options.weights == configs::RouterConfig::AS_IS) {
     throw_user_error(
         "weights AS_IS do not sum to 1: a token would get a share of what the dense layer gives "

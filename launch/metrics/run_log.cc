@@ -165,6 +165,10 @@ void RunLog::write_step(const StepMetrics& metrics) {
                  {"reduce", s.reduce},
                  {"optimizer", s.optimizer}}},
                {"peak_memory", peak_memory()}};
+  if (!metrics.mtp_losses.empty()) {
+    json["mtp_loss"] = metrics.mtp_loss;
+    json["mtp_losses"] = metrics.mtp_losses;
+  }
   if (setup_.peak_flops > 0.0) json["mfu"] = rate * setup_.flops_per_token / setup_.peak_flops;
   if (metrics.skipped) json["skipped"] = metrics.nonfinite;
   const bool full = metrics.step % setup_.log_interval == 0 || metrics.step == setup_.steps;
@@ -227,6 +231,7 @@ void RunLog::evaluation(std::int64_t step, const std::vector<EvalResult>& result
     Json json = {{"kind", "evaluation"},    {"step", step},        {"dataset", result.name},
                  {"tokens", result.tokens}, {"loss", result.loss}, {"seconds", result.seconds}};
     if (result.bytes > 0) json["nats_per_byte"] = result.nats_per_byte;
+    if (!result.mtp_losses.empty()) json["mtp_losses"] = result.mtp_losses;
     for (const LayerMetrics& layer : result.layers) {
       json["layers"].push_back(figures_json(layer, setup_.expert_parallel));
       const auto index = static_cast<std::size_t>(layer.layer);

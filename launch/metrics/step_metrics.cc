@@ -29,9 +29,10 @@ double LayerMetrics::zero_computation_share() const {
   return total > 0 ? static_cast<double>(total - computed) / static_cast<double>(total) : 0.0;
 }
 
-MetricsReducer::MetricsReducer(std::vector<MoeLayer*> layers, Communicator& world)
-    : layers_(std::move(layers)), world_(world) {
-  std::size_t size = 7;
+MetricsReducer::MetricsReducer(std::vector<MoeLayer*> layers, std::span<MtpStats> mtp,
+                               Communicator& world)
+    : layers_(std::move(layers)), mtp_(mtp), world_(world) {
+  std::size_t size = 7 + 3 * mtp_.size();
   std::size_t counts = 0;
   for (const MoeLayer* layer : layers_) {
     const MoeStats& stats = layer->stats();
@@ -64,6 +65,12 @@ void MetricsReducer::reduce(double loss_sum, bool stop, double loss_tokens, doub
     out.put(static_cast<double>(stats.logits));
     out.put(stats.logit_square);
     out.put(stats.lse);
+    stats.clear();
+  }
+  for (MtpStats& stats : mtp_) {
+    out.put(stats.loss);
+    out.put(stats.objective);
+    out.put(static_cast<double>(stats.tokens));
     stats.clear();
   }
   world_
@@ -107,6 +114,13 @@ void MetricsReducer::reduce(double loss_sum, bool stop, double loss_tokens, doub
     const double logits = std::max(1.0, in.take());
     layer.logit_rms = std::sqrt(in.take() / logits);
     layer.lse = in.take() / tokens;
+  }
+  metrics.mtp_loss = 0.0;
+  metrics.mtp_losses.resize(mtp_.size());
+  for (double& loss : metrics.mtp_losses) {
+    const double sum = in.take();
+    metrics.mtp_loss += in.take() / loss_tokens;
+    loss = sum / std::max(1.0, in.take());
   }
 }
 

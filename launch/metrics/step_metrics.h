@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/model/moe_layer.h"
+#include "core/model/mtp.h"
 #include "parallel/communicator.h"
 
 namespace witan {
@@ -42,9 +43,11 @@ struct LayerMetrics {
 };
 
 struct StepMetrics {
-  std::int64_t step = 0;     // steps done, this one included
-  double loss = 0.0;         // mean cross-entropy of the loss tokens, nats
-  double router_loss = 0.0;  // sum of the balancing losses of all layers
+  std::int64_t step = 0;           // steps done, this one included
+  double loss = 0.0;               // mean cross-entropy of the loss tokens, nats
+  double router_loss = 0.0;        // sum of the balancing losses of all layers
+  double mtp_loss = 0.0;           // what multi-token prediction adds to the loss that is trained
+  std::vector<double> mtp_losses;  // its mean cross-entropy at each depth, nats
   double lr = 0.0;
   double grad_norm = 0.0;
   std::int64_t tokens = 0;  // of all ranks
@@ -54,16 +57,20 @@ struct StepMetrics {
   PhaseSeconds seconds;     // mean over ranks
   double wall = 0.0;        // of the whole step, this rank
   std::vector<LayerMetrics> layers;
+
+  // What the gradient is of.
+  double objective() const { return loss + mtp_loss + router_loss; }
 };
 
 // Makes and reads the message. `stop`: this rank was asked to stop.
 class MetricsReducer {
  public:
-  MetricsReducer(std::vector<MoeLayer*> layers, Communicator& world);
+  // `mtp`: by depth; it outlives the reducer.
+  MetricsReducer(std::vector<MoeLayer*> layers, std::span<MtpStats> mtp, Communicator& world);
 
-  // Sums loss, MoeStats (which are then cleared), seconds and stop over all ranks; fills the fields
-  // of `metrics` that depend on them. Divides by the step's loss tokens and routed tokens.
-  // Collective.
+  // Sums loss, MoeStats and MtpStats (which are then cleared), seconds and stop over all ranks;
+  // fills the fields of `metrics` that depend on them. Divides by the step's loss tokens and routed
+  // tokens. Collective.
   void reduce(double loss_sum, bool stop, double loss_tokens, double routed_tokens,
               const PhaseSeconds& seconds, StepMetrics& metrics);
 
@@ -73,6 +80,7 @@ class MetricsReducer {
 
  private:
   std::vector<MoeLayer*> layers_;
+  std::span<MtpStats> mtp_;
   Communicator& world_;
   std::vector<double> message_;
   std::vector<std::int64_t> counts_;

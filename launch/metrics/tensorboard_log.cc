@@ -122,6 +122,9 @@ void TensorBoardLog::step(const StepMetrics& metrics, const std::vector<std::str
   Event event;
   add_scalar(event, "train/loss", metrics.loss);
   add_scalar(event, "train/router_loss", metrics.router_loss);
+  for (std::size_t k = 0; k < metrics.mtp_losses.size(); ++k) {
+    add_scalar(event, "train/mtp_loss/depth_" + std::to_string(k + 1), metrics.mtp_losses[k]);
+  }
   add_scalar(event, "train/lr", metrics.lr);
   add_scalar(event, "train/grad_norm", metrics.grad_norm);
   add_scalar(event, "train/tokens_per_second", static_cast<double>(metrics.tokens) / metrics.wall);

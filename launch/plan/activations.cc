@@ -1,6 +1,7 @@
 #include "launch/plan/activations.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "core/model/head_chunk.h"
 #include "launch/plan/layer_arenas.h"
@@ -16,16 +17,85 @@ void head_backward(const PlanSubject& subject, std::int64_t tokens, ArenaCount& 
   scratch.allocate(chunk, subject.activation_bytes);
 }
 
+// core/model/mtp.cc
+class MtpArenas {
+ public:
+  MtpArenas(const PlanSubject& subject, const PlanLayout& layout, double imbalance, bool windows,
+            ActivationArenas& arenas)
+      : subject_(subject), layout_(layout), windows_(windows), arenas_(arenas) {
+    for (std::int64_t depth = 0; depth <= subject.dims.mtp; ++depth) {
+      rows_.push_back(routed_rows(subject, layout, imbalance, depth));
+    }
+  }
+
+  void forward() {
+    for (std::size_t k = 1; k < rows_.size(); ++k) {
+      LayerArenas layer(subject_, layout_, rows_[k], windows_, arenas_);
+      for (int i = 0; i < 3; ++i) take(arenas_.saved, k);  // h, embedding, h before
+      take(arenas_.saved, k, 2);                           // both, joined
+      take(arenas_.saved, k);
+      {
+        const ArenaCount::Scope normed(arenas_.scratch);
+        take(arenas_.scratch, k);
+        layer.norm(arenas_.saved);
+        layer.norm(arenas_.saved);
+      }
+      take(arenas_.saved, k);
+      const std::int64_t mark = arenas_.saved.mark();
+      layer.forward(subject_.dims.mtp_moe(), false);
+      if (layout_.recompute == Recompute::kLayer) arenas_.saved.rewind(mark);
+      layer.norm(arenas_.saved);
+    }
+  }
+
+  void backward() {
+    const ArenaCount::Scope scope(arenas_.scratch);
+    for (std::size_t k = 1; k < rows_.size(); ++k) {
+      take(arenas_.scratch, k);
+      head_backward(subject_, rows_[k].tokens, arenas_.scratch);
+    }
+    for (std::size_t k = rows_.size() - 1; k > 0; --k) {
+      const ArenaCount::Scope module(arenas_.scratch);
+      const ArenaCount::Scope recomputed(arenas_.saved);
+      LayerArenas layer(subject_, layout_, rows_[k], windows_, arenas_);
+      take(arenas_.scratch, k);
+      if (layout_.recompute == Recompute::kLayer) {
+        const ArenaCount::Scope output(arenas_.scratch);
+        take(arenas_.scratch, k);
+        layer.forward(subject_.dims.mtp_moe(), true);
+      }
+      layer.backward(subject_.dims.mtp_moe());
+      take(arenas_.scratch, k, 2);
+      take(arenas_.scratch, k);
+      take(arenas_.scratch, k - 1);
+    }
+  }
+
+ private:
+  // A tensor [rows of depth k, times d_model].
+  void take(ArenaCount& arena, std::size_t k, std::int64_t times = 1) const {
+    arena.allocate(rows_[k].tokens * times * subject_.dims.d_model, subject_.activation_bytes);
+  }
+
+  const PlanSubject& subject_;
+  const PlanLayout& layout_;
+  bool windows_;
+  ActivationArenas& arenas_;
+  std::vector<RoutedRows> rows_;  // by depth, 0 being the main model
+};
+
 }  // namespace
 
 ActivationArenas count_activations(const PlanSubject& subject, const PlanLayout& layout,
-                                   const RoutedRows& rows, bool windows) {
+                                   double imbalance, bool windows) {
   ActivationArenas arenas;
+  const RoutedRows rows = routed_rows(subject, layout, imbalance);
   LayerArenas layers(subject, layout, rows, windows, arenas);
   const std::vector<bool>& is_moe = subject.dims.is_moe;
   const bool recompute = layout.recompute == Recompute::kLayer;
   const std::int64_t residual = rows.tokens * subject.dims.d_model;
   const auto take = [&](ArenaCount& arena) { arena.allocate(residual, subject.activation_bytes); };
+  MtpArenas modules(subject, layout, imbalance, windows, arenas);
 
   take(arenas.saved);  // embedding
   for (const bool moe : is_moe) {
@@ -36,10 +106,12 @@ ActivationArenas count_activations(const PlanSubject& subject, const PlanLayout&
   }
   take(arenas.saved);
   layers.norm(arenas.saved);
+  modules.forward();
 
   take(arenas.scratch);
   take(arenas.scratch);
   head_backward(subject, rows.tokens, arenas.scratch);
+  modules.backward();
   for (std::size_t layer = is_moe.size(); layer-- > 0;) {
     const ArenaCount::Scope recomputed(arenas.saved);
     if (recompute) {

@@ -11,10 +11,11 @@ struct ActivationArenas {
   ArenaCount saved, choice, scratch;
 };
 
-// High-water marks after a forward and backward of one micro-batch. `windows`: the ranks of an
-// expert-parallel group on one node exchange rows through shared memory.
+// High-water marks after a forward and backward of one micro-batch, of the busiest rank with
+// `imbalance` (routed_rows.h). `windows`: the ranks of an expert-parallel group on one node
+// exchange rows through shared memory.
 ActivationArenas count_activations(const PlanSubject& subject, const PlanLayout& layout,
-                                   const RoutedRows& rows, bool windows);
+                                   double imbalance, bool windows);
 
 // Of one layer, what is written in its forward, in bytes: the traffic of everything but matrix
 // products.

@@ -8,8 +8,15 @@ bool has(const std::string& name, const char* what) { return name.find(what) != 
 
 double attention_flops(const PlanSubject& subject) {
   const ModelDims& dims = subject.dims;
-  return static_cast<double>(subject.seq_len() * dims.heads * (dims.head_dim + dims.v_dim) *
-                             dims.layers);
+  const auto of_layer = [&](std::int64_t seq_len) {
+    return static_cast<double>(seq_len * dims.heads * (dims.head_dim + dims.v_dim));
+  };
+  double flops = of_layer(subject.seq_len()) * static_cast<double>(dims.layers);
+  for (std::int64_t k = 0; k < dims.mtp; ++k) {
+    flops += position_share(subject, static_cast<int>(dims.layers + k)) *
+             of_layer(subject.seq_len() - k - 1);
+  }
+  return flops;
 }
 
 // 2 x matrix parameters by part; a token passes `experts` of the experts.
@@ -30,10 +37,13 @@ std::vector<PartFlops> products_of(const PlanSubject& subject, std::int64_t expe
     const double used = info.role == ParamRole::kExpert
                             ? static_cast<double>(experts) / static_cast<double>(info.shape[0])
                             : 1.0;
-    add(part_of(info), 2.0 * size * used);
+    const double positions =
+        info.name == "head" ? head_passes(subject) : position_share(subject, info.layer);
+    add(part_of(info), 2.0 * size * used * positions);
   }
   if (subject.run.model().tied_head()) {
-    add("head", 2.0 * static_cast<double>(subject.dims.vocab * subject.dims.d_model));
+    add("head", 2.0 * static_cast<double>(subject.dims.vocab * subject.dims.d_model) *
+                    head_passes(subject));
   }
   return parts;
 }
@@ -53,6 +63,7 @@ ParameterCounts count_parameters(const PlanSubject& subject) {
   for (const ParamInfo& info : subject.table.params()) {
     if (info.role == ParamRole::kExpert) counts.expert += info.shape.size();
     if (info.role == ParamRole::kState) counts.state += info.shape.size();
+    if (info.trained() && info.layer >= subject.dims.layers) counts.mtp += info.shape.size();
   }
   return counts;
 }
@@ -68,7 +79,22 @@ std::string part_of(const ParamInfo& info) {
   if (has(info.name, ".attention.")) return "attention";
   if (has(info.name, ".moe.shared")) return "shared expert";
   if (has(info.name, ".ffn.")) return "dense ffn";
+  if (has(info.name, ".mtp.")) return "multi-token prediction";
   return info.name == "embedding" ? "embedding" : "head";
+}
+
+double position_share(const PlanSubject& subject, int layer) {
+  const std::int64_t depth = layer - subject.dims.layers + 1;
+  if (depth < 1) return 1.0;
+  return 1.0 - static_cast<double>(depth) / static_cast<double>(subject.seq_len());
+}
+
+double head_passes(const PlanSubject& subject) {
+  double passes = 1.0;
+  for (std::int64_t k = 0; k < subject.dims.mtp; ++k) {
+    passes += position_share(subject, static_cast<int>(subject.dims.layers + k));
+  }
+  return passes;
 }
 
 double Flops::forward() const { return sum_of(products) + attention; }

@@ -14,6 +14,7 @@ struct ParameterCounts {
   std::int64_t active = 0;  // of those, what one token uses; the input embedding included
   std::int64_t expert = 0;  // of the total: in routed experts
   std::int64_t state = 0;   // expert biases: moved by balancing, not trained
+  std::int64_t mtp = 0;     // of the total: in modules of multi-token prediction
   double efficiency() const { return static_cast<double>(active) / static_cast<double>(total); }
 };
 ParameterCounts count_parameters(const PlanSubject& subject);
@@ -21,8 +22,14 @@ ParameterCounts count_parameters(const PlanSubject& subject);
 std::int64_t parameters_per_rank(const PlanSubject& subject, const PlanLayout& layout);
 
 // Which part of a step a matrix belongs to: "attention", "experts", "shared expert", "dense ffn",
-// "router", "head", or "embedding".
+// "router", "multi-token prediction" (the projection of a module), "head", or "embedding".
 std::string part_of(const ParamInfo& info);
+
+// Share of a sequence's positions that a layer works on: 1 but for modules of multi-token
+// prediction.
+double position_share(const PlanSubject& subject, int layer);
+// How often a position passes the output head: once, and once for each module that works on it.
+double head_passes(const PlanSubject& subject);
 
 // Matrix products of one token, forward, in one part: 2 x its matrix parameters (top_k of the
 // experts). A tied head counts as the head.

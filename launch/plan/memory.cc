@@ -65,7 +65,7 @@ MemoryPlan plan_memory(const PlanSubject& subject, const PlanLayout& layout, dou
   add_parameters(subject, layout, plan);
   const RoutedRows rows = routed_rows(subject, layout, imbalance);
   const ActivationArenas arenas =
-      count_activations(subject, layout, rows, uses_windows(subject, layout));
+      count_activations(subject, layout, imbalance, uses_windows(subject, layout));
   plan.activations = arenas.saved.high_water();
   plan.routing = arenas.choice.high_water();
   plan.scratch = arenas.scratch.high_water();

@@ -46,6 +46,7 @@ Json counts_json(const Plan& plan) {
                  {"active", counts.active},
                  {"experts", counts.expert},
                  {"expert_biases", counts.state},
+                 {"mtp", counts.mtp},
                  {"efficiency", counts.efficiency()}}},
                {"seq_len", plan.seq_len}};
   Json& flops = json["flops_per_token"];

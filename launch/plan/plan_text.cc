@@ -48,6 +48,12 @@ std::string counts_text(const Plan& plan) {
                  grouped(counts.active).c_str(), counts.efficiency() * 100.0);
   text += format("            %s in routed experts, %s in expert biases besides\n",
                  grouped(counts.expert).c_str(), grouped(counts.state).c_str());
+  if (counts.mtp > 0) {
+    text += format(
+        "            %s of the total in modules of multi-token prediction; active counts them as "
+        "well\n",
+        grouped(counts.mtp).c_str());
+  }
   text += format(
       "FLOPs       %.4g a token forward, %.4g in training, %.3f of a dense model of equal total\n"
       "            training = 6 x active matrix parameters (head included, embedding not) + 3 x\n"

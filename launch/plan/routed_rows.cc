@@ -67,9 +67,10 @@ double rank_probability(const PlanSubject& subject, int ranks) {
   return 1.0 - miss_probability(subject.dims.entries, own, subject.dims.top_k);
 }
 
-RoutedRows routed_rows(const PlanSubject& subject, const PlanLayout& layout, double imbalance) {
+RoutedRows routed_rows(const PlanSubject& subject, const PlanLayout& layout, double imbalance,
+                       std::int64_t shorter) {
   RoutedRows result;
-  result.tokens = layout.micro_batch * subject.seq_len();
+  result.tokens = layout.micro_batch * (subject.seq_len() - shorter);
   const ModelDims& dims = subject.dims;
   if (dims.experts == 0) return result;
   const int ranks = layout.expert_parallel;

@@ -22,8 +22,10 @@ struct RoutedRows {
 
 // Expectation for experts chosen uniformly at random without replacement (among topk_group random
 // groups with group_limited); `imbalance`: load of the busiest rank over the mean, at least 1.
-// Capacity limits the slots.
-RoutedRows routed_rows(const PlanSubject& subject, const PlanLayout& layout, double imbalance);
+// Capacity limits the slots. `shorter`: tokens that every sequence has less, as for a module of
+// multi-token prediction.
+RoutedRows routed_rows(const PlanSubject& subject, const PlanLayout& layout, double imbalance,
+                       std::int64_t shorter = 0);
 
 // Probability that a token has an expert among the experts of one of `ranks` ranks.
 double rank_probability(const PlanSubject& subject, int ranks);

@@ -72,7 +72,8 @@ class StepClock {
     const std::int64_t local = subject_.dims.experts / layout_.expert_parallel;
     const auto one =
         static_cast<double>(expert ? info.shape.size() / info.shape[0] : info.shape.size());
-    const auto rows = static_cast<double>(expert ? rows_.slots : rows_.tokens);
+    const auto rows = static_cast<double>(expert ? rows_.slots : rows_.tokens) *
+                      position_share(subject_, info.layer);
     const auto matrices = static_cast<double>(expert ? std::min(local, rows_.slots) : 1);
     const double work = 2.0 * rows * one / product_rate(info) + begin(1);
     const double weights = stream(matrices * one * static_cast<double>(subject_.value_bytes));
@@ -87,14 +88,17 @@ class StepClock {
       const Product product = product_of(info);
       const bool up =
           info.role == ParamRole::kExpert && info.name.find(".down") == std::string::npos;
-      const bool again = (recomputes_layers() && info.layer >= 0) ||
-                         (layout_.recompute == Recompute::kMoeLayer && up);
-      add(part_of(info), times_ * (product.forward * (again ? 2.0 : 1.0) + product.backward));
+      const std::string part = part_of(info);
+      const bool in_layer = info.layer >= 0 && part != "multi-token prediction";
+      const bool again =
+          (recomputes_layers() && in_layer) || (layout_.recompute == Recompute::kMoeLayer && up);
+      const double passes = info.name == "head" ? head_passes(subject_) : 1.0;
+      add(part, times_ * passes * (product.forward * (again ? 2.0 : 1.0) + product.backward));
     }
     if (!subject_.run.model().tied_head()) return;
     const ParamInfo& embedding = subject_.table[subject_.table.find("embedding")];
     const Product product = product_of(embedding);
-    add("head", times_ * (product.forward + product.backward));
+    add("head", times_ * head_passes(subject_) * (product.forward + product.backward));
   }
 
   void attention_scores() {
@@ -108,8 +112,8 @@ class StepClock {
     const double forwards = recomputes_layers() ? 2.0 : 1.0;
     const double passes = kForwardPasses * forwards + kBackwardPasses;
     for (const bool moe : {true, false}) {
-      const double layers =
-          static_cast<double>(moe ? dims.moe_layers() : dims.layers - dims.moe_layers());
+      const double layers = static_cast<double>(moe ? dims.all_moe_layers()
+                                                    : dims.all_layers() - dims.all_moe_layers());
       if (layers == 0.0) continue;
       const LayerTraffic traffic = layer_traffic(subject_, layout_, rows_, moe);
       const auto bytes = static_cast<double>(traffic.attention_bytes + traffic.feed_forward_bytes);
@@ -119,7 +123,7 @@ class StepClock {
           times_ * layers * (stream(bytes * passes) + begin(requests * (forwards + 2.0))));
     }
     const auto logits = static_cast<double>(rows_.tokens * dims.vocab * subject_.activation_bytes);
-    add("head", times_ * stream(kLogitPasses * logits));
+    add("head", times_ * head_passes(subject_) * stream(kLogitPasses * logits));
   }
 
   double transfer(const TrafficPart& part) const {

@@ -12,11 +12,10 @@ class Traffic {
   Traffic(const PlanSubject& subject, const PlanLayout& layout)
       : subject_(subject), layout_(layout) {}
 
-  // Rows or slots of all micro-batches and MoE layers; near and far units have these bytes.
-  void exchange(const char* kind, std::int64_t near, std::int64_t far, std::int64_t near_bytes,
-                std::int64_t far_bytes) {
-    const double times = static_cast<double>(layout_.micro_batches) *
-                         static_cast<double>(subject_.dims.moe_layers());
+  // Rows or slots of all micro-batches and so many MoE layers; near and far units have these bytes.
+  void exchange(const char* kind, std::int64_t layers, std::int64_t near, std::int64_t far,
+                std::int64_t near_bytes, std::int64_t far_bytes) {
+    const double times = static_cast<double>(layout_.micro_batches) * static_cast<double>(layers);
     add({kind, "expert", times * static_cast<double>(near * near_bytes),
          times * static_cast<double>(far * far_bytes),
          times * (layout_.expert_parallel - 1) * subject_.exchange.chunks});
@@ -39,18 +38,30 @@ class Traffic {
 
  private:
   void add(TrafficPart part) {
-    if (part.bytes() > 0.0) parts.push_back(std::move(part));
+    if (part.bytes() == 0.0) return;
+    const auto same = std::find_if(parts.begin(), parts.end(), [&](const TrafficPart& other) {
+      return other.kind == part.kind;
+    });
+    if (same == parts.end()) {
+      parts.push_back(std::move(part));
+      return;
+    }
+    same->near_bytes += part.near_bytes;
+    same->far_bytes += part.far_bytes;
+    same->messages += part.messages;
   }
   const PlanSubject& subject_;
   const PlanLayout& layout_;
 };
 
-void add_exchange(const PlanSubject& subject, const PlanLayout& layout, Traffic& traffic) {
-  const RoutedRows rows = routed_rows(subject, layout, 1.0);
+// Of `moe_layers` layers, on sequences that are so many tokens `shorter`.
+void add_exchange(const PlanSubject& subject, const PlanLayout& layout, std::int64_t moe_layers,
+                  std::int64_t shorter, Traffic& traffic) {
+  const RoutedRows rows = routed_rows(subject, layout, 1.0, shorter);
   const std::int64_t near = subject.dims.d_model * subject.activation_bytes;
   const std::int64_t far = subject.dims.d_model * subject.wire_bytes;
   const auto send_rows = [&](const char* kind) {
-    traffic.exchange(kind, rows.sent_near, rows.sent_far, near, far);
+    traffic.exchange(kind, moe_layers, rows.sent_near, rows.sent_far, near, far);
   };
   const bool layer = layout.recompute == Recompute::kLayer;
   send_rows("dispatch");
@@ -64,9 +75,10 @@ void add_exchange(const PlanSubject& subject, const PlanLayout& layout, Traffic&
   const std::int64_t peers = layout.expert_parallel;
   const std::int64_t slots_near = rows.sent_slots * (layout.near_ranks() - 1) / peers;
   const std::int64_t slots_far = rows.sent_slots * (peers - layout.near_ranks()) / peers;
-  traffic.exchange("routing plan", slots_near + rows.sent_near, slots_far + rows.sent_far, 4, 4);
+  traffic.exchange("routing plan", moe_layers, slots_near + rows.sent_near,
+                   slots_far + rows.sent_far, 4, 4);
   const std::int64_t weight = subject.activation_bytes * (layer ? 3 : 2);
-  traffic.exchange("routing weights", slots_near, slots_far, weight, weight);
+  traffic.exchange("routing weights", moe_layers, slots_near, slots_far, weight, weight);
 }
 
 }  // namespace
@@ -74,7 +86,10 @@ void add_exchange(const PlanSubject& subject, const PlanLayout& layout, Traffic&
 std::vector<TrafficPart> plan_traffic(const PlanSubject& subject, const PlanLayout& layout) {
   Traffic traffic(subject, layout);
   if (layout.expert_parallel > 1 && subject.dims.experts > 0) {
-    add_exchange(subject, layout, traffic);
+    add_exchange(subject, layout, subject.dims.moe_layers(), 0, traffic);
+    for (std::int64_t depth = 1; subject.dims.mtp_moe() && depth <= subject.dims.mtp; ++depth) {
+      add_exchange(subject, layout, 1, depth, traffic);
+    }
   }
   ParamStore::Layout params;
   params.local_experts = subject.dims.experts / layout.expert_parallel;

@@ -166,12 +166,14 @@ void compare_moments(const ParamStore& found, ShardedAdamW& found_optimizer,
 void compare_losses(const StepMetrics& found, const StepMetrics& expected, Errors& errors) {
   errors.figure("loss", relative(found.loss, expected.loss));
   errors.figure("router loss", relative(found.router_loss, expected.router_loss));
+  errors.figure("multi-token prediction loss", relative(found.mtp_loss, expected.mtp_loss));
 }
 
 void compare_steps(const StepMetrics& found, const StepMetrics& expected, Errors& errors) {
   const std::string step = " of step " + std::to_string(expected.step);
   errors.figure("loss" + step, relative(found.loss, expected.loss));
   errors.figure("router loss" + step, relative(found.router_loss, expected.router_loss));
+  errors.figure("multi-token prediction loss" + step, relative(found.mtp_loss, expected.mtp_loss));
   errors.figure("gradient norm" + step, relative(found.grad_norm, expected.grad_norm));
   double counts = 0.0;
   for (std::size_t i = 0; i < expected.layers.size(); ++i) {

@@ -53,8 +53,7 @@ class Surroundings {
   double loss_at(const TensorView& value, const std::vector<double>& direction, double step) {
     auto* data = value.as<double>();
     for (std::size_t i = 0; i < start_.size(); ++i) data[i] = start_[i] + step * direction[i];
-    const StepMetrics metrics = session_.trainer().gradients(false);
-    return metrics.loss + metrics.router_loss;
+    return session_.trainer().gradients(false).objective();
   }
 
   VerifySession& session_;

@@ -200,7 +200,7 @@ TEST_F(ConvertModelsTest, Fp8FolderBecomesBfloat16) {
 TEST_F(ConvertModelsTest, MultiTokenPredictionIsLeftOutWhenAskedFor) {
   const std::string folder = copy_of("deepseek_v3");
   ConvertOptions skip;
-  skip.skip_mtp = true;
+  skip.mtp = MtpTensors::kSkip;
   EXPECT_TRUE(contains(refusal(folder, skip), "--mtp skip: "));
   change(folder, [](Stock& stock) {
     stock["model.layers.3.eh_proj.weight"] = stored_floats({1, 2}, {1, 2});
@@ -213,6 +213,59 @@ TEST_F(ConvertModelsTest, MultiTokenPredictionIsLeftOutWhenAskedFor) {
   const Stock stock = read_file(scratch_ / "checkpoint/model.safetensors");
   EXPECT_EQ(stock.count("model.layers.3.eh_proj.weight"), 0U);
   EXPECT_EQ(stock.count("model.layers.2.self_attn.o_proj.weight"), 1U);
+}
+
+TEST_F(ConvertModelsTest, MultiTokenPredictionComesInAndGoesOut) {
+  const std::string folder = copy_of("deepseek_v3_mtp");
+  const std::string checkpoint = scratch_ / "checkpoint";
+  EXPECT_TRUE(contains(refusal(folder), "--mtp keep takes them over"));
+  ConvertOptions keep, skip;
+  keep.mtp = MtpTensors::kKeep;
+  skip.mtp = MtpTensors::kSkip;
+  convert_folder(folder, checkpoint, keep);
+  const configs::ModelConfig model = read_model_config(checkpoint);
+  EXPECT_EQ(model.mtp().depth(), 2);
+  const Stock stored = read_file(checkpoint + "/model.safetensors");
+  EXPECT_EQ(stored.count("model.layers.3.eh_proj.weight"), 1U);
+  EXPECT_EQ(stored.count("model.layers.3.embed_tokens.weight"), 0U) << "it is shared";
+
+  EXPECT_TRUE(contains(refusal(checkpoint), "--mtp keep writes them"));
+  convert_folder(checkpoint, scratch_ / "back", keep);
+  const Stock before = read_file(folder + "/model.safetensors");
+  const Stock after = read_file(scratch_ / "back/model.safetensors");
+  ASSERT_EQ(before.size(), after.size());
+  for (const auto& [tensor, value] : before) {
+    ASSERT_EQ(after.count(tensor), 1U) << tensor;
+    EXPECT_EQ(after.at(tensor).bytes, value.bytes) << tensor;
+  }
+  EXPECT_EQ(json::parse(read_text_file(scratch_ / "back/config.json"))["num_nextn_predict_layers"],
+            2);
+  convert_folder(checkpoint, scratch_ / "plain", skip);
+  EXPECT_EQ(json::parse(read_text_file(scratch_ / "plain/config.json"))["num_nextn_predict_layers"],
+            0);
+  EXPECT_EQ(read_file(scratch_ / "plain/model.safetensors").count("model.layers.2.enorm.weight"),
+            0U);
+}
+
+TEST_F(ConvertModelsTest, MultiTokenPredictionThatDoesNotFitIsNamed) {
+  ConvertOptions keep;
+  keep.mtp = MtpTensors::kKeep;
+  EXPECT_TRUE(contains(refusal(copy_of("mistral"), keep), "--mtp keep: "));
+  const std::string folder = copy_of("deepseek_v3_mtp");
+  change(folder, [](Stock& stock) {
+    stock.at("model.layers.3.embed_tokens.weight").bytes[2] ^= 1;
+    stock.erase("model.layers.2.enorm.weight");
+  });
+  const std::string message = refusal(folder, keep);
+  for (const char* part : {"model.layers.3.embed_tokens.weight: differs from model.embed_tokens",
+                           "model.layers.2.enorm.weight: missing"}) {
+    EXPECT_TRUE(contains(message, part)) << part << "\n" << message;
+  }
+  EXPECT_FALSE(contains(message, "model.layers.2.embed_tokens.weight")) << message;
+  json config = json::parse(read_text_file(folder + "/config.json"));
+  config["num_nextn_predict_layers"] = 17;
+  write_text_file(folder + "/config.json", config.dump());
+  EXPECT_TRUE(contains(refusal(folder, keep), "num_nextn_predict_layers: found 17; expected 1"));
 }
 
 TEST_F(ConvertModelsTest, WhatIsMissingUnknownOrOfAnotherTypeIsNamedAllAtOnce) {

@@ -74,9 +74,9 @@ def check_same_names(what, found, expected):
                 {n: list(t.shape) for n, t in expected.items()})
 
 
-def check_logits(witan, ranks, folder, work, model, tokens):
+def check_logits(witan, ranks, folder, work, model, tokens, reference_of=reference.reference):
     """Logits, loss and gradients of `witan logits`."""
-    logits, loss, grads, margin = reference.reference(model, tokens)
+    logits, loss, grads, margin = reference_of(model, tokens)
     check(f'{ranks} ranks: routing choices are no ties, 1e-4 / margin', reference.TIE / margin, 1.0)
     tokens_file, out, grad_file = work / 'tokens.safetensors', work / 'logits.safetensors', work / 'grads.safetensors'
     reference.save_tokens(tokens, tokens_file, torch.int32 if ranks == 2 else torch.int64)
@@ -226,6 +226,26 @@ def exported(witan, folder, work, config):
     return back
 
 
+def check_mtp(witan, config, depth, seed):
+    """Modules of multi-token prediction, in and out again."""
+    print(f'DeepSeek-V3 with {depth} modules of multi-token prediction')
+    with tempfile.TemporaryDirectory() as scratch:
+        work = pathlib.Path(scratch)
+        model = reference.MtpModel(config, depth, seed)
+        model.save(work / 'model')
+        tokens = reference.tokens_without_ties(model, sequences=5, length=17, margin_of=lambda m, t: m(t)[-1])
+        run_witan(witan, 1, 'convert', work / 'model', work / 'checkpoint', '--mtp', 'keep')
+        for ranks in (1, 2):
+            check_logits(witan, ranks, work / 'checkpoint', work, model, tokens, reference.mtp_reference)
+        run_witan(witan, 1, 'convert', work / 'checkpoint', work / 'back', '--mtp', 'keep')
+        begin, found = reference.load_tensors(work / 'model'), reference.load_tensors(work / 'back')
+        check_same_names('convert there and back', found, begin)
+        check('convert there and back: bits that differ', sum((found[n] != begin[n]).sum().item() for n in begin), 0)
+        run_witan(witan, 1, 'convert', work / 'checkpoint', work / 'without', '--mtp', 'skip')
+        check('without the modules: logits', relative(reference.forward(open_strictly(work / 'without'), tokens)[0].detach(),
+                                                      model(tokens)[0].detach()), TOLERANCE)
+
+
 def open_strictly(folder):
     model, info = transformers.AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, attn_implementation='eager', output_loading_info=True,
@@ -304,6 +324,8 @@ def main():
     check_model(witan, 'DeepSeek-V3, rotation of halves, one group',
                 reference.deepseek_v3(rope_interleave=False, n_group=1, topk_group=1, q_lora_rank=None, norm_topk_prob=False,
                                       rope_parameters=dict(rope_type='default', rope_theta=3e3)), seed=15)
+    for depth in (1, 2):
+        check_mtp(witan, reference.deepseek_v3(), depth, seed=20 + depth)
     check_model(witan, 'Llama, rope of Llama 3.1',
                 reference.llama(rope_theta=None, rope_parameters=dict(
                     rope_type='llama3', rope_theta=1e4, factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0,

@@ -16,14 +16,30 @@ FIXTURES = pathlib.Path(__file__).resolve().parent.parent / 'fixtures'
 
 
 def write(name, config, seed):
+    folder = empty_folder(name)
+    model = reference.make_model(config, seed)
+    reference.save_model(model, folder)
+    tokens = reference.tokens_without_ties(model, sequences=3, length=9)
+    write_results(folder, tokens, *reference.reference(model, tokens))
+
+
+def write_mtp(name, config, depth, seed):
+    folder = empty_folder(name)
+    model = reference.MtpModel(config, depth, seed)
+    model.save(folder)
+    tokens = reference.tokens_without_ties(model, sequences=3, length=9, margin_of=lambda m, t: m(t)[-1])
+    write_results(folder, tokens, *reference.mtp_reference(model, tokens))
+
+
+def empty_folder(name):
     folder = FIXTURES / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    model = reference.make_model(config, seed)
-    reference.save_model(model, folder)
+    return folder
+
+
+def write_results(folder, tokens, logits, loss, grads, margin):
     (folder / 'generation_config.json').unlink(missing_ok=True)
-    tokens = reference.tokens_without_ties(model, sequences=3, length=9)
-    logits, loss, grads, margin = reference.reference(model, tokens)
     reference.save_tokens(tokens, folder / 'tokens.safetensors')
     source = {'source': f'transformers {transformers.__version__}, torch {torch.__version__}'}
     save_file({'logits': logits.contiguous(), 'loss': loss.reshape(1)}, folder / 'logits.safetensors', source)
@@ -42,3 +58,4 @@ write('qwen2_moe', reference.qwen2_moe(), seed=4)
 write('olmoe', reference.olmoe(), seed=5)
 write('deepseek_v2', reference.deepseek_v2(), seed=6)
 write('deepseek_v3', reference.deepseek_v3(), seed=7)
+write_mtp('deepseek_v3_mtp', reference.deepseek_v3(hidden_size=18, num_hidden_layers=2, n_routed_experts=8), depth=2, seed=8)

@@ -193,14 +193,91 @@ def reference(model, tokens):
     return logits.detach(), loss.detach(), under_saved_names(model, gradients(model)), margin
 
 
-def tokens_without_ties(model, sequences, length):
+def tokens_without_ties(model, sequences, length, margin_of=lambda model, tokens: forward(model, tokens)[1]):
     """The first seed's tokens for which no routing choice is near a tie."""
     for seed in range(1000):
         tokens = make_tokens(model.config, seed, sequences, length)
         with torch.no_grad():
-            if forward(model, tokens)[1] > TIE:
+            if margin_of(model, tokens) > TIE:
                 return tokens
     raise RuntimeError('no tokens without a near tie')
+
+
+class MtpModel(torch.nn.Module):
+    """DeepSeek-V3 with modules of multi-token prediction (arXiv 2412.19437, section 2.2), which transformers does not have: made of
+    its layers, the last `depth` of a model of so many more."""
+
+    LOSS_WEIGHT = 0.3
+
+    def __init__(self, config, depth, seed):
+        super().__init__()
+        self.config, self.depth = config, depth
+        longer = DeepseekV3Config(**{**config.to_dict(), 'num_hidden_layers': config.num_hidden_layers + depth})
+        self.main = make_model(longer, seed)
+        width, norm = config.hidden_size, type(self.main.model.norm)
+        self.joins = torch.nn.ModuleList()
+        for _ in range(depth):
+            join = torch.nn.ModuleDict({'enorm': norm(width, config.rms_norm_eps), 'hnorm': norm(width, config.rms_norm_eps),
+                                        'eh_proj': torch.nn.Linear(2 * width, width, bias=False),
+                                        'shared_head/norm': norm(width, config.rms_norm_eps)})
+            with torch.no_grad():
+                for parameter in join.parameters():
+                    parameter.add_(0.2 * torch.randn_like(parameter))
+            self.joins.append(join)
+
+    def own_tensors(self, of=lambda parameter: parameter.detach()):
+        """Of the modules besides their layers."""
+        return {f'model.layers.{self.config.num_hidden_layers + k}.{name.replace("/", ".")}': of(parameter)
+                for k, join in enumerate(self.joins) for name, parameter in join.named_parameters()}
+
+    def save(self, folder):
+        """As DeepSeek-V3 is published: with a copy of the embedding and of the head in every module."""
+        save_model(self.main, folder)
+        folder = pathlib.Path(folder)
+        tensors = {**load_tensors(folder), **self.own_tensors()}
+        for k in range(self.depth):
+            prefix = f'model.layers.{self.config.num_hidden_layers + k}.'
+            tensors[prefix + 'embed_tokens.weight'] = tensors['model.embed_tokens.weight'].clone()
+            tensors[prefix + 'shared_head.head.weight'] = tensors['lm_head.weight'].clone()
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / 'model.safetensors', {'format': 'pt'})
+        config = json.loads((folder / 'config.json').read_text())
+        config.update(num_hidden_layers=self.config.num_hidden_layers, num_nextn_predict_layers=self.depth)
+        (folder / 'config.json').write_text(json.dumps(config, indent=2, sort_keys=True) + '\n')
+
+    def forward(self, tokens):
+        """Logits of the main model, the loss that is trained, that of the main model, and the routing margin."""
+        model, margins = self.main.model, [float('inf')]
+        routers = [module for module in self.modules() if type(module).__name__ == 'DeepseekV3TopkRouter']
+        hooks = [router.register_forward_hook(lambda module, _, out: margins.append(routing_margin(module, out[0].detach())))
+                 for router in routers]
+        model.config.num_hidden_layers = self.config.num_hidden_layers
+        hidden = model(input_ids=tokens, use_cache=False).last_hidden_state
+        model.config.num_hidden_layers = self.config.num_hidden_layers + self.depth
+        logits = self.main.lm_head(hidden)
+        loss = total = next_token_loss(logits[:, :-1], tokens[:, 1:])
+        targets = tokens[:, 1:].numel()
+        for k, join in enumerate(self.joins, start=1):
+            kept = tokens.shape[1] - k
+            x = join['eh_proj'](torch.cat([join['enorm'](model.embed_tokens(tokens[:, k:])), join['hnorm'](hidden[:, :kept])], dim=-1))
+            positions = torch.arange(kept)[None]
+            mask = torch.full((kept, kept), torch.finfo(x.dtype).min).triu(1)[None, None]
+            x = model.layers[self.config.num_hidden_layers + k - 1](
+                x, attention_mask=mask, position_ids=positions, position_embeddings=model.rotary_emb(x, positions))
+            hidden = join['shared_head/norm'](x[0] if isinstance(x, tuple) else x)
+            ahead = next_token_loss(self.main.lm_head(hidden[:, :-1]), tokens[:, k + 1:])
+            total = total + self.LOSS_WEIGHT / self.depth * ahead * tokens[:, k + 1:].numel() / targets
+        for hook in hooks:
+            hook.remove()
+        return logits, total, loss, min(margins)
+
+
+def mtp_reference(model, tokens):
+    """As reference(), the gradients being of the loss that is trained."""
+    model.zero_grad()
+    logits, total, loss, margin = model(tokens)
+    total.backward()
+    grads = {**under_saved_names(model.main, gradients(model.main)), **model.own_tensors(lambda parameter: parameter.grad)}
+    return logits.detach(), loss.detach(), grads, margin
 
 
 def save_tokens(tokens, path, dtype=torch.int64):

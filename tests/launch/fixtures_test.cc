@@ -24,12 +24,11 @@ constexpr double kGradientFloor = 1e-4;
 
 class FixturesTest : public ::testing::TestWithParam<std::tuple<std::string, int>> {};
 
-TEST_P(FixturesTest, LogitsLossAndEveryGradientAgreeWithTransformers) {
-  const auto& [name, ranks] = GetParam();
-  const std::string fixture = std::string(WITAN_FIXTURES) + "/" + name;
+// `witan logits` of a folder against what the fixture holds.
+void expect_agreement(const std::string& fixture, const std::string& folder, int ranks) {
   const ScratchFolder scratch;
   test::output_of(
-      ranks, {"logits", fixture, "--tokens", fixture + "/tokens.safetensors", "--out",
+      ranks, {"logits", folder, "--tokens", fixture + "/tokens.safetensors", "--out",
               scratch / "logits.safetensors", "--gradients", scratch / "gradients.safetensors"});
 
   const SafetensorsReader expected(fixture + "/logits.safetensors");
@@ -58,6 +57,24 @@ TEST_P(FixturesTest, LogitsLossAndEveryGradientAgreeWithTransformers) {
     EXPECT_LE(test::distance(test::floats_of(own, tensor), values),
               kTolerance * std::max(test::norm_of(values), floor))
         << tensor;
+  }
+}
+
+TEST_P(FixturesTest, LogitsLossAndEveryGradientAgreeWithTransformers) {
+  const auto& [name, ranks] = GetParam();
+  const std::string fixture = std::string(WITAN_FIXTURES) + "/" + name;
+  expect_agreement(fixture, fixture, ranks);
+}
+
+// Two modules of multi-token prediction made of the layers of transformers: the gradients are those
+// of the loss that is trained.
+TEST(FixturesMtpTest, LogitsLossAndEveryGradientAgreeWithLayersOfTransformers) {
+  const std::string fixture = std::string(WITAN_FIXTURES) + "/deepseek_v3_mtp";
+  const ScratchFolder scratch;
+  test::output_of(1, {"convert", fixture, scratch / "checkpoint", "--mtp", "keep"});
+  for (const int ranks : {1, 2}) {
+    SCOPED_TRACE(ranks);
+    expect_agreement(fixture, scratch / "checkpoint", ranks);
   }
 }
 

@@ -71,6 +71,21 @@ TEST(Presets, DeepseekV3HasItsExpertBiases) {
   EXPECT_EQ(table.total_parameters() + state, 671'026'419'200);
 }
 
+// 11.6e9 in its module, which shares embedding and head; an option of the preset.
+TEST(Presets, DeepseekV3WithMultiTokenPrediction) {
+  for (const char* name : {"deepseek_v3", "deepseek_v3_tiny"}) {
+    configs::ModelConfig model = preset(name).model();
+    const std::int64_t without = ParamTable(model).total_parameters();
+    model.mutable_mtp()->set_depth(1);
+    const ParamTable table(model);
+    if (std::string(name) == "deepseek_v3") {
+      EXPECT_EQ(table.total_parameters(), 682'636'472'320);
+    }
+    EXPECT_GT(table.total_parameters(), without);
+    EXPECT_GE(table.find("layers." + std::to_string(model.layers()) + ".moe.experts.down"), 0);
+  }
+}
+
 // Names of tensors without the number of the layer.
 std::set<std::string> kinds_of_tensors(const configs::ModelConfig& model) {
   std::set<std::string> kinds;

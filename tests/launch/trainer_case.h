@@ -239,6 +239,11 @@ inline void expect_metrics_near(const StepMetrics& found, const StepMetrics& exp
                                 double tolerance) {
   expect_near("loss", found.loss, expected.loss, tolerance);
   expect_near("router loss", found.router_loss, expected.router_loss, tolerance);
+  expect_near("multi-token prediction", found.mtp_loss, expected.mtp_loss, tolerance);
+  ASSERT_EQ(found.mtp_losses.size(), expected.mtp_losses.size());
+  for (std::size_t i = 0; i < found.mtp_losses.size(); ++i) {
+    expect_near("loss of a depth", found.mtp_losses[i], expected.mtp_losses[i], tolerance);
+  }
   ASSERT_EQ(found.layers.size(), expected.layers.size());
   for (std::size_t i = 0; i < found.layers.size(); ++i) {
     const LayerMetrics& a = found.layers[i];

@@ -67,6 +67,33 @@ TEST(TrainerParity, EveryMeshAndAccumulationGivesTheStepOfOneRank) {
   }
 }
 
+// Modules of multi-token prediction, two of them with experts of their own, on fewer tokens.
+TEST(TrainerParity, MultiTokenPredictionGivesTheStepOfOneRank) {
+  const Corpus corpus;
+  const Mesh alone = Mesh::self();
+  for (const char* recompute : {"NONE", "LAYER"}) {
+    const std::string change = std::string("runtime { precision: FLOAT64 } optimizer { lr: 0 } ") +
+                               "model { mtp { depth: 2 } } train { recompute: " + recompute + " } ";
+    Session whole(run_config(corpus, invariant_balance(true), change), alone);
+    EXPECT_EQ(whole.engine().model().moe_layers().size(), 4u);
+    for (const int ep : expert_parallel_sizes(whole.run())) {
+      const Mesh mesh = mesh_of(ep);
+      for (const std::string& micro : {std::string(), several_micro_batches()}) {
+        SCOPED_TRACE("EP " + std::to_string(ep) + ", " + micro);
+        Session part(run_config(corpus, invariant_balance(true), change + micro), mesh);
+        expect_same_step(part, whole, kFloat64Tolerance);
+        const StepMetrics metrics = part.trainer().gradients(false);
+        ASSERT_EQ(metrics.mtp_losses.size(), 2u);
+        EXPECT_GT(metrics.mtp_losses[1], 1.0);
+        EXPECT_GT(metrics.mtp_loss, 0.0);
+        std::int64_t choices = 0;
+        for (const std::int64_t n : metrics.layers.back().counts) choices += n;
+        EXPECT_EQ(choices, kGlobalBatch * (9 - 2) * 2);
+      }
+    }
+  }
+}
+
 // Eight bits of mantissa, 2^-9 of rounding error in every operand: near float32, and not equal to
 // it.
 TEST(TrainerParity, Bf16IsNearFloat32) {

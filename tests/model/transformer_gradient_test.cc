@@ -52,6 +52,10 @@ class TransformerRun {
       counts_ = layer->stats().counts;
       layer->stats().clear();
     }
+    for (MtpStats& stats : transformer_.mtp_stats()) {
+      loss += stats.objective;
+      stats.clear();
+    }
     if (choices_.empty()) choices_ = watch.choices;
     EXPECT_EQ(watch.choices, choices_) << "a difference flipped a choice: take another seed";
     return loss;
@@ -103,6 +107,22 @@ TEST(TransformerGradient, TiedHeadAndAListOfMoeLayers) {
   run.check_gradients();
 }
 
+TEST(TransformerGradient, TwoModulesOfMultiTokenPredictionWithExperts) {
+  configs::ModelConfig config = dense_and_moe(false, "pattern { first: 1 }");
+  config.mutable_mtp()->set_depth(2);
+  config.mutable_mtp()->set_loss_weight(0.7);
+  TransformerRun run(config);
+  EXPECT_EQ(run.transformer().moe_layers().size(), 4u);
+  run.check_gradients();
+}
+
+TEST(TransformerGradient, ADenseModuleWithLayerNormAndATiedHead) {
+  TransformerRun run(model_config(
+      "vocab_size: 11 d_model: 6 layers: 1 ffn { d_ff: 4 } norm { kind: LAYERNORM } tied_head: true"
+      " attention { heads: 1 head_dim: 6 } mtp { depth: 1 }"));
+  run.check_gradients();
+}
+
 TEST(TransformerGradient, DenseWithLayerNorm) {
   TransformerRun run(
       model_config("vocab_size: 11 d_model: 6 layers: 2 ffn { d_ff: 4 } norm { kind: LAYERNORM }"
@@ -111,7 +131,8 @@ TEST(TransformerGradient, DenseWithLayerNorm) {
 }
 
 TEST(Transformer, EveryLevelOfRecomputeGivesTheSameBits) {
-  const configs::ModelConfig config = dense_and_moe(false, "pattern { first: 1 }");
+  configs::ModelConfig config = dense_and_moe(false, "pattern { first: 1 }");
+  config.mutable_mtp()->set_depth(2);
   TransformerRun keep(config);
   const double loss = keep.run();
   const std::size_t all = keep.transformer().arenas().saved.bytes_high_water();
@@ -146,14 +167,18 @@ TEST(Transformer, ForwardAloneGivesTheLossesOfTraining) {
 }
 
 TEST(Transformer, ABatchWithoutSequencesAddsNothing) {
-  TransformerRun run(dense_and_moe(true, ""));
+  configs::ModelConfig config = dense_and_moe(true, "");
+  config.mutable_mtp()->set_depth(1);
+  TransformerRun run(config);
   run.run();
   const std::vector<std::vector<double>> gradients = run.model().gradients();
   const TokenBatch none(0, 6, kVocab);
   run.transformer().forward_train(none.batch);
   EXPECT_EQ(run.transformer().backward(none.batch, 1.0), 0.0);
   EXPECT_EQ(run.model().gradients(), gradients);
-  run.transformer().forward(none.batch);
+  run.transformer().forward(none.batch, Transformer::Mtp::kYes);
+  run.transformer().count_mtp_losses();
+  EXPECT_EQ(run.transformer().mtp_stats()[0].loss, 0.0);
 }
 
 }  // namespace

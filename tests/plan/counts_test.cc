@@ -67,11 +67,15 @@ TEST(Flops, ByHandForMixtral8x7B) {
 
 // What metrics.jsonl and witan bench count.
 TEST(Flops, SameAsInTraining) {
-  for (const char* model : {kMixtral8x7B, kQwenMoe,
-                            "vocab_size: 99 d_model: 12 layers: 3 attention { heads: 3 }"
-                            "tied_head: true ffn { d_ff: 20 } norm { kind: LAYERNORM }"
-                            "moe { experts: 4 d_ff: 8 pattern { first: 1 }"
-                            "  router { bias: true top_k { k: 3 } } }"}) {
+  for (const char* model :
+       {kMixtral8x7B, kQwenMoe,
+        "vocab_size: 99 d_model: 12 layers: 3 attention { heads: 3 } tied_head: true"
+        " ffn { d_ff: 20 } mtp { depth: 2 }"
+        " moe { experts: 4 d_ff: 8 pattern { first: 1 } router { top_k { k: 3 } } }",
+        "vocab_size: 99 d_model: 12 layers: 3 attention { heads: 3 }"
+        "tied_head: true ffn { d_ff: 20 } norm { kind: LAYERNORM }"
+        "moe { experts: 4 d_ff: 8 pattern { first: 1 }"
+        "  router { bias: true top_k { k: 3 } } }"}) {
     const configs::RunConfig run = planned_run(model, "data { seq_len: 77 }");
     EXPECT_DOUBLE_EQ(count_flops(PlanSubject(run)).training(),
                      training_flops_per_token(run.model(), 77));

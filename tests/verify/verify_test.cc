@@ -90,7 +90,8 @@ TEST(Verify, OtherConfigsAgreeToo) {
         "balance { switch_aux { scope: MICRO_BATCH } } } } train { recompute: LAYER }",
         "model { moe { balance { switch_aux { scope: SEQUENCE } } } } "
         "train { micro_batch: 1 recompute: MOE_LAYER } optimizer { zero1: false }",
-        "train { routing { force_balanced: true } } runtime { precision: BF16 }"}) {
+        "train { routing { force_balanced: true } } runtime { precision: BF16 }",
+        "model { mtp { depth: 2 } } train { micro_batch: 1 recompute: LAYER }"}) {
     SCOPED_TRACE(change);
     expect_all_passed(verify_with(verify_config(change), checks));
   }

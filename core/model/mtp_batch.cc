@@ -1,0 +1,55 @@
+#include "core/model/mtp_batch.h"
+
+#include <algorithm>
+
+namespace witan {
+namespace {
+
+// column[sequence, i] = from[sequence, i + shift] for the first `kept` positions.
+void shift_column(const TensorView& from, const Batch& main, std::int64_t kept, std::int64_t shift,
+                  std::vector<std::int32_t>& column) {
+  column.resize(static_cast<std::size_t>(main.sequences * kept));
+  const auto* value = from.as<std::int32_t>();
+  auto to = column.begin();
+  for (std::int64_t sequence = 0; sequence < main.sequences; ++sequence) {
+    const std::int32_t* first = value + sequence * main.seq_len + shift;
+    to = std::copy(first, first + kept, to);
+  }
+}
+
+}  // namespace
+
+void MtpBatch::cut(const Batch& main, std::int64_t depth) {
+  WITAN_CHECK(main.seq_len > depth, "multi-token prediction at depth ", depth,
+              " needs longer sequences than ", main.seq_len, " tokens");
+  WITAN_CHECK(main.tokens.device.is_cpu(), "multi-token prediction runs on the CPU only");
+  const std::int64_t kept = main.seq_len - depth;
+  shift_column(main.tokens, main, kept, depth, tokens);
+  shift_column(main.targets, main, kept, depth, targets);
+  shift_column(main.positions, main, kept, 0, positions);
+  shift_column(main.first_key, main, kept, 0, first_key);
+  if (!main.tags.empty()) shift_column(main.tags, main, kept, depth, tags);
+
+  batch = main;
+  batch.seq_len = kept;
+  batch.first_token = main.first_token / main.seq_len * kept;
+  batch.loss_tokens = 0;
+  const auto* target = main.targets.as<std::int32_t>();
+  for (std::int64_t row = 0; row < batch.rows(); ++row) {
+    const std::int32_t* first = target + row / kept * main.seq_len + row % kept;
+    bool counts = true;
+    for (std::int64_t i = 0; i <= depth; ++i) counts = counts && first[i] >= 0;
+    if (!counts) targets[static_cast<std::size_t>(row)] = -1;
+    batch.loss_tokens += counts ? 1 : 0;
+  }
+  const auto view = [&](std::vector<std::int32_t>& column) {
+    return view_of(column.data(), {batch.rows()});
+  };
+  batch.tokens = view(tokens);
+  batch.targets = view(targets);
+  batch.positions = view(positions);
+  batch.first_key = view(first_key);
+  if (!main.tags.empty()) batch.tags = view(tags);
+}
+
+}  // namespace witan

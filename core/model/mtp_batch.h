@@ -1,0 +1,24 @@
+// A micro-batch as a module of multi-token prediction sees it.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/model/batch.h"
+
+namespace witan {
+
+// The first seq_len - depth positions of every sequence of a micro-batch. At position i of a
+// sequence `tokens` has the token `depth` places on, and `targets` the one behind that, where it
+// counts only if the main model's targets at i .. i + depth all do: nothing is predicted across
+// what data.mask_document_start cuts. Positions and the keys that attention may see are those of
+// position i. CPU only.
+struct MtpBatch {
+  // Throws unless main.seq_len > depth. `main.targets` must be set. The buffers are used again.
+  void cut(const Batch& main, std::int64_t depth);
+
+  Batch batch;
+  std::vector<std::int32_t> tokens, targets, positions, first_key, tags;
+};
+
+}  // namespace witan
