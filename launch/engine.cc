@@ -74,12 +74,12 @@ double training_flops_per_token(const configs::ModelConfig& model, std::int64_t 
                     : size;
   }
   if (model.tied_head()) matrices += static_cast<double>(dims.vocab * dims.d_model) * head_passes;
-  // Forward, causal, per layer and token: 2 S heads (qk_dim + v_dim) / 2.
+  // Forward, causal, per layer and token: 2 heads (qk_dim + v_dim) mean keys, S / 2 of them.
   double attention = 0.0;
   for (std::int64_t layer = 0; layer < dims.all_layers(); ++layer) {
     const std::int64_t depth = std::max<std::int64_t>(layer - dims.layers + 1, 0);
-    attention += share(layer) *
-                 static_cast<double>((seq_len - depth) * dims.heads * (dims.head_dim + dims.v_dim));
+    attention += share(layer) * 2.0 * dims.mean_keys(seq_len - depth) *
+                 static_cast<double>(dims.heads * (dims.head_dim + dims.v_dim));
   }
   return 6.0 * matrices + 3.0 * attention;
 }

@@ -23,6 +23,7 @@ AttentionLayer::AttentionLayer(const configs::ModelConfig& model, const ParamSto
            model.norm().eps(),
            rope_scaling_of(config),
            config.qk_norm_scope() == configs::AttentionConfig::PROJECTION};
+  window_ = config.sliding_window();
   qkv_rows_ = dims.qkv_rows();
   const std::string prefix = "layers." + std::to_string(layer) + ".attention.";
   wqkv_ = params.value(prefix + "qkv");
@@ -41,8 +42,11 @@ AttentionLayer::AttentionLayer(const configs::ModelConfig& model, const ParamSto
 }
 
 ops::AttentionShape AttentionLayer::shape(const Batch& batch) const {
-  return {batch.sequences, batch.seq_len,  rope_.heads,
-          rope_.kv_heads,  rope_.head_dim, 1.0 / std::sqrt(static_cast<double>(rope_.head_dim))};
+  ops::AttentionShape shape = {
+      batch.sequences, batch.seq_len,  rope_.heads,
+      rope_.kv_heads,  rope_.head_dim, 1.0 / std::sqrt(static_cast<double>(rope_.head_dim))};
+  shape.window = window_;
+  return shape;
 }
 
 void AttentionLayer::project(const ModelContext& model, const Batch& batch, const TensorView& x,

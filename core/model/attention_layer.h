@@ -41,6 +41,7 @@ class AttentionLayer {
   ops::AttentionShape shape(const Batch& batch) const;
 
   ops::RopeShape rope_;
+  std::int64_t window_ = 0;  // 0: none
   std::int64_t qkv_rows_;
   int layer_;
   TensorView wqkv_, bqkv_, q_norm_, k_norm_, wout_, bout_;

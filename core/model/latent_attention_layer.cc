@@ -58,6 +58,7 @@ LatentAttentionLayer::LatentAttentionLayer(const configs::ModelConfig& model,
   wq_up_ = params.value(prefix + "q_up");
   wkv_up_ = params.value(prefix + "kv_up");
   wout_ = params.value(prefix + "out");
+  window_ = model.attention().sliding_window();
   if (!params.has_gradients()) return;
   dwin_ = params.grad(prefix + "in");
   dwq_up_ = params.grad(prefix + "q_up");
@@ -245,7 +246,7 @@ void LatentAttentionLayer::forward_cached(const ModelContext& model, const Batch
   const TensorView latents =
       scratch.allocate({x.rows(), shape_.heads * kv_rank_}, x.dtype, "latent attention");
   const ops::AttentionShape attention = {batch.sequences, batch.seq_len, shape_.heads, 1,
-                                         width,           scale_,        kv_rank_};
+                                         width,           scale_,        kv_rank_,     window_};
   ops::attention_cached(model.ctx, attention, q, cache.keys[layer], {}, lengths, latents);
   const TensorView out =
       scratch.allocate({x.rows(), shape_.heads * shape_.v_dim}, x.dtype, "latent attention");

@@ -60,6 +60,7 @@ class LatentAttentionLayer {
 
   ops::LatentShape shape_;
   std::int64_t q_rank_, kv_rank_;
+  std::int64_t window_ = 0;  // 0: none
   double scale_;
   int layer_;
   NormLayer q_norm_, kv_norm_;

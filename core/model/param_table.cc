@@ -48,6 +48,7 @@ ModelDims::ModelDims(const configs::ModelConfig& model)
     v_dim = latent.v_head_dim();
   }
   if (model.has_mtp()) mtp = model.mtp().depth();
+  window = model.attention().sliding_window();
   if (!model.has_moe()) return;
   const configs::MoeConfig& moe = model.moe();
   WITAN_CHECK(moe.granularity() == 1, "granularity is carried out where a config is loaded");
@@ -69,6 +70,13 @@ ModelDims::ModelDims(const configs::ModelConfig& model)
       is_moe[static_cast<std::size_t>(layer)] = true;
     }
   }
+}
+
+double ModelDims::mean_keys(std::int64_t seq_len) const {
+  const auto length = static_cast<double>(seq_len);
+  if (window == 0 || window >= seq_len) return length / 2.0;
+  const auto keys = static_cast<double>(window);
+  return keys - keys * keys / (2.0 * length);
 }
 
 int ModelDims::moe_layers() const {

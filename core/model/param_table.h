@@ -117,6 +117,10 @@ struct ModelDims {
   std::int64_t mtp = 0;  // modules of multi-token prediction, whose layers stand behind these
   // Their layers are MoE layers, like the last one.
   bool mtp_moe() const { return !is_moe.empty() && is_moe.back(); }
+  // Keys that a token sees in the middle of a causal sequence, by the convention of FLOP counts:
+  // half the length, less with a window.
+  double mean_keys(std::int64_t seq_len) const;
+  std::int64_t window = 0;  // attention.sliding_window; 0: none
   std::int64_t all_layers() const { return layers + mtp; }
   std::int64_t all_moe_layers() const { return moe_layers() + (mtp_moe() ? mtp : 0); }
 };

@@ -1,5 +1,7 @@
 #include "core/model/transformer.h"
 
+#include <algorithm>
+
 #include "core/base/current_layer.h"
 #include "core/base/profile.h"
 #include "core/ops/embedding.h"
@@ -9,6 +11,7 @@ namespace witan {
 Transformer::Transformer(const configs::ModelConfig& model, ParamStore& params,
                          TokenExchange& exchange, const Context& ctx, const Options& options)
     : dims_(model),
+      window_(model.attention().sliding_window()),
       params_(params),
       arenas_(ctx.device, exchange.memory()),
       model_{ctx, &exchange, &arenas_, nullptr, options.recompute, options.exchange_chunks},
@@ -37,6 +40,18 @@ void Transformer::begin(const Batch& batch) {
   if (mtp_) mtp_->begin();
   WITAN_CHECK(batch.tokens.size() == batch.rows(), "batch: ", batch.tokens.size(), " tokens for ",
               batch.sequences, " sequences of ", batch.seq_len);
+  batch_ = batch;
+  if (window_ == 0 || batch.first_key.empty()) return;
+  WITAN_CHECK(batch.first_key.device.is_cpu(), "sliding windows run on the CPU only");
+  const auto* first = batch.first_key.as<std::int32_t>();
+  first_key_.assign(first, first + batch.rows());
+  for (std::size_t row = 0; row < first_key_.size(); ++row) {
+    const std::int64_t position = static_cast<std::int64_t>(row) % batch.seq_len;
+    first_key_[row] =
+        std::max(first_key_[row],
+                 static_cast<std::int32_t>(std::max<std::int64_t>(position - window_ + 1, 0)));
+  }
+  batch_.first_key = view_of(first_key_.data(), {batch.rows()});
 }
 
 TensorView Transformer::embed(const Batch& batch) {
@@ -60,12 +75,12 @@ void Transformer::forward_train(const Batch& batch) {
     const TensorView y = arenas_.saved.allocate(x.shape, x.dtype, "residual stream");
     const Arena::Mark mark = arenas_.saved.mark();
     const LayerScope layer(static_cast<int>(i));
-    layers_[i]->forward(model_, batch, x, y, saved_[i]);
+    layers_[i]->forward(model_, batch_, x, y, saved_[i]);
     if (model_.recompute == Recompute::kLayer) arenas_.saved.rewind(mark);
     x = y;
   }
   finish(x);
-  if (mtp_) mtp_->forward(model_, batch, hidden_);
+  if (mtp_) mtp_->forward(model_, batch_, hidden_);
 }
 
 void Transformer::forward(const Batch& batch, Mtp mtp) {
@@ -75,10 +90,10 @@ void Transformer::forward(const Batch& batch, Mtp mtp) {
     ArenaScope saved(arenas_.saved);
     ArenaScope choice(arenas_.choice);
     const LayerScope layer(static_cast<int>(i));
-    layers_[i]->forward(model_, batch, x, x, saved_[i]);
+    layers_[i]->forward(model_, batch_, x, x, saved_[i]);
   }
   finish(x);
-  if (mtp_ && mtp == Mtp::kYes) mtp_->forward_only(model_, batch, hidden_);
+  if (mtp_ && mtp == Mtp::kYes) mtp_->forward_only(model_, batch_, hidden_);
 }
 
 void Transformer::forward_cached(const Batch& batch, KvCache& cache) {
@@ -89,7 +104,7 @@ void Transformer::forward_cached(const Batch& batch, KvCache& cache) {
     ArenaScope saved(arenas_.saved);
     ArenaScope choice(arenas_.choice);
     const LayerScope layer(static_cast<int>(i));
-    layers_[i]->forward_cached(model_, batch, x, cache, x, saved_[i]);
+    layers_[i]->forward_cached(model_, batch_, x, cache, x, saved_[i]);
   }
   finish(x);
 }
@@ -136,7 +151,7 @@ double Transformer::backward(const Batch& batch, double gradient_scale,
   const TensorView dx = arenas_.scratch.allocate(hidden_.shape, hidden_.dtype, "residual backward");
   const double loss =
       head_->backward(model_.ctx, hidden_, batch.targets, 1.0, dhidden, arenas_.scratch);
-  if (mtp_) mtp_->backward(model_, batch, *head_, gradient_scale, dhidden);
+  if (mtp_) mtp_->backward(model_, batch_, *head_, gradient_scale, dhidden);
   final_norm_.backward(model_.ctx, dhidden, last_, final_saved_, dx, ops::Accumulate::kNo);
 
   for (std::size_t i = layers_.size(); i-- > 0;) {
@@ -147,9 +162,9 @@ double Transformer::backward(const Batch& batch, double gradient_scale,
       // Same input, same choice, same bits; only the output is not needed again.
       ArenaScope output(arenas_.scratch);
       const TensorView y = arenas_.scratch.allocate(dx.shape, dx.dtype, "recompute");
-      layers_[i]->forward(model_, batch, saved_[i].x, y, saved_[i]);
+      layers_[i]->forward(model_, batch_, saved_[i].x, y, saved_[i]);
     }
-    layers_[i]->backward(model_, batch, saved_[i], dx, gradient_scale);
+    layers_[i]->backward(model_, batch_, saved_[i], dx, gradient_scale);
   }
   const ProfileScope profile("embedding backward");
   ops::embedding_backward(model_.ctx, batch.tokens, dx, dembedding_);

@@ -74,12 +74,14 @@ class Transformer {
   DType dtype() const { return params_.dtype(); }
 
  private:
+  // Leaves the batch that the layers see: with the model's window in its first_key.
   void begin(const Batch& batch);
   TensorView embed(const Batch& batch);
   void finish(const TensorView& x);
   void pool_counts();
 
   ModelDims dims_;
+  std::int64_t window_;  // 0: none
   ParamStore& params_;
   ModelArenas arenas_;
   ModelContext model_;
@@ -93,6 +95,8 @@ class Transformer {
 
   std::vector<DecoderLayer::Saved> saved_;  // per layer; their host vectors keep their capacity
   NormLayer::Saved final_saved_;
+  Batch batch_;  // as begin() leaves it
+  std::vector<std::int32_t> first_key_;
   TensorView last_;    // [rows, d] output of the last layer
   TensorView hidden_;  // [rows, d] after the final norm
 };

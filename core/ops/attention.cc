@@ -1,5 +1,8 @@
 #include "core/ops/attention.h"
 
+#include <algorithm>
+#include <vector>
+
 #include "core/ops/cpu/attention_kernels.h"
 #include "core/ops/cpu/scratch.h"
 #include "core/ops/cuda/attention.h"
@@ -34,6 +37,7 @@ void check_shape(const char* op, const AttentionShape& shape) {
               shape.kv_heads);
   WITAN_CHECK(shape.head_dim > 0, op, ": expected head_dim above 0, found ", shape.head_dim);
   WITAN_CHECK(shape.v_dim >= 0, op, ": expected v_dim from 0, found ", shape.v_dim);
+  WITAN_CHECK(shape.window >= 0, op, ": expected a window from 0, found ", shape.window);
 }
 
 // Every token sees at least itself, and nothing outside of its sequence.
@@ -128,10 +132,22 @@ void backward_cpu(const AttentionShape& shape, const T* dout, const T* qkv,
   });
 }
 
+// Of every query, the first key in its window: [batch seq_len]; empty without a window.
+std::vector<std::int32_t> window_begins(const AttentionShape& shape, const std::int32_t* lengths) {
+  std::vector<std::int32_t> begins;
+  for (std::int64_t i = 0; shape.window > 0 && i < shape.batch * shape.seq_len; ++i) {
+    const std::int64_t position = lengths[i / shape.seq_len] - shape.seq_len + i % shape.seq_len;
+    begins.push_back(
+        static_cast<std::int32_t>(std::max<std::int64_t>(position - shape.window + 1, 0)));
+  }
+  return begins;
+}
+
 // v_cache may be null: see attention_cached().
 template <class T>
 void cached_cpu(const AttentionShape& shape, const T* q, const T* k_cache, const T* v_cache,
                 std::int64_t capacity, const std::int32_t* lengths, T* out) {
+  const std::vector<std::int32_t> first_key = window_begins(shape, lengths);
   const std::int64_t d = shape.head_dim;
   const std::int64_t dv = shape.value_dim();
   const std::int64_t group = shape.heads / shape.kv_heads;
@@ -149,7 +165,7 @@ void cached_cpu(const AttentionShape& shape, const T* q, const T* k_cache, const
                                 : cpu::HeadRows<const T>{v_cache + key * dv, shape.kv_heads * dv},
         .out = {out + query * dv, shape.heads * dv},
         .lse = {nullptr, 0},
-        .first_key = nullptr,
+        .first_key = first_key.empty() ? nullptr : first_key.data() + b * shape.seq_len,
         .queries = shape.seq_len,
         .keys = lengths[b],
         .head_dim = d,

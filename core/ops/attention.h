@@ -17,6 +17,9 @@ struct AttentionShape {
   std::int64_t head_dim = 0;
   double scale = 0.0;      // usually 1 / sqrt(head_dim)
   std::int64_t v_dim = 0;  // elements of a value head; 0: head_dim
+  // attention_cached only: keys that a query sees, its own included; 0: all. (Elsewhere first_key
+  // says.)
+  std::int64_t window = 0;
 
   std::int64_t value_dim() const { return v_dim > 0 ? v_dim : head_dim; }
 };
@@ -38,7 +41,8 @@ void attention_backward(const Context& ctx, const AttentionShape& shape, const T
 // Decoding with a cache: new queries of each sequence against all its cached keys. q [batch
 // seq_len, heads head_dim]; k_cache [batch, capacity, kv_heads head_dim], v_cache [batch, capacity,
 // kv_heads v_dim], of which the first lengths[b] (host int32, the new tokens included) are valid;
-// query i of sequence b stands at position lengths[b] - seq_len + i. out [batch seq_len, heads
+// query i of sequence b stands at position lengths[b] - seq_len + i and sees the newest
+// shape.window keys up to there. out [batch seq_len, heads
 // v_dim]. An empty v_cache: the value of a key is its own first v_dim elements (latent attention).
 void attention_cached(const Context& ctx, const AttentionShape& shape, const TensorView& q,
                       const TensorView& k_cache, const TensorView& v_cache,

@@ -90,13 +90,9 @@ std::int64_t read_hf_top_k(HfConfigReader& in, const char* experts_key, std::int
   return k;
 }
 
-void check_hf_window(HfConfigReader& in, const ModelConfig& model, std::int64_t window) {
-  if (window >= model.max_seq_len()) return;
-  in.problem(detail::concat(
-      "sliding_window: found ", window,
-      "; sliding-window attention is not supported; expected null or at least "
-      "max_position_embeddings (",
-      model.max_seq_len(), "), which may be lowered: shorter sequences never leave the window"));
+void read_hf_window(std::int64_t window, ModelConfig& model) {
+  // A longer one hides nothing.
+  if (window < model.max_seq_len()) model.mutable_attention()->set_sliding_window(window);
 }
 
 void check_hf_common(const ModelConfig& model, Obstacles& obstacles) {
@@ -188,6 +184,13 @@ void write_hf_top_k(const ModelConfig& model, nlohmann::ordered_json& json) {
   json["num_experts"] = dims.experts;
   json["num_experts_per_tok"] = dims.top_k;
   json["norm_topk_prob"] = model.moe().router().weights() == configs::RouterConfig::RENORMALIZED;
+}
+
+void write_hf_window(const ModelConfig& model, nlohmann::ordered_json& json) {
+  json["sliding_window"] = nullptr;
+  if (model.attention().has_sliding_window()) {
+    json["sliding_window"] = model.attention().sliding_window();
+  }
 }
 
 void write_hf_plain_heads(const ModelConfig& model, nlohmann::ordered_json& json) {

@@ -39,8 +39,10 @@ void read_hf_common(HfConfigReader& in, const HfDefaults& defaults, configs::Mod
 void read_hf_plain_heads(HfConfigReader& in, configs::ModelConfig& model);
 // num_experts_per_tok against the number of experts under `experts_key`.
 std::int64_t read_hf_top_k(HfConfigReader& in, const char* experts_key, std::int64_t experts);
-// A window must hide nothing of a sequence of max_seq_len.
-void check_hf_window(HfConfigReader& in, const configs::ModelConfig& model, std::int64_t window);
+// A window that hides nothing of a sequence of max_seq_len is none.
+void read_hf_window(std::int64_t window, configs::ModelConfig& model);
+// "sliding_window"
+void write_hf_window(const configs::ModelConfig& model, nlohmann::ordered_json& json);
 
 void check_hf_common(const configs::ModelConfig& model, std::vector<std::string>& obstacles);
 // No latents, no norms of queries and keys, no biases: what most architectures lack.

@@ -40,6 +40,10 @@ std::string obstacles_to(const HfArchitecture& architecture, const configs::Mode
   if (model.has_mtp() && &architecture != &kHfDeepseekV3) {
     obstacles.emplace_back("model.mtp is set");
   }
+  const bool windows = &architecture == &kHfMistral || &architecture == &kHfMixtral;
+  if (model.attention().has_sliding_window() && !windows) {
+    obstacles.emplace_back("model.attention.sliding_window is set");
+  }
   std::string text;
   for (const std::string& obstacle : obstacles) text += (text.empty() ? "" : "; ") + obstacle;
   return text;

@@ -24,7 +24,7 @@ void read_mistral(HfConfigReader& in, ModelConfig& model) {
   read_hf_plain_heads(in, model);
   model.mutable_ffn()->set_d_ff(in.size("intermediate_size"));
   if (in.has("sliding_window") || !in.names("sliding_window")) {
-    check_hf_window(in, model, in.size("sliding_window", kWindow));
+    read_hf_window(in.size("sliding_window", kWindow), model);
   }
 }
 
@@ -58,7 +58,7 @@ void write_llama(const ModelConfig& model, nlohmann::ordered_json& json) {
 void write_mistral(const ModelConfig& model, nlohmann::ordered_json& json) {
   write_hf_plain_heads(model, json);
   json["intermediate_size"] = model.ffn().d_ff();
-  json["sliding_window"] = nullptr;
+  write_hf_window(model, json);
 }
 
 }  // namespace

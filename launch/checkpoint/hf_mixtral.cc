@@ -20,7 +20,7 @@ void read(HfConfigReader& in, ModelConfig& model) {
   router.mutable_top_k()->set_k(read_hf_top_k(in, "num_local_experts", moe.experts()));
   in.expect_zero("router_jitter_noise");
   in.expect_false("attention_bias");
-  if (in.has("sliding_window")) check_hf_window(in, model, in.size("sliding_window", 1));
+  if (in.has("sliding_window")) read_hf_window(in.size("sliding_window"), model);
 }
 
 void check(const ModelConfig& model, std::vector<std::string>& obstacles) {
@@ -46,7 +46,7 @@ void write(const ModelConfig& model, nlohmann::ordered_json& json) {
   json["intermediate_size"] = dims.moe_ff;
   json["num_local_experts"] = dims.experts;
   json["num_experts_per_tok"] = dims.top_k;
-  json["sliding_window"] = nullptr;
+  write_hf_window(model, json);
   json["router_jitter_noise"] = 0.0;
   json["output_router_logits"] = false;
 }

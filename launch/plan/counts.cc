@@ -9,7 +9,8 @@ bool has(const std::string& name, const char* what) { return name.find(what) != 
 double attention_flops(const PlanSubject& subject) {
   const ModelDims& dims = subject.dims;
   const auto of_layer = [&](std::int64_t seq_len) {
-    return static_cast<double>(seq_len * dims.heads * (dims.head_dim + dims.v_dim));
+    return 2.0 * dims.mean_keys(seq_len) *
+           static_cast<double>(dims.heads * (dims.head_dim + dims.v_dim));
   };
   double flops = of_layer(subject.seq_len()) * static_cast<double>(dims.layers);
   for (std::int64_t k = 0; k < dims.mtp; ++k) {

@@ -135,6 +135,14 @@ void reduce_experts(int ranks, const ReducedLimits& limits, configs::ModelConfig
   if (!consistent(model)) model.mutable_moe()->set_experts(experts);
 }
 
+// A window that hides something goes on doing so.
+void reduce_window(std::int64_t seq_len, RunConfig& small) {
+  configs::AttentionConfig& attention = *small.mutable_model()->mutable_attention();
+  if (!attention.has_sliding_window() || attention.sliding_window() >= seq_len) return;
+  attention.set_sliding_window(
+      std::clamp<std::int64_t>(attention.sliding_window(), 1, (small.data().seq_len() + 1) / 2));
+}
+
 void reduce_moe(const ReducedLimits& limits, configs::MoeConfig& moe) {
   moe.set_d_ff(std::min(moe.d_ff(), limits.expert_ff));
   if (moe.shared_d_ff() > 0) moe.set_shared_d_ff(std::min(moe.shared_d_ff(), limits.shared_ff));
@@ -252,6 +260,7 @@ ReducedRun reduce_config(const RunConfig& run, int ranks, bool own_data,
   reduced.own_data = own_data && run.model().vocab_size() <= limits.vocab;
   small.mutable_model()->set_vocab_size(std::min(run.model().vocab_size(), limits.vocab));
   small.mutable_data()->set_seq_len(std::min(run.data().seq_len(), limits.seq_len));
+  reduce_window(run.data().seq_len(), small);
   if (!reduced.own_data) use_synthetic_data(synthetic_folder, small);
   if (small.model().has_moe()) fix_counts(several, *small.mutable_model()->mutable_moe());
   reduce_training(ranks, several, small);

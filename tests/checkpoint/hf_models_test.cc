@@ -155,14 +155,22 @@ TEST(HfModels, DenseLayersOfQwen) {
 }
 
 TEST(HfModels, WindowOfMistral) {
-  const std::string remedy = "or at least max_position_embeddings (32768), which may be lowered";
-  EXPECT_TRUE(contains(error_of(mistral(), "sliding_window", 4096), remedy));
+  json config = mistral();
+  EXPECT_FALSE(read(config).attention().has_sliding_window());
+  config["sliding_window"] = 4096;
+  const configs::ModelConfig model = read(config);
+  EXPECT_EQ(model.attention().sliding_window(), 4096);
   // The class has a window where the key is absent.
-  EXPECT_USER_ERROR(read(without(mistral(), "sliding_window")), "sliding_window: found 4096");
-  json shorter = mistral();
-  shorter["sliding_window"] = 4096;
-  shorter["max_position_embeddings"] = 4096;
-  EXPECT_EQ(read(shorter).max_seq_len(), 4096);
+  EXPECT_EQ(read(without(mistral(), "sliding_window")).attention().sliding_window(), 4096);
+  // Llama has none, so that it is written as what it is.
+  const json written = json::parse(hf_config_json(model));
+  EXPECT_EQ(written["model_type"], "mistral");
+  EXPECT_EQ(written["sliding_window"], 4096);
+  std::string why;
+  EXPECT_EQ(hf_config_json(model, &why, "llama"), "");
+  EXPECT_TRUE(contains(why, "model.attention.sliding_window is set")) << why;
+  config["max_position_embeddings"] = 4096;
+  EXPECT_FALSE(read(config).attention().has_sliding_window()) << "it hides nothing";
 }
 
 TEST(HfModels, DefaultsOfDeepseek) {

@@ -307,6 +307,8 @@ def main():
                 reference.llama(vocab_size=83, intermediate_size=41, tie_word_embeddings=False), seed=5)
     check_model(witan, 'Llama, attention biases, head tied', reference.llama(attention_bias=True), seed=6)
     check_model(witan, 'Mistral', reference.mistral(), seed=7)
+    check_model(witan, 'Mistral, sliding window', reference.mistral(sliding_window=5), seed=17)
+    check_model(witan, 'Mixtral, sliding window', reference.mixtral(sliding_window=6), seed=18)
     check_model(witan, 'Qwen2-MoE, the first layer dense', reference.qwen2_moe(), seed=8)
     check_model(witan, 'Qwen2-MoE, weights renormalised, head tied',
                 reference.qwen2_moe(mlp_only_layers=[], norm_topk_prob=True, tie_word_embeddings=True, qkv_bias=False), seed=9)
@@ -335,6 +337,7 @@ def main():
             ('Mixtral', reference.mixtral(**small, intermediate_size=24, num_attention_heads=5, num_key_value_heads=1,
                                           num_local_experts=6)),
             ('Mistral', reference.mistral(**small)),
+            ('Mistral, sliding window', reference.mistral(**small, sliding_window=7)),
             ('Qwen2-MoE', reference.qwen2_moe(**small)),
             ('OLMoE', reference.olmoe(**small)),
             ('DeepSeek-V2', reference.deepseek_v2(**{**small, 'hidden_size': 42})),

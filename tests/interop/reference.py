@@ -16,12 +16,12 @@ transformers.logging.disable_progress_bar()
 TIE = 1e-4
 
 
-def mixtral(**changes):
+def mixtral(sliding_window=None, **changes):
     """Odd sizes on purpose. float32, nothing fused that rounds otherwise."""
     sizes = dict(vocab_size=61, hidden_size=24, intermediate_size=11, num_hidden_layers=2, num_attention_heads=4,
                  num_key_value_heads=2, num_local_experts=4, num_experts_per_tok=2, max_position_embeddings=64,
                  rope_theta=5e4, rms_norm_eps=1e-5, tie_word_embeddings=False, initializer_range=0.2)
-    return MixtralConfig(**{**sizes, **changes}, sliding_window=None, attention_dropout=0.0,
+    return MixtralConfig(**{**sizes, **changes}, sliding_window=sliding_window, attention_dropout=0.0,
                          bos_token_id=None, eos_token_id=None, pad_token_id=None)
 
 
@@ -36,11 +36,11 @@ def llama(**changes):
 NO_TOKENS = dict(attention_dropout=0.0, bos_token_id=None, eos_token_id=None, pad_token_id=None)
 
 
-def mistral(**changes):
+def mistral(sliding_window=None, **changes):
     sizes = dict(vocab_size=59, hidden_size=20, intermediate_size=27, num_hidden_layers=2, num_attention_heads=5,
                  num_key_value_heads=1, head_dim=6, max_position_embeddings=64, rope_theta=3e4, rms_norm_eps=1e-5,
                  tie_word_embeddings=False, initializer_range=0.2)
-    return MistralConfig(**{**sizes, **changes}, sliding_window=None, **NO_TOKENS)
+    return MistralConfig(**{**sizes, **changes}, sliding_window=sliding_window, **NO_TOKENS)
 
 
 def qwen2_moe(**changes):

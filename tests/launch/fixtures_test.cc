@@ -108,12 +108,12 @@ std::string name_of_case(const ::testing::TestParamInfo<FixturesTest::ParamType>
   return name + "At" + std::to_string(ranks);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, FixturesTest,
-                         ::testing::Combine(::testing::Values("mixtral", "llama", "mistral",
-                                                              "qwen2_moe", "olmoe", "deepseek_v2",
-                                                              "deepseek_v3"),
-                                            ::testing::Values(1, 2)),
-                         name_of_case);
+INSTANTIATE_TEST_SUITE_P(
+    All, FixturesTest,
+    ::testing::Combine(::testing::Values("mixtral", "llama", "mistral", "mistral_window",
+                                         "qwen2_moe", "olmoe", "deepseek_v2", "deepseek_v3"),
+                       ::testing::Values(1, 2)),
+    name_of_case);
 
 }  // namespace
 }  // namespace witan

@@ -28,6 +28,10 @@ constexpr const char* kWholeNorm =
 constexpr const char* kLatent =
     "heads: 3 latent { kv_lora_rank: 9 nope_head_dim: 5 rope_head_dim: 4 v_head_dim: 7 } "
     "rope_scaling { yarn { factor: 4 original_max_seq_len: 8 mscale: 1 mscale_all_dim: 0.8 } }";
+constexpr const char* kWindow = "heads: 4 kv_heads: 2 head_dim: 6 sliding_window: 5";
+constexpr const char* kLatentWindow =
+    "heads: 3 sliding_window: 3 "
+    "latent { kv_lora_rank: 9 nope_head_dim: 5 rope_head_dim: 4 v_head_dim: 7 }";
 constexpr const char* kLatentQueries =
     "heads: 3 latent { q_lora_rank: 8 kv_lora_rank: 9 nope_head_dim: 5 rope_head_dim: 4 "
     "v_head_dim: 7 rope_interleaved: false }";
@@ -127,7 +131,8 @@ class CacheTest : public GeneratorTest, public ::testing::WithParamInterface<con
   CacheTest() : GeneratorTest(GetParam()) {}
 };
 INSTANTIATE_TEST_SUITE_P(Attention, CacheTest,
-                         ::testing::Values(kPlain, kWholeNorm, kLatent, kLatentQueries));
+                         ::testing::Values(kPlain, kWholeNorm, kLatent, kLatentQueries, kWindow,
+                                           kLatentWindow));
 
 TEST_P(CacheTest, CachedLogitsAreThoseOfTheWholeForward) {
   const std::vector<std::int32_t> ids = {3, 14, 15, 9, 2, 6, 5, 35, 8, 9, 7};

@@ -26,10 +26,10 @@ class Watch final : public RoutingHook {
 class TransformerRun {
  public:
   explicit TransformerRun(const configs::ModelConfig& config,
-                          Recompute recompute = Recompute::kNone)
+                          Recompute recompute = Recompute::kNone, std::uint64_t seed = 5)
       : model_(config),
         transformer_(model_.config, model_.params, model_.exchange, {}, {recompute, 2}),
-        tokens_(3, 6, kVocab, 2) {
+        tokens_(3, 6, kVocab, 2, seed) {
     for (MoeLayer* layer : transformer_.moe_layers()) {
       std::vector<double>& fractions = layer->global_fractions();
       const auto n = static_cast<double>(fractions.size());
@@ -111,7 +111,7 @@ TEST(TransformerGradient, TwoModulesOfMultiTokenPredictionWithExperts) {
   configs::ModelConfig config = dense_and_moe(false, "pattern { first: 1 }");
   config.mutable_mtp()->set_depth(2);
   config.mutable_mtp()->set_loss_weight(0.7);
-  TransformerRun run(config);
+  TransformerRun run(config, Recompute::kNone, 1);
   EXPECT_EQ(run.transformer().moe_layers().size(), 4u);
   run.check_gradients();
 }
@@ -121,6 +121,17 @@ TEST(TransformerGradient, ADenseModuleWithLayerNormAndATiedHead) {
       "vocab_size: 11 d_model: 6 layers: 1 ffn { d_ff: 4 } norm { kind: LAYERNORM } tied_head: true"
       " attention { heads: 1 head_dim: 6 } mtp { depth: 1 }"));
   run.check_gradients();
+}
+
+TEST(TransformerGradient, ASlidingWindow) {
+  const std::string model = "vocab_size: 11 d_model: 6 layers: 2 ffn { d_ff: 4 } ";
+  for (const char* attention :
+       {"attention { heads: 2 kv_heads: 1 head_dim: 4 sliding_window: 3 } mtp { depth: 1 }",
+        "attention { heads: 2 sliding_window: 2 latent { kv_lora_rank: 4 nope_head_dim: 2"
+        "  rope_head_dim: 2 v_head_dim: 3 } }"}) {
+    TransformerRun run(model_config(model + attention));
+    run.check_gradients();
+  }
 }
 
 TEST(TransformerGradient, DenseWithLayerNorm) {
@@ -144,6 +155,33 @@ TEST(Transformer, EveryLevelOfRecomputeGivesTheSameBits) {
     EXPECT_EQ(again.counts(), keep.counts());
     EXPECT_LT(again.transformer().arenas().saved.bytes_high_water(), all);
   }
+}
+
+// Two layers with windows of 3 see 4 tokens back, and not one more; documents end them as before.
+TEST(Transformer, AWindowHidesWhatIsFurtherBack) {
+  Model model(
+      model_config("vocab_size: 11 d_model: 6 layers: 2 ffn { d_ff: 4 }"
+                   " attention { heads: 2 head_dim: 4 sliding_window: 3 }"));
+  Transformer transformer(model.config, model.params, model.exchange, {}, {});
+  const auto last_logits = [&](std::size_t changed) {
+    TokenBatch tokens(2, 8, kVocab, 6);  // the second sequence begins anew at its token 6
+    tokens.tokens[changed] = (tokens.tokens[changed] + 1) % static_cast<std::int32_t>(kVocab);
+    transformer.forward(tokens.batch);
+    std::vector<double> z(2 * kVocab);
+    transformer.logits(7, 1, view_of(z.data(), {1, kVocab}));
+    transformer.logits(15, 1, view_of(z.data() + kVocab, {1, kVocab}));
+    return z;
+  };
+  const auto first = [](const std::vector<double>& z) {
+    return std::vector<double>(z.begin(), z.begin() + kVocab);
+  };
+  const auto second = [](const std::vector<double>& z) {
+    return std::vector<double>(z.begin() + kVocab, z.end());
+  };
+  EXPECT_EQ(first(last_logits(2)), first(last_logits(1))) << "5 and 6 tokens back";
+  EXPECT_NE(first(last_logits(3)), first(last_logits(2))) << "4 tokens back";
+  EXPECT_EQ(second(last_logits(13)), second(last_logits(12))) << "another document";
+  EXPECT_NE(second(last_logits(14)), second(last_logits(13)));
 }
 
 TEST(Transformer, ForwardAloneGivesTheLossesOfTraining) {

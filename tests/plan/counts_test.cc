@@ -65,6 +65,17 @@ TEST(Flops, ByHandForMixtral8x7B) {
   EXPECT_EQ(dense_forward_flops(subject) - flops.forward(), 2.0 * 3.0 * experts);
 }
 
+// Token i sees min(i, W) keys: on average W - W^2 / (2 S) where S / 2 are seen without a window.
+TEST(Flops, OfAWindow) {
+  const std::string model = "vocab_size: 99 d_model: 12 layers: 2 ffn { d_ff: 20 } ";
+  const auto attention = [&](const std::string& text) {
+    return count_flops(PlanSubject(planned_run(model + text, "data { seq_len: 64 }"))).attention;
+  };
+  const double all = attention("attention { heads: 3 }");
+  EXPECT_DOUBLE_EQ(attention("attention { heads: 3 sliding_window: 64 }"), all);
+  EXPECT_DOUBLE_EQ(attention("attention { heads: 3 sliding_window: 16 }"), all * 14.0 / 32.0);
+}
+
 // What metrics.jsonl and witan bench count.
 TEST(Flops, SameAsInTraining) {
   for (const char* model :
