@@ -8,7 +8,7 @@ build=(g++ cmake ninja-build pkg-config openmpi-bin libopenmpi-dev libprotobuf-d
        libdnnl-dev libcli11-dev nlohmann-json3-dev libxxhash-dev libzstd-dev zlib1g-dev libpcre2-dev libutf8proc-dev
        sentencepiece jq xz-utils)
 test=(libgtest-dev libboost-context-dev zstd python3)
-ci=(clang-format-14 clang-tidy-14 ccache git python3-venv)
+ci=(clang-14 libclang-rt-14-dev clang-format-14 clang-tidy-14 ccache git python3-venv)
 case $level in
   build) want=("${build[@]}") ;;
   test) want=("${build[@]}" "${test[@]}") ;;
