@@ -23,7 +23,7 @@ using Json = nlohmann::ordered_json;
 
 constexpr const char* kFooter = R"(
 A sample ends at the end-of-document token, or after --max-tokens. An empty prompt begins behind
-an end-of-document token. Random numbers are addressed by (seed, sample, position): the same text
+an end-of-document token. A prompt of text gets what the tokenizer begins a text with in front. Random numbers are addressed by (seed, sample, position): the same text
 at any number of ranks, up to rounding, and sample i does not depend on --samples. What is longer
 than model.max_seq_len goes on behind its newest half. Modules of multi-token prediction
 (model.mtp) take no part.
@@ -59,6 +59,7 @@ std::vector<std::int32_t> encode_prompt(const Arguments& arguments, const Tokeni
         ": the tokenizer of this model is not known (data.tokenizer is \"none\"); give "
         "token ids with --prompt-ids, or name it: --set data.tokenizer=byte or =PATH");
   }
+  ids.assign(tokenizer->text_begin().begin(), tokenizer->text_begin().end());
   tokenizer->encode(text, ids);
   return ids;
 }
@@ -90,6 +91,9 @@ std::vector<std::int32_t> prompt_tokens(const Arguments& arguments, const config
                                         const Tokenizer* tokenizer) {
   const std::int32_t end_of_document = end_of_document_of(run.data(), tokenizer);
   std::vector<std::int32_t> ids = encode_prompt(arguments, tokenizer);
+  if (ids.empty() && tokenizer != nullptr) {
+    ids.assign(tokenizer->text_begin().begin(), tokenizer->text_begin().end());
+  }
   if (ids.empty()) {
     if (end_of_document < 0) {
       throw_user_error(

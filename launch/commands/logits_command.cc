@@ -9,6 +9,7 @@
 #include "core/base/error.h"
 #include "launch/checkpoint/output_file.h"
 #include "launch/commands/commands.h"
+#include "launch/data/run_tokenizer.h"
 #include "launch/logits_run.h"
 #include "launch/model_folder.h"
 #include "launch/mpi_session.h"
@@ -19,6 +20,7 @@ namespace {
 constexpr const char* kFooter = R"(
 How a model is compared with another implementation. All files are safetensors.
   --tokens     input_ids [B, S], I64 or I32; B need not divide by the ranks
+  --text       instead of a file: one sequence, with what the tokenizer begins a text with
   --out        logits [B, S, V] and loss [1], F32
   --gradients  one F32 tensor per trained tensor, with the name and layout it has in the model's
                folder: the gradient of the loss, not clipped; zeros for experts without tokens,
@@ -29,6 +31,7 @@ losses of multi-token prediction are added to.
 
 Examples:
   witan logits mixtral-tiny/ --tokens tokens.safetensors --out logits.safetensors
+  witan logits runs/quickstart --text "A hacker is" --out logits.safetensors
   mpirun -n 2 witan logits runs/quickstart --tokens t.safetensors --out o.safetensors \
     --gradients g.safetensors
 
@@ -39,17 +42,50 @@ Exit codes: 0 done, 1 failed, 2 a mistake in the command line, tokens or checkpo
 
 struct Arguments {
   std::string model, json_file, tag;
+  std::string text;
   std::vector<std::string> overrides;
   LogitsFiles files;
 };
 
+// One sequence, as `prepare` and `generate` make ids of a text.
+InputIds ids_of_text(const Arguments& arguments, const configs::RunConfig& run) {
+  const std::unique_ptr<Tokenizer> tokenizer = tokenizer_of(run.data());
+  if (tokenizer == nullptr) {
+    throw_user_error(
+        arguments.model,
+        ": the tokenizer of this model is not known (data.tokenizer is \"none\"); give "
+        "token ids with --tokens, or name it: --set data.tokenizer=byte or =PATH");
+  }
+  InputIds input;
+  input.sequences = 1;
+  input.ids.assign(tokenizer->text_begin().begin(), tokenizer->text_begin().end());
+  tokenizer->encode(arguments.text, input.ids);
+  input.seq_len = static_cast<std::int64_t>(input.ids.size());
+  if (input.seq_len < 2) {
+    throw_user_error("--text: \"", arguments.text, "\" is ", input.seq_len,
+                     " tokens; at least 2 are needed, the second being the first one's target");
+  }
+  for (const std::int32_t id : input.ids) {
+    if (id < run.model().vocab_size()) continue;
+    throw_user_error("--text holds token ", id, "; the model has tokens 0 to ",
+                     run.model().vocab_size() - 1);
+  }
+  return input;
+}
+
 // Rank 0 reads and checks.
-std::optional<InputIds> shared_input(const Arguments& arguments, const configs::ModelConfig& model,
+std::optional<InputIds> shared_input(const Arguments& arguments, const configs::RunConfig& run,
                                      Communicator& world) {
   const auto bytes = from_leader(world, [&] {
-    const InputIds input = read_input_ids(arguments.files.tokens, model.vocab_size());
+    const configs::ModelConfig& model = run.model();
+    const bool file = !arguments.files.tokens.empty();
+    if (file != arguments.text.empty()) {
+      throw_user_error("logits: give either --tokens FILE or --text TEXT");
+    }
+    const InputIds input = file ? read_input_ids(arguments.files.tokens, model.vocab_size())
+                                : ids_of_text(arguments, run);
     if (input.seq_len > model.max_seq_len()) {
-      throw_user_error(arguments.files.tokens, ": sequences of ", input.seq_len,
+      throw_user_error(file ? arguments.files.tokens : "--text", ": sequences of ", input.seq_len,
                        " tokens; at most model.max_seq_len = ", model.max_seq_len());
     }
     std::string message(sizeof(std::int64_t), '\0');
@@ -73,7 +109,7 @@ int run_logits(const Arguments& arguments) {
   ModelFolder source = find_model(arguments.model, arguments.overrides, *world);
   if (!source.ok) return 2;
   configs::ModelConfig& config = *source.config.run.mutable_model();
-  auto input = shared_input(arguments, config, *world);
+  auto input = shared_input(arguments, source.config.run, *world);
   if (!input) return 2;
   const auto tag = find_tag(config, arguments.tag, *world);
   if (!tag) return 2;
@@ -105,8 +141,11 @@ void register_logits(CLI::App& app, RunCommand& run) {
   const auto arguments = std::make_shared<Arguments>();
   command->add_option("checkpoint", arguments->model, kModelFolderHelp)->required();
   command->add_option("--tokens", arguments->files.tokens, "Read input_ids [B, S] from this file")
-      ->required()
       ->type_name("FILE");
+  command
+      ->add_option("--text", arguments->text,
+                   "Instead: one sequence, this text by the model's tokenizer")
+      ->type_name("TEXT");
   command->add_option("--out", arguments->files.logits, "Write logits and loss to this file")
       ->required()
       ->type_name("FILE");

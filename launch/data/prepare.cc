@@ -99,7 +99,8 @@ class Encoders {
   std::vector<std::thread> threads_;
 };
 
-// Writes encoded blocks in order, an end-of-document behind each document.
+// Writes encoded blocks in order, an end-of-document behind each document and what the tokenizer
+// begins a text with in front.
 class CorpusWriter {
  public:
   CorpusWriter(const std::string& prefix, const Tokenizer& tokenizer)
@@ -115,11 +116,11 @@ class CorpusWriter {
     open_text_ += block.tail;
     std::size_t begin = 0;
     for (const std::size_t end : block.document_ends) {
-      writer_.append(std::span(block.tokens).subspan(begin, end - begin));
+      append(std::span(block.tokens).subspan(begin, end - begin));
       end_document();
       begin = end;
     }
-    writer_.append(std::span(block.tokens).subspan(begin));
+    append(std::span(block.tokens).subspan(begin));
     text_bytes_ += block.text_bytes;
     if (!block.ends_file) return;
     // What follows the last separator, or a file that had nothing at all.
@@ -138,12 +139,19 @@ class CorpusWriter {
   }
 
  private:
+  // A document's text, what the tokenizer begins one with in front.
+  void append(std::span<const std::int32_t> ids) {
+    if (ids.empty()) return;
+    if (writer_.document_tokens() == 0) writer_.append(tokenizer_.text_begin());
+    writer_.append(ids);
+  }
+
   // What was kept as text at the joints of blocks.
   void encode_open_text() {
     if (open_text_.empty()) return;
     std::vector<std::int32_t> ids;
     tokenizer_.encode(open_text_, ids);
-    writer_.append(ids);
+    append(ids);
     open_text_.clear();
   }
 

@@ -25,7 +25,9 @@ class Tokenizer {
   virtual std::int64_t vocab_size() const = 0;  // the largest id + 1
   // -1 if its files name none.
   virtual std::int32_t end_of_document() const = 0;
-  // Appends the ids of `text`, without end-of-document; thread-safe.
+  // What stands in front of every text: a beginning-of-text token where its files ask for one.
+  virtual std::span<const std::int32_t> text_begin() const { return {}; }
+  // Appends the ids of `text`, without text_begin and end-of-document; thread-safe.
   virtual void encode(std::string_view text, std::vector<std::int32_t>& ids) const = 0;
   // The same for many texts, which some tokenizers do faster at a time; `ends` gets the size of
   // `ids` behind each.

@@ -224,8 +224,48 @@ TEST_F(RefusedBpeTest, WhatIsNotSupportedIsNamed) {
   expect_refused("/pre_tokenizer/pretokenizers/1/add_prefix_space", true, "add_prefix_space");
   expect_refused("/added_tokens/0/lstrip", true, "added_tokens[0].lstrip");
   expect_refused("/added_tokens/0/single_word", true, "added_tokens[0].single_word");
+  expect_refused("/post_processor", {{"type", "BertProcessing"}}, "post_processor: \"BertProces");
   expect_refused("/truncation", {{"max_length", 5}}, "truncation");
   expect_refused("/decoder", {{"type", "WordPiece"}}, "decoder: ");
+}
+
+TEST_F(RefusedBpeTest, TemplatesBeginATextAndEndADocument) {
+  const auto special = [](const char* name) {
+    return json{{"SpecialToken", {{"id", name}, {"type_id", 0}}}};
+  };
+  const json text = {{"Sequence", {{"id", "A"}, {"type_id", 0}}}};
+  const std::int32_t begin = good_["added_tokens"][0]["id"];
+  const auto processor = [&](const json& single, std::int32_t end) {
+    return json{{"type", "Sequence"},
+                {"processors",
+                 {{{"type", "ByteLevel"}, {"trim_offsets", false}},
+                  {{"type", "TemplateProcessing"},
+                   {"single", single},
+                   {"special_tokens",
+                    {{"<b>", {{"id", "<b>"}, {"ids", {begin}}, {"tokens", {"<b>"}}}},
+                     {"<e>", {{"id", "<e>"}, {"ids", {end}}, {"tokens", {"<e>"}}}}}}}}}};
+  };
+  const auto with = [&](const json& post_processor) {
+    json changed = good_;
+    changed["post_processor"] = post_processor;
+    return make_tokenizer(write_file("tokenizer.json", changed.dump()));
+  };
+  good_["post_processor"] = nullptr;
+  const auto plain = with(nullptr);
+  EXPECT_TRUE(plain->text_begin().empty());
+  const std::int32_t end = plain->end_of_document();
+  const auto tokenizer = with(processor({special("<b>"), text, special("<e>")}, end));
+  ASSERT_EQ(tokenizer->text_begin().size(), 1U);
+  EXPECT_EQ(tokenizer->text_begin()[0], begin);
+  EXPECT_EQ(encoded(*tokenizer, "two words"), encoded(*plain, "two words"));
+  EXPECT_EQ(tokenizer->end_of_document(), end);
+
+  expect_refused("/post_processor", processor({text, special("<e>")}, end + 1),
+                 "other tokens behind");
+  expect_refused("/post_processor", processor({text, text}, end), "a second place");
+  expect_refused("/post_processor", processor(json::array({special("<b>")}), end),
+                 "no place for the text");
+  expect_refused("/post_processor", processor({special("<x>"), text}, end), "not among special");
 }
 
 TEST_F(RefusedBpeTest, ExpressionsThatMeanSomethingElseHere) {

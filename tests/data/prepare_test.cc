@@ -74,6 +74,34 @@ TEST_F(PrepareTest, AFileIsADocumentAndALineOfJsonlIsOne) {
             (Texts{"first\nsecond\n", "third", "vier \u00fc \"x\"\n", "five", "\u00e9\U0001F600"}));
 }
 
+// A template's beginning of a text, once a document, also where blocks divide it.
+TEST_F(PrepareTest, WhatTheTokenizerBeginsATextWithStandsInFrontOfEveryDocument) {
+  auto json = nlohmann::json::parse(
+      content_of(std::string(WITAN_SOURCE_DIR) + "/tests/fixtures/tokenizers/gpt2/tokenizer.json"));
+  json["post_processor"] = {
+      {"type", "TemplateProcessing"},
+      {"single",
+       {{{"SpecialToken", {{"id", "<b>"}, {"type_id", 0}}}},
+        {{"Sequence", {{"id", "A"}, {"type_id", 0}}}}}},
+      {"special_tokens", {{"<b>", {{"id", "<b>"}, {"ids", {5, 6}}, {"tokens", {"x", "y"}}}}}}};
+  auto how =
+      options({write_file("a.jsonl", json_line("one two") + json_line("") + json_line("six")),
+               write_file("b.txt", "a longer text of several words")});
+  how.tokenizer = write_file("tokenizer/tokenizer.json", json.dump());
+  const auto tokenizer = make_tokenizer(how.tokenizer);
+  std::vector<std::int32_t> expected;
+  for (const char* text : {"one two", "six", "a longer text of several words"}) {
+    expected.insert(expected.end(), {5, 6});
+    tokenizer->encode(text, expected);
+    expected.push_back(tokenizer->end_of_document());
+  }
+  for (const std::int64_t block_bytes : {5, 1000}) {
+    how.block_bytes = block_bytes;
+    EXPECT_EQ(prepare(how).documents, 3);
+    EXPECT_EQ(test::all_tokens(IndexedDataset(how.output), tokenizer->vocab_size()), expected);
+  }
+}
+
 TEST_F(PrepareTest, SeparatorsDivideText) {
   auto how = options({write_file("a.txt", "---\none\n---\ntwo\n more---\n---\r\n---\nthree\n---")});
   how.document_separator = "---";

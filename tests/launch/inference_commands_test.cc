@@ -213,6 +213,24 @@ TEST_F(InferenceCommandsTest, LogitsGivesTheSameOnAnyNumberOfRanks) {
             1e-5 * test::norm_of(first));
 }
 
+TEST_F(InferenceCommandsTest, LogitsOfATextAreThoseOfItsTokens) {
+  const std::string text = "no play";
+  const std::string tokens = tokens_file("tokens", StDType::kI32, {1, 7},
+                                         std::vector<std::int32_t>(text.begin(), text.end()));
+  output_of(1, {"logits", run_, "--tokens", tokens, "--out", out_});
+  output_of(2, {"logits", run_, "--text", text, "--out", scratch_ / "of_text"});
+  const std::vector<float> expected = test::floats_of(SafetensorsReader(out_), "logits");
+  EXPECT_LT(
+      test::distance(test::floats_of(SafetensorsReader(scratch_ / "of_text"), "logits"), expected),
+      1e-5 * test::norm_of(expected));
+  expect_refused(2, {"logits", run_, "--text", "x", "--out", scratch_ / "o"},
+                 "at least 2 are needed");
+  expect_refused(1, {"logits", run_, "--out", scratch_ / "o"}, "either --tokens FILE or --text");
+  expect_refused(
+      1, {"logits", run_, "--text", text, "--out", scratch_ / "o", "--set", "data.tokenizer=none"},
+      "the tokenizer of this model is not known");
+}
+
 // Experts without tokens are there, with zeros.
 TEST_F(InferenceCommandsTest, GradientsOfUnusedExpertsAreZero) {
   const std::string tokens = tokens_file("tokens", StDType::kI64, {1, 2}, some_ids(2));

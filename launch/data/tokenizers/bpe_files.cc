@@ -285,6 +285,57 @@ void find_end_of_document(const std::string& path, BpeDefinition& definition) {
   }
 }
 
+// Tokens that a template puts around a single text.
+struct AroundText {
+  std::vector<std::int32_t> begin, end;
+};
+
+// "single": [{"SpecialToken": {"id": NAME}}, {"Sequence": {"id": "A"}}], the ids of NAME under
+// special_tokens.
+void read_template(const Field& processor, AroundText& around) {
+  bool text_seen = false;
+  for (const Field& piece : processor.at("single").elements()) {
+    if (!piece.at("Sequence").absent()) {
+      if (text_seen) piece.fail("is a second place for the text");
+      text_seen = true;
+      continue;
+    }
+    const Field token = piece.at("SpecialToken").at("id");
+    const Field ids = processor.at("special_tokens").at(token.text()).at("ids");
+    if (ids.absent()) token.fail("\"", token.text(), "\" is not among special_tokens");
+    for (const Field& id : ids.elements()) {
+      (text_seen ? around.end : around.begin).push_back(id.id());
+    }
+  }
+  if (!text_seen) processor.at("single").fail("has no place for the text");
+}
+
+void read_post_processor(const Field& processor, AroundText& around) {
+  if (processor.absent() || processor.type() == "ByteLevel")
+    return;  // ByteLevel moves offsets only
+  if (processor.type() == "Sequence") {
+    for (const Field& part : processor.at("processors").elements()) {
+      read_post_processor(part, around);
+    }
+  } else if (processor.type() == "TemplateProcessing") {
+    read_template(processor, around);
+  } else {
+    processor.fail("\"", processor.type(),
+                   "\" is not supported (ByteLevel and TemplateProcessing are)");
+  }
+}
+
+void read_tokens_around_text(const Field& processor, BpeDefinition& definition) {
+  AroundText around;
+  read_post_processor(processor, around);
+  const std::vector<std::int32_t> end_of_document = {definition.end_of_document};
+  if (!around.end.empty() && around.end != end_of_document) {
+    processor.fail(
+        "puts other tokens behind a text than end-of-document, which documents end with");
+  }
+  definition.text_begin = std::move(around.begin);
+}
+
 void read_merge_lines(const std::string& text, const std::string& path,
                       BpeModel::Vocabulary& vocabulary) {
   std::size_t line_number = 0;
@@ -322,6 +373,7 @@ BpeDefinition read_tokenizer_json(const std::string& path) {
   refuse_unless(root.at("truncation"), {}, "is not supported; remove it, text is never cut off");
   refuse_unless(root.at("padding"), {}, "is not supported; remove it, text is never padded");
   find_end_of_document(path, definition);
+  read_tokens_around_text(root.at("post_processor"), definition);
   return definition;
 }
 

@@ -25,6 +25,7 @@ struct BpeDefinition {
   std::vector<PreTokenizer::Step> steps;
   bool nfc = false;               // text is brought to Unicode's normal form C first
   bool add_prefix_space = false;  // in front of every stretch of text that does not begin with one
+  std::vector<std::int32_t> text_begin;  // in front of every text
   std::int32_t end_of_document = -1;
   std::vector<TokenizerFile> files;
 };
@@ -32,9 +33,9 @@ struct BpeDefinition {
 // tokenizer.json of the `tokenizers` library; end-of-document is the eos_token of the
 // tokenizer_config.json beside it, else the one special token of a well-known name. UserError names
 // the file and the field: malformed, or a feature that is not supported (so none is left out
-// silently). Truncation, padding and post_processor (which puts tokens around a text) must be
-// absent or are refused, but for the ByteLevel post_processor and templates, which do not concern
-// the text itself.
+// silently). Truncation and padding must be absent. Of a post_processor the tokens that a template
+// puts in front of a text are taken over; behind it there may be end-of-document only, which
+// documents end with anyway.
 BpeDefinition read_tokenizer_json(const std::string& path);
 
 // GPT-2's vocab.json (encoder.json) and merges.txt (vocab.bpe); "<|endoftext|>" is end-of-document.

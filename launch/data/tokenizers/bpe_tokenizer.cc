@@ -47,6 +47,7 @@ class BpeTokenizer final : public Tokenizer {
         can_cut_(pre_tokenizer_.is_well_known() &&
                  std::none_of(definition.added.begin(), definition.added.end(),
                               [](const auto& added) { return may_be_cut(added.content); })),
+        text_begin_(std::move(definition.text_begin)),
         end_of_document_(definition.end_of_document),
         files_(std::move(definition.files)) {
     fill_bytes(definition);
@@ -56,6 +57,7 @@ class BpeTokenizer final : public Tokenizer {
   std::string name() const override { return name_; }
   std::int64_t vocab_size() const override { return std::ssize(bytes_); }
   std::int32_t end_of_document() const override { return end_of_document_; }
+  std::span<const std::int32_t> text_begin() const override { return text_begin_; }
   std::span<const TokenizerFile> files() const override { return files_; }
 
   void encode(std::string_view text, std::vector<std::int32_t>& ids) const override {
@@ -157,6 +159,7 @@ class BpeTokenizer final : public Tokenizer {
   PreTokenizer pre_tokenizer_;
   AddedTokens raw_added_, normalized_added_;
   bool nfc_, add_prefix_space_, can_cut_;
+  std::vector<std::int32_t> text_begin_;
   std::int32_t end_of_document_;
   std::vector<TokenizerFile> files_;
   std::vector<std::string> bytes_;  // by id
