@@ -1,6 +1,9 @@
 #include "launch/checkpoint/hf_config.h"
 
+#include <algorithm>
+#include <cstring>
 #include <filesystem>
+#include <initializer_list>
 
 #include "core/base/error.h"
 #include "core/model/param_table.h"
@@ -37,11 +40,15 @@ const HfArchitecture* find(const std::string& model_type) {
 std::string obstacles_to(const HfArchitecture& architecture, const configs::ModelConfig& model) {
   std::vector<std::string> obstacles;
   architecture.check(model, obstacles);
-  if (model.has_mtp() && &architecture != &kHfDeepseekV3) {
+  const auto is_one_of = [&](std::initializer_list<HfArchitecture> others) {
+    return std::any_of(others.begin(), others.end(), [&](const HfArchitecture& other) {
+      return std::strcmp(architecture.model_type, other.model_type) == 0;
+    });
+  };
+  if (model.has_mtp() && !is_one_of({kHfDeepseekV3})) {
     obstacles.emplace_back("model.mtp is set");
   }
-  const bool windows = &architecture == &kHfMistral || &architecture == &kHfMixtral;
-  if (model.attention().has_sliding_window() && !windows) {
+  if (model.attention().has_sliding_window() && !is_one_of({kHfMistral, kHfMixtral})) {
     obstacles.emplace_back("model.attention.sliding_window is set");
   }
   std::string text;

@@ -162,18 +162,20 @@ std::int64_t LayerArenas::of_chunk(std::int64_t rows) const {
 
 // core/model/exchange_plan.cc
 void LayerArenas::exchange_plan() {
+  const bool pads = model().moe().capacity().pad_to_capacity();
   for (int chunk = 0; chunk < subject_.exchange.chunks; ++chunk) {
     if (!alone()) {
       take_indices(arenas_.choice, of_chunk(rows_.sent));
       take_indices(arenas_.choice, of_chunk(rows_.sent_slots));
       take_indices(arenas_.choice, of_chunk(rows_.tokens) + 1);
-      take_indices(arenas_.choice, of_chunk(rows_.sent));
+      take_indices(arenas_.choice, of_chunk(pads ? rows_.chosen_slots : rows_.sent));
       take_indices(arenas_.choice, of_chunk(rows_.rows));  // the token of each row
     }
     take_indices(arenas_.choice, of_chunk(rows_.slots));
     take_indices(arenas_.choice, of_chunk(rows_.rows) + 1);
-    take_indices(arenas_.choice, of_chunk(rows_.slots));
-    take_indices(arenas_.choice, of_chunk(rows_.slots));  // choices, or where the rows lie
+    const std::int64_t listed = pads && alone() ? rows_.chosen_slots : rows_.slots;
+    take_indices(arenas_.choice, of_chunk(listed));
+    take_indices(arenas_.choice, of_chunk(listed));  // choices, or where the rows lie
   }
 }
 

@@ -90,7 +90,16 @@ RoutedRows routed_rows(const PlanSubject& subject, const PlanLayout& layout, dou
     slots = capacity.pad_to_capacity() ? places : std::min(slots, places);
   }
   result.slots = whole(slots);
-  result.sent_slots = whole(tokens * top_k);
+  const bool pads = subject.run.model().moe().capacity().pad_to_capacity();
+  result.sent_slots = pads ? result.slots : whole(tokens * top_k);
+  result.chosen_slots = std::min(result.slots, whole(tokens * top_k));
+  if (pads && ranks > 1) {  // a row for each place, whoever chose it
+    result.rows = result.sent = result.slots;
+    result.own = result.slots / ranks;
+    result.sent_near = result.slots * (layout.near_ranks() - 1) / ranks;
+    result.sent_far = result.received_far = result.slots * (ranks - layout.near_ranks()) / ranks;
+    return result;
+  }
   if (ranks == 1) {
     result.rows = result.own = result.sent = result.tokens;
     return result;

@@ -14,9 +14,11 @@ struct RoutedRows {
   std::int64_t own = 0;         // of those, rows of this rank's own tokens
   std::int64_t slots = 0;       // pairs of row and expert
   std::int64_t sent_slots = 0;  // those of this rank's own tokens, wherever they go
-  std::int64_t sent = 0;        // all rows of its own tokens, those that stay included
-  std::int64_t sent_near = 0;   // to other ranks of the node
-  std::int64_t sent_far = 0;    // to other nodes
+  std::int64_t chosen_slots =
+      0;                       // of sent_slots those that a token chose: pad_to_capacity adds some
+  std::int64_t sent = 0;       // all rows of its own tokens, those that stay included
+  std::int64_t sent_near = 0;  // to other ranks of the node
+  std::int64_t sent_far = 0;   // to other nodes
   std::int64_t received_far = 0;
 };
 

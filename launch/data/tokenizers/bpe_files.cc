@@ -301,9 +301,9 @@ void read_template(const Field& processor, AroundText& around) {
       continue;
     }
     const Field token = piece.at("SpecialToken").at("id");
-    const Field ids = processor.at("special_tokens").at(token.text()).at("ids");
-    if (ids.absent()) token.fail("\"", token.text(), "\" is not among special_tokens");
-    for (const Field& id : ids.elements()) {
+    const Field special = processor.at("special_tokens").at(token.text());
+    if (special.absent()) token.fail("\"", token.text(), "\" is not among special_tokens");
+    for (const Field& id : special.at("ids").elements()) {
       (text_seen ? around.end : around.begin).push_back(id.id());
     }
   }
