@@ -9,6 +9,7 @@
 namespace witan {
 namespace {
 
+// Of a batch in host memory.
 std::int64_t bytes_of(const Tokenizer& tokenizer, const Batch& batch) {
   const auto* target = batch.targets.as<std::int32_t>();
   std::int64_t bytes = 0;
@@ -27,7 +28,8 @@ std::vector<EvalResult> evaluate(Engine& engine, const SampleStream& stream,
   Transformer& model = engine.model();
   Communicator& world = engine.mesh().world();
   MetricsReducer reducer(model.moe_layers(), model.mtp_stats(), world);
-  const Tensor loss({micro_batch * stream.seq_len()}, model.dtype());
+  const Context& ctx = engine.runtime().ctx;
+  const Tensor loss({micro_batch * stream.seq_len()}, model.dtype(), ctx.device);
   BatchBuffers buffers;
   std::vector<EvalResult> results;
   for (int set = 0; set < stream.validation_sets(); ++set) {
@@ -48,13 +50,14 @@ std::vector<EvalResult> evaluate(Engine& engine, const SampleStream& stream,
             return stream.validation_sample(set, begin + i, window);
           },
           buffers);
+      sums[1] += tokenizer == nullptr ? 0 : bytes_of(*tokenizer, buffers.batch);
+      place_batch(ctx, buffers);
       model.set_hook(set == 0 && base == 0 ? probe : nullptr);
       model.forward(buffers.batch, Transformer::Mtp::kYes);
       model.set_hook(nullptr);
       loss_sum += model.losses(buffers.batch, loss.view().slice_rows(0, buffers.batch.rows()));
       model.count_mtp_losses();
       sums[0] += buffers.batch.loss_tokens;
-      sums[1] += tokenizer == nullptr ? 0 : bytes_of(*tokenizer, buffers.batch);
       sums[2] += buffers.batch.rows();
     }
     world.all_reduce(view_of(sums, {3}), ReduceOp::kSum).wait();

@@ -68,6 +68,10 @@ void complete_data(configs::DataConfig& data, const configs::ModelConfig& model)
 // What load() cannot do, because it must not look at the saved parallel.expert.
 void check(const std::string& folder, int ranks, bool leader, configs::LoadedConfig& config) {
   if (!is_overridden(config, "parallel.expert")) config.run.mutable_parallel()->clear_expert();
+  if (!is_overridden(config, "device")) {  // a checkpoint is the same, whatever it was trained on
+    config.run.clear_device();
+    config.run.mutable_parallel()->clear_device_transport();
+  }
   use_own_tokenizer(folder, config.run.data().train_size() == 0, leader, config);
   if (config.run.data().train_size() == 0)
     complete_data(*config.run.mutable_data(), config.run.model());

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <iterator>
 
+#include "core/base/cuda/stream_cuda.h"
 #include "core/base/error.h"
 #include "core/model/check_model.h"
 #include "core/model/expert_mask.h"
@@ -69,9 +70,18 @@ void check_mtp(const RunConfig& run, const configs::Fail& fail) {
                                       run.model().mtp().depth(), " needs longer sequences"));
 }
 
+// Of a training run.
 void check_device(const RunConfig& run, const configs::Fail& fail) {
+  if (run.device() == configs::CUDA && !cuda::built_with_cuda()) {
+    fail("device",
+         "found CUDA, but this witan was built without it; configure with -DWITAN_CUDA=ON, or use "
+         "CPU");
+  }
+}
+
+void check_cpu(const RunConfig& run, const configs::Fail& fail) {
   if (run.device() == configs::CUDA) {
-    fail("device", "found CUDA; training on GPUs is not there yet, the only device is CPU");
+    fail("device", "found CUDA; only `witan train` works on GPUs so far, use CPU here");
   }
 }
 
@@ -122,7 +132,7 @@ std::vector<configs::Check> inference_checks(int ranks) {
           check_data,
           check_mtp,
           check_tags,
-          check_device};
+          check_cpu};
 }
 
 std::vector<configs::Check> model_checks() {
@@ -130,8 +140,13 @@ std::vector<configs::Check> model_checks() {
           check_data,
           check_mtp,
           check_tags,
-          check_device,
           check_routing};
+}
+
+void require_cpu(const RunConfig& run) {
+  check_cpu(run, [](const std::string& field, const std::string& message) {
+    throw_user_error(field, ": ", message);
+  });
 }
 
 RunConfigResult read_run_config(const std::string& file, const std::vector<std::string>& overrides,

@@ -6,8 +6,11 @@
 #include <cstdlib>
 
 #include "core/base/cpu_isa.h"
+#include "core/base/cuda/stream_cuda.h"
 #include "core/base/error.h"
+#include "core/base/stream.h"
 #include "core/ops/gemm_kernel.h"
+#include "core/tensor/cuda_scratch.h"
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -53,18 +56,53 @@ int cores_in_mask() {
 }
 #endif
 
+// A stream, and the scratch memory that the ops on it have taken.
+class OwnedStream {
+ public:
+  explicit OwnedStream(Device device) : stream_(device) {}
+  ~OwnedStream() {
+    if (stream_.context().device.is_cuda()) cuda::release_scratch(stream_.context());
+  }
+  OwnedStream(const OwnedStream&) = delete;
+  OwnedStream& operator=(const OwnedStream&) = delete;
+  Stream get() const { return stream_.get(); }
+
+ private:
+  DeviceStream stream_;
+};
+
 }  // namespace
 
-Runtime start_runtime(const RuntimeConfig& config, const MpiEnvironment& mpi) {
+void open_stream(Device device, Runtime& runtime) {
+  const auto stream = std::make_shared<const OwnedStream>(device);
+  runtime.ctx.device = device;
+  runtime.ctx.stream = stream->get();
+  runtime.stream = stream;
+}
+
+Device gpu_of_rank(int local_rank) {
+  const int count = cuda::device_count();
+  const Device device{DeviceType::kCuda, count > 0 ? local_rank % count : 0};
+  cuda::use_device(device);
+  return device;
+}
+
+Runtime start_runtime(const RuntimeConfig& config, const MpiEnvironment& mpi,
+                      configs::Device device) {
   Runtime runtime;
   set_kernels(config);
   set_bf16_kernel(config);
   runtime.kernels = ops::describe_kernels();
   runtime.dtype = config.precision() == RuntimeConfig::FLOAT64 ? DType::kFloat64 : DType::kFloat32;
+  if (device == configs::CUDA) {
+    open_stream(gpu_of_rank(mpi.local_rank()), runtime);
+    runtime.kernels = detail::concat("CUDA (GPU ", cuda::bus_id(runtime.ctx.device),
+                                     "), routing: ", runtime.kernels);
+  }
   if (config.precision() == RuntimeConfig::BF16) {
     runtime.ctx.products = Products::kBfloat16;
     runtime.kernels += ", products in bf16";
-    if (ops::bf16_gemm_kernel() == ops::GemmKernel::kBf16Emulated) {
+    if (device == configs::CPU && ops::bf16_gemm_kernel() == ops::GemmKernel::kBf16Emulated) {
       runtime.warnings.emplace_back(
           "runtime.precision: BF16 is emulated on this CPU: the numerics of bfloat16 at no more "
           "than "

@@ -59,9 +59,10 @@ class Run {
       : config_(config),
         run_(config.run),
         options_(options),
-        runtime_(start_runtime(run_.runtime(), mpi)),
+        runtime_(start_runtime(run_.runtime(), mpi, run_.device())),
         mesh_(mpi, resolve_expert_parallel(run_, mpi.size()), run_.parallel().watchdog_seconds()),
         folder_(run_.train().has_output() ? run_.train().output() : "runs/" + run_.name()) {
+    mesh_.use_device(runtime_.ctx, device_transport(run_), run_.parallel().watchdog_seconds());
     clock_.lap("mesh");
     open_data();
     engine_.emplace(run_.model(), mesh_, runtime_,
@@ -182,6 +183,9 @@ class Run {
         run_.name(), table.total_parameters(), table.active_parameters(), mesh_.world_size(),
         mesh_.expert_parallel(), mesh_.replicas(), runtime_.threads);
     spdlog::info("kernels: {}", runtime_.kernels);
+    if (mesh_.world_size() > 1 && !mesh_.device_transport().empty()) {
+      spdlog::info("between GPUs: {}", mesh_.device_transport());
+    }
     const std::int64_t step_tokens = run_.train().global_batch() * run_.data().seq_len();
     spdlog::info("data: {} training tokens; {} steps of {} tokens are {:.2f} epochs",
                  stream_->train_tokens(), run_.train().steps(), step_tokens,

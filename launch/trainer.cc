@@ -85,6 +85,7 @@ void Trainer::load_batches() {
           return stream_.train_sample(samples_ + begin + sequence, window);
         },
         batches_[i]);
+    place_batch(engine_.runtime().ctx, batches_[i]);
     Batch& batch = batches_[i].batch;
     batch.training = true;
     batch.seed = run_.train().seed();

@@ -11,6 +11,7 @@
 #include "core/ops/adamw.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/reduce.h"
+#include "core/tensor/host_twin.h"
 #include "optim/lr_schedule.h"
 
 namespace witan {
@@ -253,11 +254,12 @@ void ShardedAdamW::zero_gradients(ParamGroup group) {
 void ShardedAdamW::gather_moment(int moment, ParamGroup group, const TensorView& flat) {
   const Shard& s = shard(group);
   if (s.empty()) return;
-  const TensorView mine = s.moments[moment].view();
+  const HostTwin mine(ctx_, s.moments[moment]);
+  mine.read();
   if (s.split) {
-    s.ranks->all_gather(mine, flat).wait();
+    s.ranks->all_gather(mine.view(), flat).wait();
   } else {
-    ops::copy(ctx_, mine, flat);
+    ops::copy({}, mine.view(), flat);
   }
 }
 
@@ -266,7 +268,7 @@ void ShardedAdamW::set_moment(int moment, ParamGroup group, const TensorView& fl
   if (s.empty()) return;
   WITAN_CHECK(flat.size() == params_.flat_values(group).size(), "optimizer state: expected ",
               params_.flat_values(group).size(), " elements, found ", flat.size());
-  ops::copy(ctx_, flat.slice_rows(s.begin, s.size), s.moments[moment].view());
+  transfer(ctx_, flat.slice_rows(s.begin, s.size), s.moments[moment].view());
 }
 
 std::size_t ShardedAdamW::state_bytes() const {

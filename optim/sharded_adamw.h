@@ -50,8 +50,9 @@ class ShardedAdamW {
   void zero_gradients(ParamGroup group);
 
   // Optimizer state in full for checkpoints: the flat buffer of moment 0 (m) or 1 (v) of a group,
-  // gathered from the ranks that share it into `flat`, laid out like params.flat_values(group);
-  // collective over those ranks. set_moment takes this rank's share out of `flat`.
+  // gathered from the ranks that share it into `flat` (host), laid out like
+  // params.flat_values(group); collective over those ranks. set_moment takes this rank's share out
+  // of `flat`.
   void gather_moment(int moment, ParamGroup group, const TensorView& flat);
   void set_moment(int moment, ParamGroup group, const TensorView& flat);
 

@@ -14,6 +14,7 @@
 #include <string>
 #include <utility>
 
+#include "core/base/context.h"
 #include "core/tensor/tensor_view.h"
 
 namespace witan {
@@ -94,7 +95,8 @@ class Communicator {
   virtual double take_wait_seconds() = 0;
 };
 
-// One rank: copies.
-std::unique_ptr<Communicator> make_self_communicator(std::string name = "self");
+// One rank: copies, of tensors in host memory or on ctx.device (then enqueued on ctx.stream).
+std::unique_ptr<Communicator> make_self_communicator(std::string name = "self",
+                                                     const Context& ctx = {});
 
 }  // namespace witan

@@ -8,6 +8,7 @@
 
 #include "core/model/local_token_exchange.h"
 #include "core/ops/permute.h"
+#include "parallel/device_token_exchange.h"
 #include "parallel/node_windows.h"
 #include "parallel/part_transfer.h"
 
@@ -358,8 +359,12 @@ std::unique_ptr<NodeWindows> make_windows(Communicator& group, const ExchangeOpt
 }  // namespace
 
 std::unique_ptr<TokenExchange> make_token_exchange(Communicator& expert_group,
-                                                   const ExchangeOptions& options) {
+                                                   const ExchangeOptions& options, Device device) {
   if (expert_group.size() == 1) return std::make_unique<LocalTokenExchange>();
+  if (device.is_cuda()) {
+    return make_device_token_exchange(
+        std::make_unique<EpTokenExchange>(expert_group, options, nullptr), expert_group, device);
+  }
   return std::make_unique<EpTokenExchange>(expert_group, options,
                                            make_windows(expert_group, options));
 }

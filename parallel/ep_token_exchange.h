@@ -12,8 +12,10 @@
 namespace witan {
 
 // LocalTokenExchange for a group of one rank. Collective; so is its end, with windows. The group
-// must outlive the exchange.
+// must outlive the exchange. `device`: where the rows are. On a GPU they travel through the group's
+// collectives, and options.transport and format mean nothing.
 std::unique_ptr<TokenExchange> make_token_exchange(Communicator& expert_group,
-                                                   const ExchangeOptions& options = {});
+                                                   const ExchangeOptions& options = {},
+                                                   Device device = {});
 
 }  // namespace witan

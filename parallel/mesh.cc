@@ -108,6 +108,25 @@ void check_exchange(const configs::RunConfig& run, int ranks, const configs::Fai
   }
 }
 
+// Nothing that is written may be without effect.
+void check_device_transport(const configs::RunConfig& run, const configs::Fail& fail) {
+  const configs::ParallelConfig& parallel = run.parallel();
+  if (run.device() == configs::CPU) {
+    if (parallel.device_transport() == configs::ParallelConfig::AUTO) return;
+    fail("parallel.device_transport", "is for device: CUDA; this run's device is CPU");
+    return;
+  }
+  if (parallel.exchange().transport() == configs::ExchangeConfig::SHARED_WINDOWS) {
+    fail("parallel.exchange.transport",
+         "SHARED_WINDOWS shares host memory, but the rows of device CUDA are in that of GPUs; "
+         "leave it out, and see parallel.device_transport");
+  }
+  if (parallel.exchange().network_type() == configs::ExchangeConfig::BFLOAT16) {
+    fail("parallel.exchange.network_type",
+         "BFLOAT16 is not there between GPUs yet; use AS_PRECISION or AS_COMPUTED");
+  }
+}
+
 }  // namespace
 
 Mesh::Mesh(const MpiEnvironment& mpi, int expert_parallel, double watchdog_seconds,
@@ -156,6 +175,7 @@ void check_parallel(const configs::RunConfig& run, int ranks, const configs::Fai
   if (run.parallel().has_expert()) check_expert_parallel(run, ranks, fail);
   check_batch(run.train(), ranks, fail);
   if (run.model().has_moe()) check_exchange(run, ranks, fail);
+  check_device_transport(run, fail);
   if (run.runtime().precision() == configs::RuntimeConfig::FLOAT64 &&
       run.parallel().exchange().network_type() == configs::ExchangeConfig::BFLOAT16) {
     fail("parallel.exchange.network_type",

@@ -12,10 +12,16 @@
 
 #include "configs/config_error.h"
 #include "configs/load.h"
+#include "core/base/context.h"
 #include "parallel/communicator.h"
 #include "parallel/mpi_environment.h"
 
 namespace witan {
+
+// What carries tensors between GPUs: NCCL, or MPI through pinned host memory. kAuto: NCCL where
+// every rank has a GPU of its own and the build has NCCL.
+enum class DeviceTransport { kAuto, kNccl, kStagedMpi };
+DeviceTransport device_transport(const configs::RunConfig& run);
 
 class Mesh {
  public:
@@ -25,6 +31,13 @@ class Mesh {
        int (*node_of_rank)(int) = nullptr);
   // One rank without MPI.
   static Mesh self();
+
+  // From here on the groups also take tensors on ctx.device, whose work is on ctx.stream; nothing
+  // changes on the CPU. Collective over the world. UserError where NCCL is asked for and two ranks
+  // share a GPU, or the build has none.
+  void use_device(const Context& ctx, DeviceTransport transport, double watchdog_seconds);
+  // What carries those tensors, for messages: "NCCL"; empty on the CPU.
+  const std::string& device_transport() const { return device_transport_; }
 
   int world_size() const { return world_->size(); }
   int world_rank() const { return world_->rank(); }
@@ -45,6 +58,7 @@ class Mesh {
   std::unique_ptr<Communicator> world_, expert_, replica_;
   int node_ = 0, nodes_ = 1;
   bool experts_cross_nodes_ = false;
+  std::string device_transport_;
 };
 
 // EP size to use: parallel.expert, or the largest divisor of `ranks` that divides the experts (1

@@ -17,7 +17,7 @@ Arena& ScratchPool::take(std::size_t bytes) {
     if (entry.idle && (best == nullptr || better(*entry.arena, *best->arena))) best = &entry;
   }
   if (best == nullptr) {
-    entries_.push_back({std::make_unique<Arena>(Device{}, name_)});
+    entries_.push_back({std::make_unique<Arena>(Device{}, name_, source_)});
     best = &entries_.back();
   }
   best->idle = false;

@@ -14,7 +14,9 @@ namespace witan {
 
 class ScratchPool {
  public:
-  explicit ScratchPool(std::string name) : name_(std::move(name)) {}
+  // `source` null: ordinary memory.
+  explicit ScratchPool(std::string name, BlockSource* source = nullptr)
+      : name_(std::move(name)), source_(source) {}
 
   // An empty arena: the smallest idle one that has room for `bytes`, else the largest, which will
   // grow, else a new one.
@@ -27,6 +29,7 @@ class ScratchPool {
     bool idle = false;
   };
   std::string name_;
+  BlockSource* source_;
   std::vector<Entry> entries_;
 };
 

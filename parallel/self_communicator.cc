@@ -1,20 +1,16 @@
 // The communicator of a single rank: every collective is a copy that is done when the call returns.
-#include <cstring>
 #include <utility>
 
+#include "core/tensor/transfer.h"
 #include "parallel/collective_checks.h"
 #include "parallel/communicator.h"
 
 namespace witan {
 namespace {
 
-void copy(const TensorView& from, const TensorView& to) {
-  if (from.data != to.data && from.bytes() > 0) std::memmove(to.data, from.data, from.bytes());
-}
-
 class SelfCommunicator final : public Communicator {
  public:
-  explicit SelfCommunicator(std::string name) : name_(std::move(name)) {}
+  SelfCommunicator(std::string name, const Context& ctx) : name_(std::move(name)), ctx_(ctx) {}
 
   int rank() const override { return 0; }
   int size() const override { return 1; }
@@ -73,13 +69,18 @@ class SelfCommunicator final : public Communicator {
   double take_wait_seconds() override { return 0.0; }
 
  private:
+  void copy(const TensorView& from, const TensorView& to) const {
+    if (from.data != to.data) transfer(ctx_, from, to.reshape(from.shape));
+  }
+
   std::string name_;
+  Context ctx_;
 };
 
 }  // namespace
 
-std::unique_ptr<Communicator> make_self_communicator(std::string name) {
-  return std::make_unique<SelfCommunicator>(std::move(name));
+std::unique_ptr<Communicator> make_self_communicator(std::string name, const Context& ctx) {
+  return std::make_unique<SelfCommunicator>(std::move(name), ctx);
 }
 
 }  // namespace witan

@@ -39,4 +39,6 @@ void DeviceEvent::synchronize() const {
   if (device_.is_cuda()) cuda::event_synchronize(handle_);
 }
 
+bool DeviceEvent::happened() const { return device_.is_cpu() || cuda::event_happened(handle_); }
+
 }  // namespace witan

@@ -41,6 +41,8 @@ class DeviceEvent {
   void make_wait(const Context& ctx) const;
   // The host waits for the mark.
   void synchronize() const;
+  // Whether the mark has been reached; true before a record().
+  bool happened() const;
 
  private:
   Device device_;

@@ -1,5 +1,5 @@
-// One rank's micro-batch, all int32 on the run's device; rows = sequences * seq_len tokens,
-// sequence after sequence. A rank may have no sequences at all.
+// One rank's micro-batch, all int32; rows = sequences * seq_len tokens, sequence after sequence. On
+// the run's device, but for what only routing reads. A rank may have no sequences at all.
 #pragma once
 
 #include <cstdint>
@@ -23,9 +23,12 @@ struct Batch {
   TensorView targets;            // [rows]; -1: not counted
   TensorView positions;          // [rows], for RoPE
   TensorView first_key;          // [rows]: first position in its sequence a token may attend to
-  TensorView tags;  // [rows]: index of the token's tag; may be empty if nothing reads it
+  // [rows], in host memory: index of the token's tag; may be empty if nothing reads it
+  TensorView tags;
+  TensorView host_tokens;  // [rows]: the tokens in host memory, where `tokens` is elsewhere
 
   std::int64_t rows() const { return sequences * seq_len; }
+  const TensorView& tokens_on_host() const { return tokens.device.is_cpu() ? tokens : host_tokens; }
 };
 
 }  // namespace witan

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "core/ops/topk.h"
+#include "core/tensor/twin.h"
 
 namespace witan {
 namespace {
@@ -286,6 +287,18 @@ void plan_local(std::span<const std::int32_t> indices, std::int64_t experts, std
     }
   }
   cursors_to_offsets(plan.expert_offsets);
+}
+
+void place_indices(const Context& ctx, Arena& arena, ExchangePlan& plan) {
+  const auto place = [&](const TensorView& indices) {
+    return copy_in(ctx, arena, indices, kLabel);
+  };
+  plan.here = {place(plan.source_of_slot),
+               place(plan.slots_of_row_begin),
+               place(plan.slots_of_row),
+               place(plan.token_of_sent_row),
+               place(plan.sent_rows_of_token_begin),
+               place(plan.sent_rows_of_token)};
 }
 
 void gather_weights(const ExchangePlan& plan, const TensorView& weights, const TensorView& sent) {

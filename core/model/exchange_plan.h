@@ -57,6 +57,9 @@ void plan_receive(std::span<const SlotCode> codes, std::int64_t local_experts, A
 void plan_local(std::span<const std::int32_t> indices, std::int64_t experts, std::int64_t places,
                 Arena& arena, ExchangePlan& plan);
 
+// plan.here: the lists that move rows, on the device of `arena`.
+void place_indices(const Context& ctx, Arena& arena, ExchangePlan& plan);
+
 // weights [tokens, top_k] in the order of choice_of_sent_slot, 0 for padding; and back, where the
 // weights that were not sent get 0.
 void gather_weights(const ExchangePlan& plan, const TensorView& weights, const TensorView& sent);

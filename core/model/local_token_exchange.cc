@@ -2,6 +2,7 @@
 
 #include "core/ops/elementwise.h"
 #include "core/ops/permute.h"
+#include "core/tensor/twin.h"
 
 namespace witan {
 namespace {
@@ -22,25 +23,29 @@ void LocalTokenExchange::combine_begin(const Context& ctx, const ExchangePlan&,
   if (rows.data != y.data) ops::copy(ctx, rows, y);
 }
 
-// Both lists name the same (token, choice) pairs in the same order.
+void LocalTokenExchange::move_weights(const TensorView& from, const TensorView& from_index,
+                                      const TensorView& to, const TensorView& to_index,
+                                      Arena& buffer) {
+  const TensorView by_row = buffer.allocate({from_index.size(), 1}, to.dtype, "routing weights");
+  ops::permute({}, column(from), from_index, by_row);
+  ops::scatter({}, by_row, to_index, column(to));
+}
+
 void LocalTokenExchange::dispatch_weights(const Context& ctx, const ExchangePlan& plan,
                                           const TensorView& weights,
                                           const TensorView& slot_weights) {
   ArenaScope scope(buffer_);
-  const TensorView by_row =
-      buffer_.allocate({plan.slots_of_row.size(), 1}, weights.dtype, "routing weights");
-  ops::permute(ctx, column(weights), plan.choice_of_sent_slot, by_row);
-  ops::scatter(ctx, by_row, plan.slots_of_row, column(slot_weights));
+  const TensorView twin = twin_in(buffer_, slot_weights, "routing weights");
+  move_weights(weights, plan.choice_of_sent_slot, twin, plan.slots_of_row, buffer_);
+  bring(ctx, twin, slot_weights);
 }
 
 void LocalTokenExchange::return_weights(const Context& ctx, const ExchangePlan& plan,
                                         const TensorView& dslot_weights,
                                         const TensorView& dweights) {
   ArenaScope scope(buffer_);
-  const TensorView by_row =
-      buffer_.allocate({plan.slots_of_row.size(), 1}, dweights.dtype, "routing weights");
-  ops::permute(ctx, column(dslot_weights), plan.slots_of_row, by_row);
-  ops::scatter(ctx, by_row, plan.choice_of_sent_slot, column(dweights));
+  const TensorView twin = copy_in(ctx, buffer_, dslot_weights, "routing weights");
+  move_weights(twin, plan.slots_of_row, dweights, plan.choice_of_sent_slot, buffer_);
 }
 
 }  // namespace witan

@@ -31,6 +31,10 @@ class LocalTokenExchange final : public TokenExchange {
                       const TensorView& dweights) override;
 
  private:
+  // Both lists name the same (token, choice) pairs in the same order.
+  static void move_weights(const TensorView& from, const TensorView& from_index,
+                           const TensorView& to, const TensorView& to_index, Arena& buffer);
+
   Arena buffer_{Device{}, "routing weight buffers"};
   TensorView rows_;  // of the dispatch in flight
 };

@@ -1,6 +1,7 @@
 // What every layer needs besides its own tensors.
 #pragma once
 
+#include <array>
 #include <span>
 
 #include "core/base/context.h"
@@ -16,19 +17,42 @@ namespace witan {
 enum class Recompute { kNone, kMoeActivation, kMoeLayer, kLayer };
 
 // Memory of one micro-batch. `saved`: what the backward reads. `choice`: the routing, which
-// outlives even a recomputed layer. `scratch`: temporaries, in stack order.
-struct ModelArenas {
+// outlives even a recomputed layer, always in host memory. `scratch`: temporaries, in stack order.
+//
+// What is decided for each token, from the logits to the exchange plan, is computed by the host
+// whatever the model's device. It works in arenas beside those of the device, of the same lifetime;
+// where the model is on the host they are the same arenas.
+class ModelArenas {
+ public:
   // `rows`: memory for the tensors that are dispatched (TokenExchange::memory()); null: any.
   explicit ModelArenas(Device device, BlockSource* rows = nullptr)
       : saved(device, "activations", rows),
-        choice(device, "routing"),
-        scratch(device, "scratch", rows) {}
+        choice(Device{}, "routing"),
+        scratch(device, "scratch", rows),
+        host_saved_(Device{}, "routing for the backward"),
+        host_scratch_(Device{}, "routing scratch"),
+        device_choice_(device, "routing indices") {}
   void reset() {
-    saved.reset();
-    choice.reset();
-    scratch.reset();
+    for (Arena* arena : all()) arena->reset();
   }
+  Arena& host_saved() { return on_host() ? saved : host_saved_; }
+  Arena& host_scratch() { return on_host() ? scratch : host_scratch_; }
+  // Index tensors of the plans that the device reads.
+  Arena& device_choice() { return on_host() ? choice : device_choice_; }
+  // Of the routing, on the host and on the device.
+  std::size_t routing_bytes() const {
+    return choice.bytes_reserved() + host_saved_.bytes_reserved() + host_scratch_.bytes_reserved() +
+           device_choice_.bytes_reserved();
+  }
+
   Arena saved, choice, scratch;
+
+ private:
+  bool on_host() const { return saved.device().is_cpu(); }
+  std::array<Arena*, 6> all() {
+    return {&saved, &choice, &scratch, &host_saved_, &host_scratch_, &device_choice_};
+  }
+  Arena host_saved_, host_scratch_, device_choice_;
 };
 
 struct ModelContext {

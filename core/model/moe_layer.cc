@@ -5,6 +5,7 @@
 #include <string>
 
 #include "core/base/profile.h"
+#include "core/model/exchange_plan.h"
 #include "core/model/rounds.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/permute.h"
@@ -36,7 +37,7 @@ TensorView rows_of_slots(const ModelContext& model, const DispatchedRows& rows,
   const TensorView y = model.arenas->scratch.allocate(rows.own.shape.with_rows(plan.slots),
                                                       rows.own.dtype, "rows by expert");
   const ProfileScope profile("permute");
-  ops::permute(model.ctx, rows.own, rows.others, plan.source_of_slot, y);
+  ops::permute(model.ctx, rows.own, rows.others, plan.here.source_of_slot, y);
   return y;
 }
 
@@ -57,7 +58,7 @@ void count_finite_logits(const TensorView& z, MoeStats& stats) {
 void sum_of_slots(const ModelContext& model, const TensorView& x, const ExchangePlan& plan,
                   const TensorView& y) {
   const ProfileScope profile("un-permute");
-  ops::unpermute_sum(model.ctx, x, plan.slots_of_row_begin, plan.slots_of_row, y);
+  ops::unpermute_sum(model.ctx, x, plan.here.slots_of_row_begin, plan.here.slots_of_row, y);
 }
 
 }  // namespace
@@ -88,7 +89,8 @@ void MoeLayer::route(const ModelContext& model, const Batch& batch, const Tensor
                      Saved& saved) {
   const ProfileScope routing("router");
   ModelArenas& arenas = *model.arenas;
-  router_->forward(model.ctx, router_params_, capacity_, x, arenas.saved, arenas.choice,
+  router_->forward(model.ctx, router_params_, capacity_, x,
+                   {arenas.saved, arenas.host_saved(), arenas.choice, arenas.scratch},
                    saved.has_choice, model.hook, *model.expert_ranks, batch, saved.router);
   if (!saved.has_choice) {
     saved.travel = saved.router.kept;
@@ -128,6 +130,7 @@ void MoeLayer::plan(const ModelContext& model, bool training, Saved& saved) cons
     const std::int64_t count = tokens * (i + 1) / chunks - chunk.begin;
     model.exchange->plan(model.ctx, saved.travel.slice_rows(chunk.begin, count),
                          computing_experts(), places, model.arenas->choice, chunk.plan);
+    place_indices(model.ctx, model.arenas->device_choice(), chunk.plan);
   }
 }
 
@@ -226,7 +229,7 @@ void MoeLayer::forward(const ModelContext& model, const Batch& batch, const Tens
   ArenaScope scope(scratch);
   if (saved.in_rounds()) {
     forward_rounds(model, x, y, saved);
-    forward_zero_computation(x, y, saved);
+    forward_zero_computation(model, x, y, saved);
     if (shared_) ops::add(ctx, y, forward_shared(model, x, saved), y);
     return;
   }
@@ -249,23 +252,25 @@ void MoeLayer::forward(const ModelContext& model, const Batch& batch, const Tens
     exchange.combine_begin(ctx, chunk.plan, out, chunk.of(y));
   }
   profiled("combine", [&] { exchange.combine_end(ctx); });
-  forward_zero_computation(x, y, saved);
+  forward_zero_computation(model, x, y, saved);
   if (shared_) ops::add(ctx, y, shared_y, y);
 }
 
-void MoeLayer::forward_zero_computation(const TensorView& x, const TensorView& y,
-                                        const Saved& saved) const {
+void MoeLayer::forward_zero_computation(const ModelContext& model, const TensorView& x,
+                                        const TensorView& y, const Saved& saved) {
   if (zero_computation_.size() == 0) return;
   const ProfileScope profile("zero-computation experts");
-  zero_computation_.forward(saved.router.kept, saved.router.weights, x, y);
+  zero_computation_.forward(model.ctx, saved.router.kept, saved.router.weights, x, y,
+                            model.arenas->host_scratch());
 }
 
-void MoeLayer::backward_zero_computation(const TensorView& dy, const TensorView& x,
-                                         const Saved& saved, const TensorView& dx,
-                                         const TensorView& dweights) {
+void MoeLayer::backward_zero_computation(const ModelContext& model, const TensorView& dy,
+                                         const TensorView& x, const Saved& saved,
+                                         const TensorView& dx, const TensorView& dweights) {
   if (zero_computation_.size() == 0) return;
   const ProfileScope profile("zero-computation experts backward");
-  zero_computation_.backward(saved.router.kept, saved.router.weights, x, dy, dx, dweights);
+  zero_computation_.backward(model.ctx, saved.router.kept, saved.router.weights, x, dy, dx,
+                             dweights, model.arenas->host_scratch());
 }
 
 bool MoeLayer::pools_layers() const {
@@ -284,7 +289,8 @@ RouterGradient MoeLayer::balance(const ModelContext& model, const Batch& batch, 
       moe_layers_,       batch.progress,   batch_counts_,   global_fractions_,       gradient_scale,
       batch.micro_batch, pooled,           model.all_ranks, zero_computation_.size()};
   for (std::size_t i = 0; i < balancers_.size(); ++i) {
-    stats_.losses[i] += balancers_[i]->backward(model.ctx, input, gradient, model.arenas->scratch);
+    stats_.losses[i] +=
+        balancers_[i]->backward(Context{}, input, gradient, model.arenas->host_scratch());
   }
   return gradient;
 }
@@ -308,7 +314,7 @@ void MoeLayer::backward_router(const ModelContext& model, const Batch& batch, co
                                const TensorView& dx) const {
   const ProfileScope profile("router backward");
   router_->backward(model.ctx, router_params_, capacity_, batch, saved.router, dweights, losses, dx,
-                    model.arenas->scratch);
+                    model.arenas->scratch, model.arenas->host_scratch());
 }
 
 void MoeLayer::backward(const ModelContext& model, const Batch& batch, const TensorView& dy,
@@ -318,11 +324,12 @@ void MoeLayer::backward(const ModelContext& model, const Batch& batch, const Ten
   TokenExchange& exchange = *model.exchange;
   Arena& scratch = model.arenas->scratch;
   ArenaScope scope(scratch);
+  ArenaScope host_scope(model.arenas->host_scratch());
   const TensorView dweights =
-      scratch.allocate(saved.router.weights.shape, x.dtype, "router backward");
+      model.arenas->host_scratch().allocate(saved.router.weights.shape, x.dtype, "router backward");
   if (saved.in_rounds()) {
     backward_rounds(model, dy, x, saved, dx, dweights);
-    backward_zero_computation(dy, x, saved, dx, dweights);
+    backward_zero_computation(model, dy, x, saved, dx, dweights);
     const RouterGradient gradient = balance(model, batch, saved, gradient_scale);
     backward_router(model, batch, saved, dweights, gradient, dx);
     if (shared_) ops::add(ctx, dx, backward_shared(model, dy, x, saved), dx);
@@ -366,7 +373,7 @@ void MoeLayer::backward(const ModelContext& model, const Batch& batch, const Ten
     const ProfileScope profile("dispatch backward");
     exchange.return_weights(ctx, chunk.plan, chunk.dslot_weights, chunk.of(dweights));
   }
-  backward_zero_computation(dy, x, saved, dx, dweights);
+  backward_zero_computation(model, dy, x, saved, dx, dweights);
   backward_router(model, batch, saved, dweights, gradient, dx);
   if (shared_) ops::add(ctx, dx, shared_dx, dx);
 }

@@ -40,7 +40,7 @@ class MoeLayer {
   };
   struct Saved {
     RouterSaved router;
-    TensorView travel;  // [tokens, top_k] int32: the choices of experts that compute
+    TensorView travel;  // [tokens, top_k] int32 (host): the choices of experts that compute
     std::vector<Chunk> chunks;
     // Where each round of a micro-batch begins that has more rows than ModelContext::max_rows, and
     // its end (core/model/rounds.h). Rounds keep nothing: the backward dispatches again.
@@ -90,9 +90,11 @@ class MoeLayer {
   TensorView forward_shared(const ModelContext& model, const TensorView& x, Saved& saved) const;
   TensorView backward_shared(const ModelContext& model, const TensorView& dy, const TensorView& x,
                              const Saved& saved) const;
-  void forward_zero_computation(const TensorView& x, const TensorView& y, const Saved& saved) const;
-  void backward_zero_computation(const TensorView& dy, const TensorView& x, const Saved& saved,
-                                 const TensorView& dx, const TensorView& dweights);
+  void forward_zero_computation(const ModelContext& model, const TensorView& x, const TensorView& y,
+                                const Saved& saved);
+  void backward_zero_computation(const ModelContext& model, const TensorView& dy,
+                                 const TensorView& x, const Saved& saved, const TensorView& dx,
+                                 const TensorView& dweights);
   void forward_up(const ModelContext& model, Arena& arena, Chunk& chunk) const;
   void activate(const ModelContext& model, Arena& arena, Chunk& chunk) const;
   // out [rows, d]: what this rank's experts add up to for each row of the chunk.

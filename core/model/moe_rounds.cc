@@ -1,6 +1,7 @@
 // The MoE layer in rounds: memory for ModelContext::max_rows rows at a time, whatever the router
 // does. A round keeps nothing, its plan included; the backward makes it again.
 #include "core/base/profile.h"
+#include "core/model/exchange_plan.h"
 #include "core/model/moe_layer.h"
 
 namespace witan {
@@ -15,7 +16,9 @@ MoeLayer::Chunk& MoeLayer::begin_round(const ModelContext& model, const TensorVi
   chunk.begin = saved.rounds[round];
   const TensorView choices =
       saved.travel.slice_rows(chunk.begin, saved.rounds[round + 1] - chunk.begin);
-  model.exchange->plan(model.ctx, choices, computing_experts(), 0, scratch, chunk.plan);
+  model.exchange->plan(model.ctx, choices, computing_experts(), 0, model.arenas->host_scratch(),
+                       chunk.plan);
+  place_indices(model.ctx, scratch, chunk.plan);
   chunk.slot_weights = scratch.allocate({chunk.plan.slots}, x.dtype, "routing weights");
   model.exchange->dispatch_weights(model.ctx, chunk.plan, chunk.of(saved.router.weights),
                                    chunk.slot_weights);
@@ -30,6 +33,7 @@ void MoeLayer::forward_rounds(const ModelContext& model, const TensorView& x, co
   Arena& scratch = model.arenas->scratch;
   for (std::size_t round = 0; round + 1 < saved.rounds.size(); ++round) {
     ArenaScope scope(scratch);
+    ArenaScope host_scope(model.arenas->host_scratch());
     Chunk& chunk = begin_round(model, x, saved, round);
     const TensorView out = model.exchange->combine_input(chunk.plan, chunk.of(y), scratch);
     forward_experts(keeping_nothing, chunk, out);
@@ -46,6 +50,7 @@ void MoeLayer::backward_rounds(const ModelContext& model, const TensorView& dy, 
   Arena& scratch = model.arenas->scratch;
   for (std::size_t round = 0; round + 1 < saved.rounds.size(); ++round) {
     ArenaScope scope(scratch);
+    ArenaScope host_scope(model.arenas->host_scratch());
     Chunk& chunk = begin_round(model, x, saved, round);
     forward_up(model, scratch, chunk);
     activate(model, scratch, chunk);

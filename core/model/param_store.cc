@@ -5,6 +5,8 @@
 #include "core/base/error.h"
 #include "core/base/rng.h"
 #include "core/model/param_placement.h"
+#include "core/ops/elementwise.h"
+#include "core/tensor/host_twin.h"
 
 namespace witan {
 namespace {
@@ -39,15 +41,14 @@ void fill_initial(const ParamInfo& info, std::uint64_t seed, std::int64_t first_
 }  // namespace
 
 ParamStore::ParamStore(const ParamTable& table, const Layout& layout, DType dtype, Device device,
-                       bool with_gradients)
+                       bool with_gradients, Stream stream)
     : table_(table),
       layout_(layout),
       dtype_(dtype),
-      device_(device),
+      ctx_{device, stream},
       with_gradients_(with_gradients),
       where_(static_cast<std::size_t>(table.size())),
       states_(static_cast<std::size_t>(table.size())) {
-  WITAN_CHECK(device.is_cpu(), "the parameters of a CUDA run are not supported yet");
   const ParamPlacement placement(table, layout);
   for (int id = 0; id < table.size(); ++id) {
     if (table[id].trained()) continue;
@@ -59,8 +60,11 @@ ParamStore::ParamStore(const ParamTable& table, const Layout& layout, DType dtyp
       where_[static_cast<std::size_t>(span.id)] = span;
     }
     const Shape shape{placement.elements[group]};
-    values_[group] = Tensor::zeros(shape, dtype);
-    if (with_gradients) grads_[group] = Tensor::zeros(shape, dtype);
+    values_[group] = Tensor(shape, dtype, device);
+    ops::fill(ctx_, values_[group], 0.0);
+    if (!with_gradients) continue;
+    grads_[group] = Tensor(shape, dtype, device);
+    ops::fill(ctx_, grads_[group], 0.0);
   }
 }
 
@@ -75,9 +79,11 @@ void ParamStore::initialize(std::uint64_t seed) {
     const std::int64_t first_element =
         info.role == ParamRole::kExpert ? info.shape.size() / info.shape[0] * layout_.first_expert
                                         : 0;
+    const HostTwin twin(ctx_, value(id));
     dispatch_float(dtype_, info.name.c_str(), [&](auto zero) {
-      fill_initial<decltype(zero)>(info, seed, first_element, value(id));
+      fill_initial<decltype(zero)>(info, seed, first_element, twin.view());
     });
+    twin.write_back();
   }
 }
 

@@ -33,15 +33,19 @@ class ParamStore {
     int dense_ranks = 1;   // ranks that hold the dense tensors
     int expert_ranks = 1;  // ranks that hold the same expert shard
   };
+  // State without gradient lies in host memory, everything else on `device`; `stream`: of the
+  // copies to and from it.
   ParamStore(const ParamTable& table, const Layout& layout, DType dtype, Device device,
-             bool with_gradients);
+             bool with_gradients, Stream stream = {});
 
   // The same values at any number of ranks: addressed by (seed, tensor name, global element index).
   void initialize(std::uint64_t seed);
 
   const ParamTable& table() const { return table_; }
   DType dtype() const { return dtype_; }
-  Device device() const { return device_; }
+  Device device() const { return ctx_.device; }
+  // Where the values are, and the stream on which they are copied.
+  const Context& context() const { return ctx_; }
   const Layout& layout() const { return layout_; }
 
   // This rank's part: [local_experts, rows, cols] for an expert tensor. An id of -1 gives an empty
@@ -62,7 +66,7 @@ class ParamStore {
   const ParamTable& table_;
   Layout layout_;
   DType dtype_;
-  Device device_;
+  Context ctx_;
   bool with_gradients_;
   Tensor values_[2];
   Tensor grads_[2];

@@ -24,7 +24,8 @@
 
 namespace witan {
 
-// What the forward keeps for the backward; float32 or float64 like the activations.
+// What the forward keeps for the backward; float32 or float64 like the activations. All but x in
+// host memory.
 struct RouterSaved {
   TensorView x;  // [tokens, d] what the router read: its input, or that with jitter
   // [tokens, experts] logits, with noise if there is any; minus infinity for experts that the token
@@ -46,8 +47,8 @@ struct RouterSaved {
   bool masked = false;  // some logits may be minus infinity
 };
 
-// What reaches a router's backward besides the experts' gradient: from the balancing losses. Empty
-// where no loss has one.
+// What reaches a router's backward besides the experts' gradient: from the balancing losses, in
+// host memory. Empty where no loss has one.
 struct RouterGradient {
   TensorView ds;                      // [tokens, experts] of the scores
   TensorView dweights;                // [tokens, top_k] of the weights
@@ -58,8 +59,9 @@ struct RouterGradient {
 
 // Parameters and gradients of one layer's router; views are empty where the config has none.
 struct RouterParams {
-  TensorView weight, bias, expert_bias, noise;  // [experts, d], [experts], [experts], [experts, d]
-  TensorView group_weight;                      // [groups, d]
+  // [experts, d], [experts], [experts] in host memory, [experts, d]
+  TensorView weight, bias, expert_bias, noise;
+  TensorView group_weight;                           // [groups, d]
   TensorView dweight, dbias, dnoise, dgroup_weight;  // accumulate
 };
 
@@ -73,7 +75,16 @@ class RoutingHook {
                         std::int64_t experts) = 0;
 };
 
-// What a selection may look at.
+// Where a router's tensors lie (ModelArenas): on the model's device saved and scratch, the others
+// in host memory.
+struct RouterArenas {
+  Arena& saved;
+  Arena& host_saved;
+  Arena& choice;
+  Arena& scratch;
+};
+
+// What a selection may look at, all in host memory.
 struct SelectionInput {
   const Batch& batch;
   TensorView z, s;          // [tokens, experts]
@@ -96,18 +107,20 @@ class Router {
   Router(const configs::RouterConfig& config, const RouterPlace& place);
   virtual ~Router() = default;
 
-  // x [tokens, d]. `saved` is allocated in `arena`, its indices in `choice_arena`. With
-  // `keep_choice`, saved.indices and saved.kept are inputs: the choice of an earlier forward.
+  // x [tokens, d] on ctx.device: products with x are made there, everything else by the host, which
+  // waits for the logits. `saved` is allocated in arenas.saved and host_saved, its indices in
+  // arenas.choice. With `keep_choice`, saved.indices and saved.kept are inputs: the choice of an
+  // earlier forward.
   void forward(const Context& ctx, const RouterParams& params, const Capacity& capacity,
-               const TensorView& x, Arena& arena, Arena& choice_arena, bool keep_choice,
-               RoutingHook* hook, RankGroup& expert_ranks, const Batch& batch,
-               RouterSaved& saved) const;
+               const TensorView& x, const RouterArenas& arenas, bool keep_choice, RoutingHook* hook,
+               RankGroup& expert_ranks, const Batch& batch, RouterSaved& saved) const;
 
-  // dweights [tokens, top_k] from the experts, to which those of `losses` are added; dx [tokens, d]
-  // is accumulated.
+  // dweights [tokens, top_k] (host) from the experts, to which those of `losses` are added; dx
+  // [tokens, d] is accumulated.
   void backward(const Context& ctx, const RouterParams& params, const Capacity& capacity,
                 const Batch& batch, const RouterSaved& saved, const TensorView& dweights,
-                const RouterGradient& losses, const TensorView& dx, Arena& scratch) const;
+                const RouterGradient& losses, const TensorView& dx, Arena& scratch,
+                Arena& host_scratch) const;
 
   // Columns of the choice: the most experts a token can have.
   virtual std::int64_t top_k() const = 0;
@@ -116,22 +129,33 @@ class Router {
  protected:
   // Fills indices [tokens, top_k] with experts the token may use, without repeating one within a
   // token; kNoChoice behind the last choice of a token that has fewer.
+  // ctx is the host's.
   virtual void select(const Context& ctx, const SelectionInput& in,
                       const TensorView& indices) const = 0;
   // What else the logits are made of, before the mask: changes saved.z, which is x W^T (+ bias).
   // Its backward changes dz [tokens, experts] from the gradient of saved.z into that of x W^T;
-  // dnoise_scale (may be empty) is another input; dx accumulates.
+  // dnoise_scale (may be empty) is another input; dx accumulates. ctx is the model's in full
+  // precision, for product() and product_backward().
   virtual void finish_logits(const Context& ctx, const RouterParams& params, const Batch& batch,
-                             Arena& arena, RouterSaved& saved) const {
-    (void)ctx, (void)params, (void)batch, (void)arena, (void)saved;
+                             const RouterArenas& arenas, RouterSaved& saved) const {
+    (void)ctx, (void)params, (void)batch, (void)arenas, (void)saved;
   }
   virtual void logits_backward(const Context& ctx, const RouterParams& params, const Batch& batch,
                                const RouterSaved& saved, const TensorView& dz,
-                               const TensorView& dnoise_scale, const TensorView& dx,
-                               Arena& scratch) const {
+                               const TensorView& dnoise_scale, const TensorView& dx, Arena& scratch,
+                               Arena& host_scratch) const {
     (void)ctx, (void)params, (void)batch, (void)saved, (void)dz, (void)dnoise_scale, (void)dx,
-        (void)scratch;
+        (void)scratch, (void)host_scratch;
   }
+  // y [tokens, n] (host) = x w^T (+ bias): x [tokens, d], w [n, d] and bias [n] (may be empty) on
+  // ctx.device.
+  static void product(const Context& ctx, const TensorView& x, const TensorView& w,
+                      const TensorView& bias, const TensorView& y, Arena& scratch);
+  // From dy [tokens, n] (host): dw += dy^T x, dbias (may be empty) += the column sums of dy, dx +=
+  // dy w.
+  static void product_backward(const Context& ctx, const TensorView& dy, const TensorView& x,
+                               const TensorView& w, const TensorView& dw, const TensorView& dbias,
+                               const TensorView& dx, Arena& scratch);
   // Weights other than those of RouterConfig.weights: true says that weigh() made them, from saved
   // and indices [tokens, top_k] into weights [tokens, top_k], 0 for kNoChoice. Its backward adds to
   // dz [tokens, experts], the gradient of saved.z.
@@ -149,7 +173,9 @@ class Router {
   const RouterPlace& place() const { return place_; }
 
  private:
-  void set_weights(const Context& ctx, const RouterSaved& saved, const TensorView& indices) const;
+  void set_weights(const RouterSaved& saved, const TensorView& indices) const;
+  TensorView with_jitter(const Context& ctx, const Batch& batch, const TensorView& x,
+                         const RouterArenas& arenas) const;
 
   ops::Score score_;
   ops::RouteWeights weights_;

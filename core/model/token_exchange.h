@@ -24,8 +24,9 @@
 
 namespace witan {
 
-// Who sends which rows where, for one micro-batch in one layer. Host vectors keep their capacity
-// from step to step. A slot is a pair of (row, local expert): what an expert works on.
+// Who sends which rows where, for one micro-batch in one layer. Made by the host, in its memory;
+// host vectors keep their capacity from step to step. A slot is a pair of (row, local expert): what
+// an expert works on.
 struct ExchangePlan {
   std::int64_t tokens = 0;  // of this rank
   std::int64_t top_k = 0;
@@ -55,6 +56,14 @@ struct ExchangePlan {
   // order of the sum of a combine, which leaves the rows of padding alone.
   TensorView sent_rows_of_token_begin;  // [tokens + 1] int32
   TensorView sent_rows_of_token;        // [sent rows, padding aside] int32
+
+  // The lists above by which rows are moved, on the device of the rows: filled by place_indices(),
+  // on the CPU the same memory.
+  struct RowIndices {
+    TensorView source_of_slot, slots_of_row_begin, slots_of_row;
+    TensorView token_of_sent_row, sent_rows_of_token_begin, sent_rows_of_token;
+  };
+  RowIndices here;
 };
 
 // The rows of a dispatch, where they lie: a row of this rank's own tokens is not copied.
@@ -77,9 +86,10 @@ class TokenExchange {
   std::int64_t local_experts(std::int64_t experts) const { return experts / ranks(); }
   std::int64_t first_expert(std::int64_t experts) const { return local_experts(experts) * rank(); }
 
-  // indices [tokens, top_k] int32: global expert ids, or -1 for no choice. Tells every rank what it
-  // will get; index tensors come from `arena`. With `places` > 0 every expert gets so many slots of
-  // this rank, at least as many as chose it; the others are padding of weight 0.
+  // indices [tokens, top_k] int32 (host): global expert ids, or -1 for no choice. Tells every rank
+  // what it will get; index tensors come from `arena` (host). place_indices() follows. With
+  // `places` > 0 every expert gets so many slots of this rank, at least as many as chose it; the
+  // others are padding of weight 0.
   virtual void plan(const Context& ctx, const TensorView& indices, std::int64_t experts,
                     std::int64_t places, Arena& arena, ExchangePlan& plan) = 0;
 
@@ -101,8 +111,8 @@ class TokenExchange {
                              const TensorView& y) = 0;
   virtual void combine_end(const Context& ctx) = 0;
 
-  // weights [tokens, top_k] -> slot_weights [plan.slots], and back: dslot_weights [plan.slots] ->
-  // dweights [tokens, top_k].
+  // weights [tokens, top_k] (host) -> slot_weights [plan.slots] (on ctx.device), and back:
+  // dslot_weights [plan.slots] -> dweights [tokens, top_k].
   virtual void dispatch_weights(const Context& ctx, const ExchangePlan& plan,
                                 const TensorView& weights, const TensorView& slot_weights) = 0;
   virtual void return_weights(const Context& ctx, const ExchangePlan& plan,

@@ -7,6 +7,22 @@
 #include "core/ops/embedding.h"
 
 namespace witan {
+namespace {
+
+// A forward without a backward: nothing of a layer outlives it.
+class LayerMemory {
+ public:
+  explicit LayerMemory(ModelArenas& arenas)
+      : saved_(arenas.saved),
+        host_saved_(arenas.host_saved()),
+        choice_(arenas.choice),
+        device_choice_(arenas.device_choice()) {}
+
+ private:
+  ArenaScope saved_, host_saved_, choice_, device_choice_;
+};
+
+}  // namespace
 
 Transformer::Transformer(const configs::ModelConfig& model, ParamStore& params,
                          TokenExchange& exchange, const Context& ctx, const Options& options)
@@ -74,9 +90,13 @@ void Transformer::forward_train(const Batch& batch) {
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     const TensorView y = arenas_.saved.allocate(x.shape, x.dtype, "residual stream");
     const Arena::Mark mark = arenas_.saved.mark();
+    const Arena::Mark host_mark = arenas_.host_saved().mark();
     const LayerScope layer(static_cast<int>(i));
     layers_[i]->forward(model_, batch_, x, y, saved_[i]);
-    if (model_.recompute == Recompute::kLayer) arenas_.saved.rewind(mark);
+    if (model_.recompute == Recompute::kLayer) {
+      arenas_.saved.rewind(mark);
+      arenas_.host_saved().rewind(host_mark);
+    }
     x = y;
   }
   finish(x);
@@ -87,8 +107,7 @@ void Transformer::forward(const Batch& batch, Mtp mtp) {
   begin(batch);
   const TensorView x = embed(batch);
   for (std::size_t i = 0; i < layers_.size(); ++i) {
-    ArenaScope saved(arenas_.saved);
-    ArenaScope choice(arenas_.choice);
+    const LayerMemory memory(arenas_);
     const LayerScope layer(static_cast<int>(i));
     layers_[i]->forward(model_, batch_, x, x, saved_[i]);
   }
@@ -101,8 +120,7 @@ void Transformer::forward_cached(const Batch& batch, KvCache& cache) {
   for (std::int32_t& length : cache.lengths) length += static_cast<std::int32_t>(batch.seq_len);
   const TensorView x = embed(batch);
   for (std::size_t i = 0; i < layers_.size(); ++i) {
-    ArenaScope saved(arenas_.saved);
-    ArenaScope choice(arenas_.choice);
+    const LayerMemory memory(arenas_);
     const LayerScope layer(static_cast<int>(i));
     layers_[i]->forward_cached(model_, batch_, x, cache, x, saved_[i]);
   }
@@ -156,6 +174,7 @@ double Transformer::backward(const Batch& batch, double gradient_scale,
 
   for (std::size_t i = layers_.size(); i-- > 0;) {
     ArenaScope recomputed(arenas_.saved);
+    ArenaScope host_recomputed(arenas_.host_saved());
     const LayerScope layer(static_cast<int>(i));
     if (model_.recompute == Recompute::kLayer) {
       const ProfileScope profile("recompute");

@@ -5,6 +5,7 @@
 
 #include "core/ops/parallel.h"
 #include "core/ops/topk.h"
+#include "core/tensor/twin.h"
 
 namespace witan {
 namespace {
@@ -35,11 +36,11 @@ ZeroComputation::ZeroComputation(const configs::MoeConfig& moe, const ParamStore
       constant_(moe.zero_computation().constant()) {
   if (constant_ == 0) return;
   const std::string prefix = "layers." + std::to_string(layer) + ".moe.constant.";
-  mix_ = params.value(prefix + "mix");
-  vector_ = params.value(prefix + "vector");
+  params_.mix = params.value(prefix + "mix");
+  params_.vector = params.value(prefix + "vector");
   if (!params.has_gradients()) return;
-  dmix_ = params.grad(prefix + "mix");
-  dvector_ = params.grad(prefix + "vector");
+  params_.dmix = params.grad(prefix + "mix");
+  params_.dvector = params.grad(prefix + "vector");
 }
 
 void ZeroComputation::travelling(const TensorView& indices, const TensorView& travel) const {
@@ -52,7 +53,7 @@ void ZeroComputation::travelling(const TensorView& indices, const TensorView& tr
 
 template <class T>
 double ZeroComputation::share_of_x(std::int64_t expert, const T* x, std::int64_t d) const {
-  const T* w = mix_.as<T>() + 2 * expert * d;
+  const T* w = here_.mix.as<T>() + 2 * expert * d;
   return 1.0 / (1.0 + std::exp(dot(w + d, x, d) - dot(w, x, d)));
 }
 
@@ -69,12 +70,20 @@ void ZeroComputation::token_forward(const std::int32_t* chosen, const T* weights
     }
     const double a = share_of_x(expert - copy_, x, d);
     add(weight * a, x, y, d);
-    add(weight * (1.0 - a), vector_.as<T>() + (expert - copy_) * d, y, d);
+    add(weight * (1.0 - a), here_.vector.as<T>() + (expert - copy_) * d, y, d);
   }
 }
 
-void ZeroComputation::forward(const TensorView& indices, const TensorView& weights,
-                              const TensorView& x, const TensorView& y) const {
+void ZeroComputation::forward(const Context& ctx, const TensorView& indices,
+                              const TensorView& weights, const TensorView& device_x,
+                              const TensorView& device_y, Arena& host_scratch) {
+  ArenaScope scope(host_scratch);
+  const auto on_host = [&](const TensorView& tensor) {
+    return copy_in(ctx, host_scratch, tensor, "zero-computation experts");
+  };
+  here_ = {on_host(params_.mix), on_host(params_.vector), {}, {}};
+  const TensorView x = on_host(device_x);
+  const TensorView y = on_host(device_y);
   const std::int64_t top_k = indices.cols();
   const std::int64_t d = x.cols();
   dispatch_float(x.dtype, "zero-computation experts", [&](auto zero) {
@@ -86,6 +95,7 @@ void ZeroComputation::forward(const TensorView& indices, const TensorView& weigh
       }
     });
   });
+  bring(ctx, y, device_y);
 }
 
 template <class T>
@@ -107,13 +117,13 @@ void ZeroComputation::token_backward(const std::int32_t* chosen, const T* weight
       continue;
     }
     const std::int64_t constant = expert - copy_;
-    const double along_v = dot(dy, vector_.as<T>() + constant * d, d);
+    const double along_v = dot(dy, here_.vector.as<T>() + constant * d, d);
     const double a = share_of_x(constant, x, d);
     const double b = 1.0 - a;
     dweights[j] = static_cast<T>(a * along_x + b * along_v);
     const double dlogit = weight * a * b * (along_x - along_v);
     gradients[j] = {constant, dlogit, weight * b};
-    const T* w = mix_.as<T>() + 2 * constant * d;
+    const T* w = here_.mix.as<T>() + 2 * constant * d;
     add(weight * a, dy, dx, d);
     add(dlogit, w, dx, d);
     add(-dlogit, w + d, dx, d);
@@ -131,17 +141,28 @@ void ZeroComputation::parameter_gradients(const TensorView& x, const TensorView&
       const ConstantGradient& gradient = gradients_[i];
       if (gradient.expert < 0) continue;
       const std::int64_t at = static_cast<std::int64_t>(i) / top_k * d + begin;
-      T* dw = dmix_.as<T>() + 2 * gradient.expert * d + begin;
+      T* dw = here_.dmix.as<T>() + 2 * gradient.expert * d + begin;
       add(gradient.dlogit, x.as<T>() + at, dw, n);
       add(-gradient.dlogit, x.as<T>() + at, dw + d, n);
-      add(gradient.share_of_v, dy.as<T>() + at, dvector_.as<T>() + gradient.expert * d + begin, n);
+      add(gradient.share_of_v, dy.as<T>() + at, here_.dvector.as<T>() + gradient.expert * d + begin,
+          n);
     }
   });
 }
 
-void ZeroComputation::backward(const TensorView& indices, const TensorView& weights,
-                               const TensorView& x, const TensorView& dy, const TensorView& dx,
-                               const TensorView& dweights) {
+void ZeroComputation::backward(const Context& ctx, const TensorView& indices,
+                               const TensorView& weights, const TensorView& device_x,
+                               const TensorView& device_dy, const TensorView& device_dx,
+                               const TensorView& dweights, Arena& host_scratch) {
+  ArenaScope scope(host_scratch);
+  const auto on_host = [&](const TensorView& tensor) {
+    return copy_in(ctx, host_scratch, tensor, "zero-computation experts backward");
+  };
+  here_ = {on_host(params_.mix), on_host(params_.vector), on_host(params_.dmix),
+           on_host(params_.dvector)};
+  const TensorView x = on_host(device_x);
+  const TensorView dy = on_host(device_dy);
+  const TensorView dx = on_host(device_dx);
   const std::int64_t top_k = indices.cols();
   const std::int64_t d = x.cols();
   gradients_.resize(static_cast<std::size_t>(indices.size()));
@@ -156,6 +177,9 @@ void ZeroComputation::backward(const TensorView& indices, const TensorView& weig
     });
     if (constant_ > 0) parameter_gradients<T>(x, dy, top_k);
   });
+  bring(ctx, dx, device_dx);
+  bring(ctx, here_.dmix, params_.dmix);
+  bring(ctx, here_.dvector, params_.dvector);
 }
 
 }  // namespace witan

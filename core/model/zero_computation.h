@@ -10,7 +10,9 @@
 #include <vector>
 
 #include "configs/schema/model.pb.h"
+#include "core/base/context.h"
 #include "core/model/param_store.h"
+#include "core/tensor/arena.h"
 #include "core/tensor/tensor_view.h"
 
 namespace witan {
@@ -25,13 +27,15 @@ class ZeroComputation {
   void travelling(const TensorView& indices, const TensorView& travel) const;
 
   // y_t += sum over the choices i of these experts of weights_ti f_i(x_t). x, y [tokens, d];
-  // indices int32, weights [tokens, top_k].
-  void forward(const TensorView& indices, const TensorView& weights, const TensorView& x,
-               const TensorView& y) const;
+  // indices int32, weights [tokens, top_k]. The host does it: x, y and dx of a model on a GPU make
+  // the way there and back (`host_scratch`); indices, weights and dweights are in host memory.
+  void forward(const Context& ctx, const TensorView& indices, const TensorView& weights,
+               const TensorView& x, const TensorView& y, Arena& host_scratch);
   // dx [tokens, d] and the parameters' gradients accumulate; dweights [tokens, top_k] is
   // overwritten for the choices of these experts, and only for them.
-  void backward(const TensorView& indices, const TensorView& weights, const TensorView& x,
-                const TensorView& dy, const TensorView& dx, const TensorView& dweights);
+  void backward(const Context& ctx, const TensorView& indices, const TensorView& weights,
+                const TensorView& x, const TensorView& dy, const TensorView& dx,
+                const TensorView& dweights, Arena& host_scratch);
 
  private:
   // What the gradients of constant experts' parameters take from one choice.
@@ -55,8 +59,12 @@ class ZeroComputation {
   double share_of_x(std::int64_t expert, const T* x, std::int64_t d) const;
 
   std::int64_t experts_, zero_, copy_, constant_;
-  TensorView mix_, vector_;  // [2 constant, d], [constant, d]
-  TensorView dmix_, dvector_;
+  struct Constants {
+    TensorView mix, vector;  // [2 constant, d], [constant, d]
+    TensorView dmix, dvector;
+  };
+  Constants params_;                         // where the model is
+  Constants here_;                           // on the host, during a forward or backward
   std::vector<ConstantGradient> gradients_;  // [tokens, top_k] of a micro-batch; keeps its capacity
 };
 

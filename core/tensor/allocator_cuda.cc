@@ -35,4 +35,12 @@ void cuda_free(Device, void* data) noexcept {
   (void)cudaFree(data);
 }
 
+void* cuda_allocate_pinned(std::size_t bytes) {
+  void* data = nullptr;
+  WITAN_CUDA_CHECK(cudaMallocHost(&data, bytes), "allocating ", bytes, " bytes of pinned memory");
+  return data;
+}
+
+void cuda_free_pinned(void* data) noexcept { (void)cudaFreeHost(data); }
+
 }  // namespace witan

@@ -5,5 +5,7 @@ namespace witan {
 
 void* cuda_allocate(Device, std::size_t) { cuda::throw_built_without_cuda("memory"); }
 void cuda_free(Device, void*) noexcept {}
+void* cuda_allocate_pinned(std::size_t) { cuda::throw_built_without_cuda("pinned memory"); }
+void cuda_free_pinned(void*) noexcept {}
 
 }  // namespace witan

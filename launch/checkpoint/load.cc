@@ -6,6 +6,7 @@
 #include "configs/load.h"
 #include "core/base/error.h"
 #include "core/model/check_model.h"
+#include "core/tensor/host_twin.h"
 #include "launch/checkpoint/agree.h"
 #include "launch/checkpoint/checkpoint.h"
 #include "launch/checkpoint/config_diff.h"
@@ -25,10 +26,6 @@ namespace {
 
 constexpr ParamGroup kGroups[] = {ParamGroup::kDense, ParamGroup::kExpert};
 
-std::byte* element(const TensorView& view, std::int64_t index) {
-  return static_cast<std::byte*>(view.data) + static_cast<std::size_t>(index) * size_of(view.dtype);
-}
-
 // This rank's tensors of a group into `flat`. `name_of_tensor` turns a weight's name into the one
 // to read.
 template <class NameOf>
@@ -41,7 +38,9 @@ void read_group(WeightFiles& files, const ParamStore& params, ParamGroup group,
       const TensorReader reader(files, name_of_tensor(tensor.name));
       const std::int64_t begin =
           span.begin + local_offset(params.table(), tensor, layout.first_expert);
-      reader.read(0, tensor.elements, st_dtype_of(flat.dtype), element(flat, begin));
+      const HostTwin twin(params.context(), flat.slice_rows(begin, tensor.elements));
+      reader.read(0, tensor.elements, st_dtype_of(flat.dtype), twin.view().data);
+      twin.write_back();
       reader.release();
     }
   }
@@ -174,7 +173,6 @@ configs::ModelConfig read_model_config(const std::string& folder) {
 }
 
 void load_weights(const std::string& folder, ParamStore& params, const Mesh& mesh) {
-  WITAN_CHECK(params.device().is_cpu(), "checkpoints of a CUDA run are not supported yet");
   Attempt check;
   if (mesh.world_rank() == 0) {
     check([&] {

@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "core/base/error.h"
+#include "core/tensor/host_twin.h"
 #include "launch/checkpoint/agree.h"
 #include "launch/checkpoint/checkpoint_folders.h"
 #include "launch/checkpoint/float_convert.h"
@@ -132,11 +133,10 @@ class ShardWriter {
   }
 
   void write_group(SafetensorsWriter& writer, ParamGroup group, const TensorView& flat) const {
-    const auto* data = static_cast<const std::byte*>(flat.data);
-    const std::size_t size = size_of(flat.dtype);
     for_each(group, [&](const HfTensor& tensor, std::int64_t begin) {
-      writer.write(data + static_cast<std::size_t>(begin) * size,
-                   static_cast<std::size_t>(tensor.elements) * size);
+      const HostTwin twin(params_.context(), flat.slice_rows(begin, tensor.elements));
+      const TensorView& values = twin.read().view();
+      writer.write(values.data, values.bytes());
     });
   }
 
@@ -212,7 +212,6 @@ void write_rest(const std::string& folder, const ParamTable& table, Manifest& ma
 void save_checkpoint(const std::string& folder, const configs::RunConfig& run,
                      const ParamStore& params, ShardedAdamW* optimizer, const TrainState& state,
                      const Mesh& mesh, int keep_last) {
-  WITAN_CHECK(params.device().is_cpu(), "checkpoints of a CUDA run are not supported yet");
   WITAN_CHECK(keep_last >= 1, "keep_last: expected at least 1, found ", keep_last);
   const bool root = mesh.world_rank() == 0;
   const std::string what = "cannot write the checkpoint " + folder;

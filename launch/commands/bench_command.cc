@@ -187,6 +187,7 @@ int run_bench(const Arguments& arguments) {
     const RunConfigResult result = read_run_config(arguments.config, arguments.overrides, *world);
     if (!result.ok) return 2;
     run = result.config.run;
+    require_cpu(run);
     sizes = sizes_of(run, world->size(), arguments);
   }
   set_precision(arguments.precision, *run.mutable_runtime());

@@ -67,6 +67,7 @@ int run_verify(const Arguments& arguments) {
     config = read_run_config(arguments.config, arguments.overrides, *world, model_checks());
   }
   if (!config.ok) return 2;
+  require_cpu(config.config.run);
   VerifyReport report =
       verify(config.config.run, arguments.options, {print_start, print_result}, mpi);
   report.config = arguments.config;

@@ -1,6 +1,7 @@
 #include "launch/data/batch_builder.h"
 
 #include "core/base/error.h"
+#include "core/tensor/transfer.h"
 
 namespace witan {
 namespace {
@@ -28,6 +29,23 @@ void add_sequence(const configs::DataConfig& data, std::int32_t end_of_document,
 }
 
 }  // namespace
+
+void place_batch(const Context& ctx, BatchBuffers& buffers) {
+  if (ctx.device.is_cpu()) return;
+  Batch& batch = buffers.batch;
+  constexpr std::int64_t kColumns = 4;
+  if (buffers.placed.empty() || buffers.placed.view().size() < kColumns * batch.rows()) {
+    buffers.placed = Tensor({kColumns * batch.rows()}, DType::kInt32, ctx.device);
+  }
+  batch.host_tokens = batch.tokens;
+  std::int64_t begin = 0;
+  for (TensorView* column : {&batch.tokens, &batch.targets, &batch.positions, &batch.first_key}) {
+    const TensorView there = buffers.placed.view().slice_rows(begin, batch.rows());
+    transfer(ctx, *column, there);
+    *column = there;
+    begin += batch.rows();
+  }
+}
 
 void build_batch(const configs::DataConfig& data, std::int64_t seq_len,
                  std::int32_t end_of_document, std::int64_t count, std::int64_t first_sequence,

@@ -7,15 +7,21 @@
 #include <vector>
 
 #include "configs/schema/run.pb.h"
+#include "core/base/context.h"
 #include "core/model/batch.h"
+#include "core/tensor/tensor.h"
 
 namespace witan {
 
-// Reused buffers (CPU); the views in `batch` point into them.
+// Reused buffers (CPU); the views in `batch` point into them, or into `placed`.
 struct BatchBuffers {
   std::vector<std::int32_t> window, tokens, targets, positions, first_key, tags;
+  Tensor placed;  // [4 rows or more] on a GPU
   Batch batch;
 };
+
+// Brings what the model reads to ctx.device, on ctx.stream; nothing to do on the CPU.
+void place_batch(const Context& ctx, BatchBuffers& buffers);
 
 // Fills `out` with `count` sequences of seq_len tokens. sample(i, window [seq_len + 1]) writes the
 // tokens of the i-th (0-based) and returns its tag; -1 in the window marks what is beyond the end

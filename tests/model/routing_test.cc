@@ -133,10 +133,11 @@ Routed route(const RouterCase& c, std::uint64_t seed, std::vector<double>& exper
 
   const std::unique_ptr<Router> router = make_router(c.config, c.place());
   Arena arena, choice;
+  const RouterArenas arenas = {arena, arena, choice, arena};
   RouterSaved saved;
   const TokenBatch batch(c.tokens, 1, kVocab);
   const Capacity no_limit(configs::MoeConfig{}, 1);
-  router->forward({}, params, no_limit, view(x, {c.tokens, c.width}), arena, choice, false, nullptr,
+  router->forward({}, params, no_limit, view(x, {c.tokens, c.width}), arenas, false, nullptr,
                   RankGroup::alone(), batch.batch, saved);
   Routed routed{copy_of(saved.z), copy_of(saved.s), {}, copy_of(saved.weights)};
   const auto* index = saved.indices.as<std::int32_t>();

@@ -11,6 +11,8 @@ cudaStream_t handle_of(Stream stream) { return static_cast<cudaStream_t>(stream.
 
 }  // namespace
 
+bool built_with_cuda() { return true; }
+
 int device_count() {
   int count = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);
@@ -37,6 +39,13 @@ void use_device(Device device) {
                      ": 0 .. ", count - 1, " would be right");
   }
   WITAN_CUDA_CHECK(cudaSetDevice(device.index), "taking CUDA device ", device.index);
+}
+
+std::string bus_id(Device device) {
+  char id[32] = "";
+  WITAN_CUDA_CHECK(cudaDeviceGetPCIBusId(id, sizeof id, device.index), "asking for the bus id of ",
+                   "CUDA device ", device.index);
+  return id;
 }
 
 void* stream_create(Device device) {
@@ -79,6 +88,13 @@ void event_record(void* event, Stream stream) {
 
 void event_synchronize(void* event) {
   WITAN_CUDA_CHECK(cudaEventSynchronize(static_cast<cudaEvent_t>(event)), "waiting for an event");
+}
+
+bool event_happened(void* event) {
+  const cudaError_t status = cudaEventQuery(static_cast<cudaEvent_t>(event));
+  if (status == cudaErrorNotReady) return false;
+  WITAN_CUDA_CHECK(status, "looking at an event");
+  return true;
 }
 
 }  // namespace witan::cuda

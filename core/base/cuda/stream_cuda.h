@@ -2,9 +2,14 @@
 // header; a build without CUDA has a twin that throws.
 #pragma once
 
+#include <string>
+
 #include "core/base/context.h"
 
 namespace witan::cuda {
+
+// Whether this build has the backend at all.
+bool built_with_cuda();
 
 // Devices that can be used; 0 if there is no driver, or one too old.
 int device_count();
@@ -12,6 +17,9 @@ int device_count();
 // Makes `device` the calling thread's current one; throws UserError with the runtime's reason if it
 // cannot be used.
 void use_device(Device device);
+
+// Which GPU of the machine it is, "0000:3b:00.0": two processes may call the same one differently.
+std::string bus_id(Device device);
 
 void* stream_create(Device device);
 void stream_destroy(Stream stream) noexcept;  // waits for it first
@@ -22,5 +30,6 @@ void* event_create(Device device);
 void event_destroy(void* event) noexcept;
 void event_record(void* event, Stream stream);
 void event_synchronize(void* event);
+bool event_happened(void* event);
 
 }  // namespace witan::cuda

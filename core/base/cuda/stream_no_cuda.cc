@@ -3,8 +3,10 @@
 
 namespace witan::cuda {
 
+bool built_with_cuda() { return false; }
 int device_count() { return 0; }
 void use_device(Device) { throw_built_without_cuda("a device"); }
+std::string bus_id(Device) { throw_built_without_cuda("a device"); }
 
 void* stream_create(Device) { throw_built_without_cuda("a stream"); }
 void stream_destroy(Stream) noexcept {}
@@ -15,5 +17,6 @@ void* event_create(Device) { throw_built_without_cuda("an event"); }
 void event_destroy(void*) noexcept {}
 void event_record(void*, Stream) { throw_built_without_cuda("a record of an event"); }
 void event_synchronize(void*) { throw_built_without_cuda("a wait for an event"); }
+bool event_happened(void*) { throw_built_without_cuda("a look at an event"); }
 
 }  // namespace witan::cuda

@@ -31,7 +31,7 @@ class HashRouter final : public Router {
  protected:
   void select(const Context&, const SelectionInput& in, const TensorView& indices) const override {
     const ExpertMask& mask = place().mask;
-    const auto* token = in.batch.tokens.as<std::int32_t>();
+    const auto* token = in.batch.tokens_on_host().as<std::int32_t>();
     const auto* tag = mask.empty() ? nullptr : in.batch.tags.as<std::int32_t>();
     auto* index = indices.as<std::int32_t>();
     for (std::int64_t t = 0; t < indices.rows(); ++t) {

@@ -11,7 +11,6 @@
 #include <vector>
 
 #include "core/model/router.h"
-#include "core/ops/gemm.h"
 #include "core/ops/topk.h"
 
 namespace witan {
@@ -61,11 +60,12 @@ class HierarchicalRouter final : public Router {
   std::int64_t top_k() const override { return chosen_groups_ * k_; }
 
  protected:
-  void finish_logits(const Context& ctx, const RouterParams& params, const Batch&, Arena& arena,
-                     RouterSaved& saved) const override {
-    const TensorView u = arena.allocate({saved.z.rows(), groups_}, saved.z.dtype, "router");
+  void finish_logits(const Context& ctx, const RouterParams& params, const Batch&,
+                     const RouterArenas& arenas, RouterSaved& saved) const override {
+    const TensorView u =
+        arenas.host_saved.allocate({saved.z.rows(), groups_}, saved.z.dtype, "router");
     saved.group_z = u;
-    ops::gemm_nt(ctx, saved.x, params.group_weight, u);
+    product(ctx, saved.x, params.group_weight, {}, u, arenas.scratch);
     dispatch_float(u.dtype, "hierarchical", [&](auto zero) {
       using T = decltype(zero);
       const T* of_group = u.as<T>();
@@ -139,9 +139,9 @@ class HierarchicalRouter final : public Router {
   // dz of the combined logits -> du, of which u = x W_group^T, and dv in its place.
   void logits_backward(const Context& ctx, const RouterParams& params, const Batch&,
                        const RouterSaved& saved, const TensorView& dz, const TensorView&,
-                       const TensorView& dx, Arena& scratch) const override {
-    ArenaScope scope(scratch);
-    const TensorView du = scratch.allocate({dz.rows(), groups_}, dz.dtype, "router backward");
+                       const TensorView& dx, Arena& scratch, Arena& host_scratch) const override {
+    ArenaScope scope(host_scratch);
+    const TensorView du = host_scratch.allocate({dz.rows(), groups_}, dz.dtype, "router backward");
     dispatch_float(dz.dtype, "hierarchical", [&](auto zero) {
       using T = decltype(zero);
 #pragma omp parallel for schedule(static)
@@ -157,8 +157,7 @@ class HierarchicalRouter final : public Router {
         }
       }
     });
-    ops::gemm_tn(ctx, du, saved.x, params.dgroup_weight);
-    ops::gemm_nn(ctx, du, params.group_weight, dx, ops::Accumulate::kYes);
+    product_backward(ctx, du, saved.x, params.group_weight, params.dgroup_weight, {}, dx, scratch);
   }
 
  private:

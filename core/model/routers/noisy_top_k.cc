@@ -9,7 +9,6 @@
 #include "core/base/rng.h"
 #include "core/model/router.h"
 #include "core/ops/elementwise.h"
-#include "core/ops/gemm.h"
 #include "core/ops/topk.h"
 
 namespace witan {
@@ -59,15 +58,16 @@ class NoisyTopKRouter final : public Router {
   }
 
   void finish_logits(const Context& ctx, const RouterParams& params, const Batch& batch,
-                     Arena& arena, RouterSaved& saved) const override {
+                     const RouterArenas& arenas, RouterSaved& saved) const override {
     if (!batch.training) return;
     const TensorView& z = saved.z;
+    Arena& arena = arenas.host_saved;
     saved.noise_scale = arena.allocate(z.shape, z.dtype, "router");
     saved.clean_z = arena.allocate(z.shape, z.dtype, "router");
-    ops::copy(ctx, z, saved.clean_z);
+    ops::copy({}, z, saved.clean_z);
     if (learned_) {
       saved.noise = arena.allocate(z.shape, z.dtype, "router");
-      ops::gemm_nt(ctx, saved.x, params.noise, saved.noise_scale);
+      product(ctx, saved.x, params.noise, {}, saved.noise_scale, arenas.scratch);
     }
     const Random random = draws(batch);
     const std::uint64_t first = first_draw(batch);
@@ -93,11 +93,11 @@ class NoisyTopKRouter final : public Router {
 
   void logits_backward(const Context& ctx, const RouterParams& params, const Batch& batch,
                        const RouterSaved& saved, const TensorView& dz,
-                       const TensorView& dnoise_scale, const TensorView& dx,
-                       Arena& scratch) const override {
+                       const TensorView& dnoise_scale, const TensorView& dx, Arena& scratch,
+                       Arena& host_scratch) const override {
     if (!learned_ || !batch.training) return;
-    ArenaScope scope(scratch);
-    const TensorView dlogits = scratch.allocate(dz.shape, dz.dtype, "router backward");
+    ArenaScope scope(host_scratch);
+    const TensorView dlogits = host_scratch.allocate(dz.shape, dz.dtype, "router backward");
     dispatch_float(dz.dtype, "router noise", [&](auto zero) {
       using T = decltype(zero);
       const T* gradient = dz.as<T>();
@@ -111,8 +111,7 @@ class NoisyTopKRouter final : public Router {
         out[i] = dscale * slope(scale[i]);
       }
     });
-    ops::gemm_tn(ctx, dlogits, saved.x, params.dnoise);
-    ops::gemm_nn(ctx, dlogits, params.noise, dx, ops::Accumulate::kYes);
+    product_backward(ctx, dlogits, saved.x, params.noise, params.dnoise, {}, dx, scratch);
   }
 
  private:

@@ -123,10 +123,23 @@ DeviceMemory& memory() {
   return instance;
 }
 
+// Pinned host memory: address -> bytes.
+std::map<const void*, std::size_t>& pinned() {
+  static auto& instance = *new std::map<const void*, std::size_t>;
+  return instance;
+}
+
 }  // namespace
 
 DeviceMemoryOpen::DeviceMemoryOpen() { memory().open(); }
 DeviceMemoryOpen::~DeviceMemoryOpen() { memory().close(); }
+
+bool is_pinned(const void* address) {
+  auto next = pinned().upper_bound(address);
+  if (next == pinned().begin()) return false;
+  const auto& [begin, bytes] = *std::prev(next);
+  return address < static_cast<const char*>(begin) + bytes;
+}
 
 bool is_device_address(const void* address) { return memory().contains(address); }
 bool is_allocated(const void* data, std::size_t bytes) {
@@ -147,6 +160,19 @@ bool check_pointer_argument(std::size_t position, const void* pointer) {
 }  // namespace witan::cuda_on_cpu
 
 using namespace witan::cuda_on_cpu;
+
+cudaError_t cudaMallocHost(void** data, std::size_t bytes) {
+  *data = std::aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
+  if (*data == nullptr) return cudaErrorMemoryAllocation;
+  pinned()[*data] = bytes;
+  return fault_status();
+}
+
+cudaError_t cudaFreeHost(void* data) {
+  if (data != nullptr && pinned().erase(data) == 0) return cudaErrorInvalidValue;
+  std::free(data);
+  return fault_status();
+}
 
 cudaError_t cudaMalloc(void** data, std::size_t bytes) {
   if (fault_status() != cudaSuccess) return fault_status();

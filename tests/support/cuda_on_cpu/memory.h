@@ -21,6 +21,8 @@ bool is_device_address(const void* address);  // inside the region, allocated or
 // The bytes [data, data + bytes) lie inside one live allocation.
 bool is_allocated(const void* data, std::size_t bytes);
 
+bool is_pinned(const void* address);  // from cudaMallocHost
+
 // Reports every allocation whose red zones were written to, and mends them.
 void check_red_zones(const std::string& after);
 

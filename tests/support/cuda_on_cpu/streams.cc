@@ -1,6 +1,10 @@
 #include "tests/support/cuda_on_cpu/streams.h"
 
+#include <sched.h>
+
 #include <algorithm>
+#include <cstdio>
+#include <cstdlib>
 #include <deque>
 #include <map>
 #include <memory>
@@ -25,10 +29,7 @@ struct EventState {
 
 struct Task {
   std::function<void()> run;
-  std::shared_ptr<EventState> awaited;  // null: nothing to wait for
-  std::uint64_t awaited_record = 0;
-
-  bool ready() const { return awaited == nullptr || awaited->reached >= awaited_record; }
+  std::function<bool()> ready = {};  // empty: always
 };
 
 }  // namespace
@@ -45,7 +46,13 @@ namespace {
 CUstream_st default_stream;
 std::vector<CUstream_st*> streams{&default_stream};
 RandomOrder order(1);
-int device_count = 1;
+
+// The machine of tests that start whole programs.
+int initial_device_count() {
+  const char* count = std::getenv("WITAN_STAND_IN_GPUS");
+  return count == nullptr ? 1 : std::atoi(count);
+}
+int device_count = initial_device_count();
 std::uint64_t launches = 0;
 std::map<KernelAddress, std::size_t> allowed_shared_bytes;  // where more than the usual
 
@@ -58,9 +65,16 @@ void run_until(Done done) {
   while (!done()) {
     runnable.clear();
     for (CUstream_st* stream : streams) {
-      if (!stream->tasks.empty() && stream->tasks.front().ready()) runnable.push_back(stream);
+      if (stream->tasks.empty()) continue;
+      const Task& head = stream->tasks.front();
+      if (!head.ready || head.ready()) runnable.push_back(stream);
     }
-    // A wait is only ever enqueued behind its record, so some head can always run.
+    // A wait for an event is only ever enqueued behind its record, so without other processes some
+    // head can always run.
+    if (runnable.empty()) {
+      sched_yield();
+      continue;
+    }
     CUstream_st& stream = *runnable[order.below(runnable.size())];
     const Task task = std::move(stream.tasks.front());
     stream.tasks.pop_front();
@@ -84,6 +98,10 @@ namespace witan::cuda_on_cpu {
 void set_seed(std::uint64_t seed) { order = RandomOrder(seed); }
 void set_device_count(int count) { device_count = count; }
 
+void enqueue_task(cudaStream_t stream, std::function<bool()> ready, std::function<void()> run) {
+  stream_of(stream).tasks.push_back({std::move(run), std::move(ready)});
+}
+
 void run_everything() {
   run_until([] {
     return std::all_of(streams.begin(), streams.end(),
@@ -99,8 +117,7 @@ cudaError_t enqueue_library_work(cudaStream_t stream, const std::string& name,
                                        const DeviceMemoryOpen opened;
                                        work();
                                        check_red_zones(name);
-                                     },
-                                     nullptr, 0});
+                                     }});
   return cudaSuccess;
 }
 
@@ -127,13 +144,11 @@ cudaError_t enqueue_kernel(KernelAddress kernel, const LaunchShape& shape, cudaS
   }
   const std::string name = "kernel launch " + std::to_string(++launches);
   stream_of(stream).tasks.push_back({[shape, body = std::move(thread_body), name] {
-                                       if (fault_status() != cudaSuccess)
-                                         return;  // a device with an error runs nothing more
-                                       const DeviceMemoryOpen opened;
-                                       run_grid(shape, body, order, name);
-                                       check_red_zones(name);
-                                     },
-                                     nullptr, 0});
+    if (fault_status() != cudaSuccess) return;  // a device with an error runs nothing more
+    const DeviceMemoryOpen opened;
+    run_grid(shape, body, order, name);
+    check_red_zones(name);
+  }});
   return cudaSuccess;
 }
 
@@ -150,11 +165,18 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
   return fault_status();
 }
 
+cudaError_t cudaDeviceGetPCIBusId(char* id, int length, int device) {
+  if (device < 0 || device >= device_count) return cudaErrorInvalidDevice;
+  std::snprintf(id, static_cast<std::size_t>(length), "0000:%02x:00.0",
+                static_cast<unsigned>(device));
+  return fault_status();
+}
+
 cudaError_t cudaSetDevice(int device) {
   return device >= 0 && device < device_count ? fault_status() : cudaErrorInvalidDevice;
 }
 
-// As for pageable host memory: a host source is read at once, a copy to the host waits for it.
+// Pageable host memory: a source is read at once, a copy to it waits. Pinned: when the copy runs.
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind,
                             cudaStream_t handle) {
   if (fault_status() != cudaSuccess) return fault_status();
@@ -168,18 +190,17 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
   CUstream_st& stream = stream_of(handle);
   const auto enqueue_copy = [&](auto source) {
     stream.tasks.push_back({[to, source, bytes] {
-                              const DeviceMemoryOpen opened;
-                              std::memcpy(to, &source[0], bytes);
-                            },
-                            nullptr, 0});
+      const DeviceMemoryOpen opened;
+      std::memcpy(to, &source[0], bytes);
+    }});
   };
   const char* bytes_from = static_cast<const char*>(from);
-  if (is_device_address(from)) {
+  if (is_device_address(from) || is_pinned(from)) {
     enqueue_copy(bytes_from);
   } else {
     enqueue_copy(std::vector<char>(bytes_from, bytes_from + bytes));
   }
-  if (!is_device_address(to)) run_stream(stream);
+  if (!is_device_address(to) && !is_pinned(to)) run_stream(stream);
   return fault_status();
 }
 
@@ -213,7 +234,9 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
-  stream_of(stream).tasks.push_back({[] {}, event->state, event->state->recorded});
+  stream_of(stream).tasks.push_back(
+      {[] {}, [state = event->state,
+               record = event->state->recorded] { return state->reached >= record; }});
   return fault_status();
 }
 
@@ -231,8 +254,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   const std::uint64_t record = ++event->state->recorded;
   stream_of(stream).tasks.push_back(
-      {[state = event->state, record] { state->reached = std::max(state->reached, record); },
-       nullptr, 0});
+      {[state = event->state, record] { state->reached = std::max(state->reached, record); }});
   return fault_status();
 }
 
@@ -240,4 +262,12 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   const std::uint64_t record = event->state->recorded;
   run_until([&] { return event->state->reached >= record; });
   return fault_status();
+}
+
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+  if (fault_status() != cudaSuccess) return fault_status();
+  const EventState& state = *event->state;
+  bool looked = false;
+  run_until([&] { return state.reached >= state.recorded || std::exchange(looked, true); });
+  return state.reached >= state.recorded ? cudaSuccess : cudaErrorNotReady;
 }

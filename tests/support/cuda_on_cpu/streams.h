@@ -14,6 +14,9 @@ namespace witan::cuda_on_cpu {
 cudaError_t enqueue_library_work(cudaStream_t stream, const std::string& name,
                                  std::function<void()> work);
 
+// Work of a stream that may have to wait for other processes: `run` is called once `ready` says so.
+void enqueue_task(cudaStream_t stream, std::function<bool()> ready, std::function<void()> run);
+
 // Runs what is enqueued on all streams.
 void run_everything();
 

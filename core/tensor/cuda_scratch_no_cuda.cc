@@ -1,0 +1,9 @@
+#include "core/base/cuda/built_without_cuda.h"
+#include "core/tensor/cuda_scratch.h"
+
+namespace witan::cuda {
+
+void* scratch(const Context&, std::size_t) { throw_built_without_cuda("scratch memory"); }
+void release_scratch(const Context&) {}
+
+}  // namespace witan::cuda

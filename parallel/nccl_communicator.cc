@@ -1,0 +1,284 @@
+// Collectives on device memory through NCCL. There is no all-to-all-v in it: sends and receives of
+// one group are.
+#include <cuda_runtime.h>
+#include <nccl.h>
+#include <sched.h>
+
+#include <chrono>
+#include <exception>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/base/profile.h"
+#include "core/base/stream.h"
+#include "parallel/device_communicator.h"
+#include "parallel/nccl_check.h"
+#include "parallel/watchdog.h"
+
+namespace witan {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+ncclDataType_t nccl_type(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat32: return ncclFloat32;
+    case DType::kFloat64: return ncclFloat64;
+    case DType::kInt32: return ncclInt32;
+    case DType::kInt64: return ncclInt64;
+  }
+  return ncclFloat32;
+}
+
+ncclRedOp_t nccl_op(ReduceOp op) {
+  switch (op) {
+    case ReduceOp::kSum: return ncclSum;
+    case ReduceOp::kMax: return ncclMax;
+    case ReduceOp::kMin: return ncclMin;
+  }
+  return ncclSum;
+}
+
+std::size_t elements(const TensorView& data) { return static_cast<std::size_t>(data.size()); }
+std::int64_t bytes_of(const TensorView& data) { return static_cast<std::int64_t>(data.bytes()); }
+
+std::string version_text(int code) {
+  return detail::concat(code / 10000, ".", code / 100 % 100, ".", code % 100);
+}
+
+// A library that was found when the program started, which may not be the one of the build.
+void check_version() {
+  int found = 0;
+  WITAN_NCCL_CHECK(ncclGetVersion(&found), nullptr, "asking for the version of NCCL");
+  if (found >= NCCL_VERSION_CODE) return;
+  throw_user_error("this witan was built with NCCL ", version_text(NCCL_VERSION_CODE),
+                   ", but the library found is ", version_text(found),
+                   "; put a newer libnccl.so.2 on the library path, or set "
+                   "parallel.device_transport to STAGED_MPI");
+}
+
+class NcclCommunicator final : public DeviceCommunicator {
+ public:
+  NcclCommunicator(std::unique_ptr<Communicator> host_group, const Context& ctx,
+                   double watchdog_seconds)
+      : DeviceCommunicator(std::move(host_group), ctx),
+        stream_(ctx.device),
+        inputs_ready_(ctx.device),
+        watchdog_(watchdog_seconds) {
+    check_version();
+    std::string bytes;
+    if (rank() == 0) {
+      ncclUniqueId id;
+      WITAN_NCCL_CHECK(ncclGetUniqueId(&id), nullptr, "making an id for communicator '", name(),
+                       "'");
+      bytes.assign(id.internal, sizeof id.internal);
+    }
+    host().broadcast_bytes(bytes, 0);
+    ncclUniqueId id;
+    bytes.copy(id.internal, sizeof id.internal);
+    WITAN_NCCL_CHECK(ncclCommInitRank(&comm_, size(), id, rank()), nullptr,
+                     "starting communicator '", name(), "' of ", size(), " ranks");
+  }
+
+  ~NcclCommunicator() override {
+    // With an exception on its way, operations may be in flight whose other ranks never come.
+    if (std::uncaught_exceptions() > 0) {
+      (void)ncclCommAbort(comm_);
+    } else {
+      (void)ncclCommDestroy(comm_);
+    }
+  }
+  NcclCommunicator(const NcclCommunicator&) = delete;
+  NcclCommunicator& operator=(const NcclCommunicator&) = delete;
+
+  double take_wait_seconds() override {
+    return std::exchange(wait_seconds_, 0.0) + host().take_wait_seconds();
+  }
+
+ protected:
+  Request device_all_to_all_v(const TensorView& from, std::span<const std::int64_t> send_counts,
+                              const TensorView& to,
+                              std::span<const std::int64_t> recv_counts) override {
+    const std::int64_t own = send_counts[static_cast<std::size_t>(rank())];
+    Pending& op = begin("all_to_all_v", bytes_of(from) - bytes_of(from.slice_rows(0, own)));
+    op.send_counts.assign(send_counts.begin(), send_counts.end());
+    op.recv_counts.assign(recv_counts.begin(), recv_counts.end());
+    check(op, ncclGroupStart());
+    std::int64_t sent = 0;
+    std::int64_t received = 0;
+    for (int peer = 0; peer < size(); ++peer) {
+      const TensorView out = from.slice_rows(sent, send_counts[static_cast<std::size_t>(peer)]);
+      const TensorView in = to.slice_rows(received, recv_counts[static_cast<std::size_t>(peer)]);
+      sent += out.rows();
+      received += in.rows();
+      if (out.size() > 0) {
+        check(op, ncclSend(out.data, elements(out), nccl_type(out.dtype), peer, comm_, stream()));
+      }
+      if (in.size() > 0) {
+        check(op, ncclRecv(in.data, elements(in), nccl_type(in.dtype), peer, comm_, stream()));
+      }
+    }
+    check(op, ncclGroupEnd());
+    return started(op);
+  }
+
+  Request device_all_reduce(const TensorView& data, ReduceOp reduce) override {
+    if (data.size() == 0) return {};
+    Pending& op = begin("all_reduce", 2 * bytes_of(data) / size() * (size() - 1));
+    op.send_counts.push_back(static_cast<int>(data.size()));
+    check(op, ncclAllReduce(data.data, data.data, elements(data), nccl_type(data.dtype),
+                            nccl_op(reduce), comm_, stream()));
+    return started(op);
+  }
+
+  Request device_reduce_scatter_sum(const TensorView& from, const TensorView& to) override {
+    if (to.size() == 0) return {};
+    Pending& op = begin("reduce_scatter_sum", bytes_of(from) - bytes_of(to));
+    op.send_counts.push_back(static_cast<int>(to.size()));
+    check(op, ncclReduceScatter(from.data, to.data, elements(to), nccl_type(to.dtype), ncclSum,
+                                comm_, stream()));
+    return started(op);
+  }
+
+  Request device_all_gather(const TensorView& from, const TensorView& to) override {
+    if (from.size() == 0) return {};
+    Pending& op = begin("all_gather", bytes_of(from) * (size() - 1));
+    op.send_counts.push_back(static_cast<int>(from.size()));
+    check(op, ncclAllGather(from.data, to.data, elements(from), nccl_type(from.dtype), comm_,
+                            stream()));
+    return started(op);
+  }
+
+  Request device_all_gather_v(const TensorView& from, const TensorView& to,
+                              std::span<const std::int64_t> counts) override {
+    Pending& op = begin("all_gather_v", bytes_of(from) * (size() - 1));
+    op.recv_counts.assign(counts.begin(), counts.end());
+    check(op, ncclGroupStart());
+    std::int64_t row = 0;
+    for (int peer = 0; peer < size(); ++peer) {
+      const TensorView part = to.slice_rows(row, counts[static_cast<std::size_t>(peer)]);
+      row += part.rows();
+      if (part.size() == 0) continue;
+      const void* source = peer == rank() ? from.data : part.data;
+      check(op, ncclBroadcast(source, part.data, elements(part), nccl_type(part.dtype), peer, comm_,
+                              stream()));
+    }
+    check(op, ncclGroupEnd());
+    return started(op);
+  }
+
+  Request device_broadcast(const TensorView& data, int root) override {
+    if (data.size() == 0) return {};
+    Pending& op = begin("broadcast", rank() == root ? bytes_of(data) : 0);
+    op.send_counts.push_back(static_cast<int>(data.size()));
+    check(op, ncclBroadcast(data.data, data.data, elements(data), nccl_type(data.dtype), root,
+                            comm_, stream()));
+    return started(op);
+  }
+
+ private:
+  // One operation in flight.
+  class Pending final : public Request::Impl {
+   public:
+    explicit Pending(NcclCommunicator& owner) : done(owner.context().device), owner_(owner) {}
+
+    void wait() override {
+      {
+        const ProfileScope waiting(operation, owner_.name().c_str());
+        owner_.poll(*this);
+      }
+      transfer.finish(operation, owner_.name().c_str());
+    }
+    void release() noexcept override { owner_.idle_.push_back(this); }
+
+    const char* operation = "";
+    std::int64_t sequence = 0;
+    std::vector<int> send_counts, recv_counts;  // rows, for the watchdog
+    ProfileTransfer transfer;
+    DeviceEvent done;
+
+   private:
+    NcclCommunicator& owner_;
+  };
+
+  cudaStream_t stream() const { return static_cast<cudaStream_t>(stream_.get().handle); }
+
+  void check(const Pending& op, ncclResult_t status) const {
+    WITAN_NCCL_CHECK(status, comm_, op.operation, " on communicator '", name(), "' (operation ",
+                     op.sequence, ")");
+  }
+
+  // What follows on the communicator's stream starts behind what is enqueued on the model's.
+  Pending& begin(const char* operation, std::int64_t bytes) {
+    if (idle_.empty()) {
+      pool_.push_back(std::make_unique<Pending>(*this));
+      idle_.reserve(pool_.size());  // so that release() never allocates
+      idle_.push_back(pool_.back().get());
+    }
+    Pending& op = *idle_.back();
+    idle_.pop_back();
+    op.operation = operation;
+    op.sequence = ++sequence_;
+    op.send_counts.clear();
+    op.recv_counts.clear();
+    op.transfer.start(bytes);
+    inputs_ready_.record(context());
+    inputs_ready_.make_wait(stream_.context());
+    return op;
+  }
+
+  Request started(Pending& op) {
+    op.done.record(stream_.context());
+    return Request(&op);
+  }
+
+  void poll(const Pending& op) {
+    const auto start = Clock::now();
+    while (!op.done.happened()) {
+      ncclResult_t state = ncclSuccess;
+      WITAN_NCCL_CHECK(ncclCommGetAsyncError(comm_, &state), comm_, "asking for errors of ",
+                       op.operation);
+      if (state != ncclInProgress) check(op, state);
+      const double waited = seconds_since(start);
+      if (watchdog_.expired(waited)) {
+        (void)ncclCommAbort(comm_);
+        watchdog_.bark({.operation = op.operation,
+                        .communicator = name().c_str(),
+                        .rank = rank(),
+                        .size = size(),
+                        .sequence = op.sequence,
+                        .send_counts = op.send_counts,
+                        .recv_counts = op.recv_counts},
+                       waited);
+      }
+      sched_yield();
+    }
+    wait_seconds_ += seconds_since(start);
+  }
+
+  DeviceStream stream_;
+  DeviceEvent inputs_ready_;
+  Watchdog watchdog_;
+  ncclComm_t comm_ = nullptr;
+  double wait_seconds_ = 0.0;
+  std::int64_t sequence_ = 0;
+  std::vector<std::unique_ptr<Pending>> pool_;  // every operation object ever made
+  std::vector<Pending*> idle_;                  // those not in flight
+};
+
+}  // namespace
+
+bool built_with_nccl() { return true; }
+
+std::unique_ptr<Communicator> make_nccl_communicator(std::unique_ptr<Communicator> host,
+                                                     const Context& ctx, double watchdog_seconds) {
+  return std::make_unique<NcclCommunicator>(std::move(host), ctx, watchdog_seconds);
+}
+
+}  // namespace witan
