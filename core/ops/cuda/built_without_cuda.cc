@@ -18,6 +18,7 @@
 #include "core/ops/cuda/permute.h"
 #include "core/ops/cuda/reduce.h"
 #include "core/ops/cuda/rope.h"
+#include "core/ops/cuda/sigmoid_gate.h"
 #include "core/ops/cuda/topk.h"
 #include "core/ops/cuda/wire_rows.h"
 
@@ -232,6 +233,17 @@ void rope_backward(const Context&, const RopeShape&, const TensorView&, const Te
                    const TensorView&, const TensorView&, const TensorView&, const TensorView&,
                    const TensorView&, const TensorView&, const TensorView&) {
   throw_built_without_cuda("rope_backward");
+}
+
+// sigmoid_gate.h
+
+void sigmoid_gate(const Context&, const TensorView&, const TensorView&, const TensorView&) {
+  throw_built_without_cuda("sigmoid_gate");
+}
+
+void sigmoid_gate_backward(const Context&, const TensorView&, const TensorView&, const TensorView&,
+                           const TensorView&) {
+  throw_built_without_cuda("sigmoid_gate_backward");
 }
 
 // topk.h
