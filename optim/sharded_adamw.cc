@@ -146,7 +146,7 @@ ShardedAdamW::ShardedAdamW(const configs::OptimizerConfig& config, ParamStore& p
     shard.share_pieces = pieces_within(params, group, config_, shard.share_begin, shard.share_size);
     shard.pieces = pieces_within(params, group, config_, shard.begin, shard.size);
     for (Tensor& moment : shard.moments) {
-      moment = Tensor(Shape{shard.size}, params.dtype(), params.device());
+      moment = Tensor(Shape{shard.size}, params.dtype(), params.device(), "optimizer state");
       ops::fill(ctx_, moment, 0.0);
     }
     shards_.push_back(std::move(shard));

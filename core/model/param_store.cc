@@ -60,10 +60,11 @@ ParamStore::ParamStore(const ParamTable& table, const Layout& layout, DType dtyp
       where_[static_cast<std::size_t>(span.id)] = span;
     }
     const Shape shape{placement.elements[group]};
-    values_[group] = Tensor(shape, dtype, device);
+    const char* part = group == index_of(ParamGroup::kExpert) ? " of the experts" : "";
+    values_[group] = Tensor(shape, dtype, device, detail::concat("weights", part));
     ops::fill(ctx_, values_[group], 0.0);
     if (!with_gradients) continue;
-    grads_[group] = Tensor(shape, dtype, device);
+    grads_[group] = Tensor(shape, dtype, device, detail::concat("gradients", part));
     ops::fill(ctx_, grads_[group], 0.0);
   }
 }

@@ -30,7 +30,9 @@ void* cpu_allocate(std::size_t bytes) {
   const std::size_t alignment = huge ? kHugePage : kTensorAlignment;
   const std::size_t padded = (bytes + alignment - 1) / alignment * alignment;
   void* data = std::aligned_alloc(alignment, padded == 0 ? alignment : padded);
-  WITAN_CHECK(data != nullptr, "out of memory: ", bytes, " bytes asked for on the CPU");
+  if (data == nullptr) {
+    throw OutOfMemory(detail::concat("out of memory: ", bytes, " bytes asked for on the CPU"));
+  }
   if (huge) madvise(data, padded, MADV_HUGEPAGE);  // advice: nothing depends on it
   return data;
 }
@@ -51,6 +53,14 @@ void* device_allocate(Device device, std::size_t bytes) {
   while (now > peak && !c.peak.compare_exchange_weak(peak, now)) {
   }
   return data;
+}
+
+void* allocate_for(const std::string& what, Device device, std::size_t bytes) {
+  try {
+    return device_allocate(device, bytes);
+  } catch (const OutOfMemory& error) {
+    throw OutOfMemory(detail::concat(what, ": ", error.what()));
+  }
 }
 
 void device_free(Device device, void* data, std::size_t bytes) noexcept {

@@ -3,16 +3,25 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 #include "core/base/device.h"
+#include "core/base/error.h"
 
 namespace witan {
+
+class OutOfMemory : public Error {
+ public:
+  using Error::Error;
+};
 
 inline constexpr std::size_t kTensorAlignment = 64;  // bytes: a cache line, and an AVX-512 vector
 
 // At least `bytes` bytes, aligned to kTensorAlignment (256 on CUDA); throws with the size and what
 // was free.
 void* device_allocate(Device device, std::size_t bytes);
+// The same; where there is not enough memory, the message also says what it was for.
+void* allocate_for(const std::string& what, Device device, std::size_t bytes);
 void device_free(Device device, void* data, std::size_t bytes) noexcept;
 
 struct AllocationStats {

@@ -5,6 +5,7 @@
 #include "core/base/cuda/cuda_check.h"
 #include "core/base/cuda/stream_cuda.h"
 #include "core/base/error.h"
+#include "core/tensor/allocator.h"
 
 namespace witan {
 namespace {
@@ -23,8 +24,8 @@ void* cuda_allocate(Device device, std::size_t bytes) {
     std::size_t available = 0;
     std::size_t total = 0;
     WITAN_CUDA_CHECK(cudaMemGetInfo(&available, &total), "asking for the free device memory");
-    throw Error(detail::concat("out of memory: ", bytes, " bytes asked for on CUDA device ",
-                               device.index, ", ", available, " of ", total, " free"));
+    throw OutOfMemory(detail::concat("out of memory: ", bytes, " bytes asked for on CUDA device ",
+                                     device.index, ", ", available, " of ", total, " free"));
   }
   WITAN_CUDA_CHECK(status, "allocating ", bytes, " bytes");
   return data;

@@ -5,6 +5,7 @@
 
 #include "core/base/current_layer.h"
 #include "core/tensor/allocator.h"
+#include "core/tensor/arena_guard.h"
 
 namespace witan {
 namespace {
@@ -45,8 +46,9 @@ std::size_t Arena::bytes_reserved() const {
 void Arena::add_block(std::size_t bytes, const char* label) {
   // Doubling keeps the number of growths logarithmic.
   const std::size_t capacity = std::max({aligned(bytes), kFirstBlock, bytes_reserved()});
-  void* const data =
-      source_ != nullptr ? source_->allocate(capacity) : device_allocate(device_, capacity);
+  void* const data = source_ != nullptr
+                         ? source_->allocate(capacity)
+                         : allocate_for(detail::concat(name_, " (", label, ')'), device_, capacity);
   blocks_.push_back({data, capacity});
   if (growth_log != nullptr) {
     growth_log(name_.c_str(), current_layer(), label, capacity, bytes_reserved());
@@ -55,7 +57,8 @@ void Arena::add_block(std::size_t bytes, const char* label) {
 
 TensorView Arena::allocate(const Shape& shape, DType dtype, const char* label) {
   TensorView view{nullptr, shape, dtype, device_};
-  const std::size_t bytes = std::max(aligned(view.bytes()), kTensorAlignment);
+  const std::size_t guard = device_.is_cuda() ? arena_guard_bytes() : 0;
+  const std::size_t bytes = std::max(aligned(view.bytes()), kTensorAlignment) + guard;
   if (blocks_.empty()) {
     add_block(bytes, label);
   }
@@ -68,6 +71,7 @@ TensorView Arena::allocate(const Shape& shape, DType dtype, const char* label) {
   used_ += bytes;
   total_ += bytes;
   high_water_ = std::max(high_water_, total_);
+  if (device_.is_cuda()) arena_hands_out(view.data, view.bytes(), bytes);
   return view;
 }
 

@@ -1,6 +1,7 @@
 // A tensor that owns its memory. Move-only.
 #pragma once
 
+#include <string>
 #include <utility>
 
 #include "core/tensor/allocator.h"
@@ -15,6 +16,11 @@ class Tensor {
   Tensor(const Shape& shape, DType dtype, Device device = {}) {
     view_ = {nullptr, shape, dtype, device};
     view_.data = device_allocate(device, view_.bytes());
+  }
+  // `what` it is for stands in the message where there is not enough memory.
+  Tensor(const Shape& shape, DType dtype, Device device, const std::string& what) {
+    view_ = {nullptr, shape, dtype, device};
+    view_.data = allocate_for(what, device, view_.bytes());
   }
   // Zero-filled; CPU only (use ops::fill elsewhere).
   static Tensor zeros(const Shape& shape, DType dtype);

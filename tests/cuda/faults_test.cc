@@ -196,5 +196,35 @@ static_assert(!is_kernel_argument<const float*, float*>);
 static_assert(!is_kernel_argument<int, std::int64_t>);
 static_assert(!is_kernel_argument<float*, double*>);
 
+// Between two tensors of one arena.
+TEST_F(CudaOnCpuFaults, AStepIntoTheNextTensorOfAnArenaIsFound) {
+  cuda_on_cpu::set_arena_guards(true);
+  {
+    Arena arena(kCuda);
+    const Tensor from = on_cuda(ctx(), ones(33), {33});
+    const TensorView a = arena.allocate({33}, DType::kFloat32);
+    arena.allocate({33}, DType::kFloat32);
+    write_shifted(ctx(), from.as<float>(), 33, 0, a.as<float>());
+    synchronize(ctx());
+    write_shifted(ctx(), from.as<float>(), 33, 1, a.as<float>());
+    expect_fault("a write 0 bytes past the end of an allocation of 132 bytes");
+  }
+  cuda_on_cpu::set_arena_guards(false);
+}
+
+TEST_F(CudaOnCpuFaults, WhatAnEarlierStepLeftInAnArenaIsNotANumber) {
+  cuda_on_cpu::set_arena_guards(true);
+  {
+    Arena arena(kCuda);
+    for (int step = 0; step < 2; ++step) {
+      arena.reset();
+      const TensorView x = arena.allocate({9}, DType::kFloat32);
+      for (const float value : to_host<float>(ctx(), x)) EXPECT_TRUE(std::isnan(value)) << step;
+      transfer(ctx(), view_of(ones(9).data(), {9}), x);
+    }
+  }
+  cuda_on_cpu::set_arena_guards(false);
+}
+
 }  // namespace
 }  // namespace witan::test

@@ -139,10 +139,11 @@ inline configs::RunConfig run_config(const Corpus& corpus, const std::string& ba
 // From the config to the trainer, with initial weights.
 class Session {
  public:
-  Session(const configs::RunConfig& run, const Mesh& mesh)
+  Session(const configs::RunConfig& run, const Mesh& mesh) : Session(run, mesh, runtime_of(run)) {}
+  Session(const configs::RunConfig& run, const Mesh& mesh, const Runtime& runtime)
       : run_(run),
         stream_(run.data(), run.model().vocab_size(), run.train().seed(), tag_names(run.model())),
-        engine_(run.model(), mesh, runtime_of(run), options_of(run, stream_)),
+        engine_(run.model(), mesh, runtime, options_of(run, stream_)),
         trainer_(run, engine_, stream_, kEndOfDocument) {
     engine_.params().initialize(run.train().seed());
   }
@@ -153,7 +154,6 @@ class Session {
   const configs::RunConfig& run() const { return run_; }
   TensorView value(const std::string& name) { return engine_.params().value(name); }
 
- private:
   static Runtime runtime_of(const configs::RunConfig& run) {
     Runtime runtime;
     runtime.dtype = run.runtime().precision() == configs::RuntimeConfig::FLOAT64 ? DType::kFloat64
@@ -163,6 +163,8 @@ class Session {
     }
     return runtime;
   }
+
+ private:
   static Engine::Options options_of(const configs::RunConfig& run, const SampleStream& stream) {
     return {true, static_cast<std::int64_t>(stream.tags().size()),
             static_cast<Recompute>(run.train().recompute()), exchange_options(run)};

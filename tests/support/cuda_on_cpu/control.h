@@ -18,6 +18,11 @@ std::vector<std::string> take_faults();
 
 std::size_t live_allocations();
 
+// Off at the start. On: arenas leave a red zone behind every tensor, and what they hand out is
+// filled again with the pattern of fresh memory, each time after everything enqueued has run. Only
+// for arenas that are empty when it changes.
+void set_arena_guards(bool on);
+
 // 1 at the start; 0 behaves like a machine without a driver.
 void set_device_count(int count);
 

@@ -71,8 +71,23 @@ class DeviceMemory {
   }
 
   bool free(void* data) {
-    return contains(data) && allocations_.erase(static_cast<std::size_t>(
-                                 static_cast<unsigned char*>(data) - base_)) == 1;
+    if (!contains(data)) return false;
+    const auto found = allocations_.find(offset_of(data));
+    if (found == allocations_.end()) return false;
+    drop_zones(found->first, found->first + found->second);
+    allocations_.erase(found);
+    return true;
+  }
+
+  // Red zones inside allocations, between the tensors of an arena.
+  void renew(void* data, std::size_t bytes, std::size_t reserved) {
+    const std::size_t begin = offset_of(data);
+    drop_zones(begin, begin + reserved);
+    const DeviceMemoryOpen opened;
+    for (std::size_t i = begin; i < begin + reserved; ++i) {
+      base_[i] = byte_of(i < begin + bytes ? kFreshPattern : kRedZonePattern, i);
+    }
+    zones_[begin + bytes] = {begin + reserved, bytes};
   }
 
   void check_red_zones(const std::string& after) {
@@ -80,6 +95,9 @@ class DeviceMemory {
     for (const auto& [start, size] : allocations_) {
       check_red_zone(start - kRedZone, start, start, size, after);
       check_red_zone(start + size, upper_red_zone_end(start, size), start, size, after);
+    }
+    for (const auto& [begin, zone] : zones_) {
+      check_red_zone(begin, zone.end, begin - zone.bytes, zone.bytes, after);
     }
   }
 
@@ -91,6 +109,21 @@ class DeviceMemory {
   }
 
  private:
+  struct Zone {
+    std::size_t end;
+    std::size_t bytes;  // of the tensor before it
+  };
+
+  std::size_t offset_of(const void* data) const {
+    return static_cast<std::size_t>(static_cast<const unsigned char*>(data) - base_);
+  }
+  // Those that reach into [begin, end).
+  void drop_zones(std::size_t begin, std::size_t end) {
+    auto zone = zones_.lower_bound(begin);
+    if (zone != zones_.begin() && std::prev(zone)->second.end > begin) --zone;
+    while (zone != zones_.end() && zone->first < end) zone = zones_.erase(zone);
+  }
+
   static std::size_t upper_red_zone_end(std::size_t start, std::size_t size) {
     return (start + size + kAlignment - 1) / kAlignment * kAlignment + kRedZone;
   }
@@ -114,6 +147,7 @@ class DeviceMemory {
 
   unsigned char* base_;
   std::map<std::size_t, std::size_t> allocations_;  // offset of the first byte -> bytes
+  std::map<std::size_t, Zone> zones_;               // by their first byte
   int open_count_ = 0;
 };
 
@@ -139,6 +173,10 @@ bool is_pinned(const void* address) {
   if (next == pinned().begin()) return false;
   const auto& [begin, bytes] = *std::prev(next);
   return address < static_cast<const char*>(begin) + bytes;
+}
+
+void renew(void* data, std::size_t bytes, std::size_t reserved) {
+  memory().renew(data, bytes, reserved);
 }
 
 bool is_device_address(const void* address) { return memory().contains(address); }

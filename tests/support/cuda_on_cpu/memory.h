@@ -23,6 +23,10 @@ bool is_allocated(const void* data, std::size_t bytes);
 
 bool is_pinned(const void* address);  // from cudaMallocHost
 
+// [data, data + bytes) becomes fresh, what follows in `reserved` bytes a red zone, in place of
+// those that were there.
+void renew(void* data, std::size_t bytes, std::size_t reserved);
+
 // Reports every allocation whose red zones were written to, and mends them.
 void check_red_zones(const std::string& after);
 

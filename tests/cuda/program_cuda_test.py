@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+"""`witan train --set device=CUDA` as its users meet it, on the stand-in for GPUs.
+
+usage: program_cuda_test.py WITAN [TestCase.test ...]    WITAN: the program linked with the stand-in
+"""
+import json
+import os
+import pathlib
+import sys
+import unittest
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from program_case import WITAN, ProgramCase  # noqa: E402
+
+CONFIG = """\
+name: "tiny"
+model {
+  vocab_size: 257
+  d_model: 16
+  layers: 2
+  max_seq_len: 16
+  attention { heads: 2 }
+  moe {
+    experts: 4
+    d_ff: 16
+    router { score: SIGMOID top_k { k: 2 } }
+    balance { expert_bias { rate: 0.01 } }
+    balance { switch_aux { coefficient: 0.01 } }
+  }
+}
+data { train { name: "text" path: "text" } seq_len: 16 }
+train { steps: 20 global_batch: 8 log_interval: 1 eval_interval: 10 eval_sequences: 8 }
+optimizer { lr: 1e-3 }
+runtime { threads: 1 }
+"""
+
+
+class CudaProgramTest(ProgramCase):
+    def setUp(self):
+        super().setUp()
+        (self.folder / "tiny.textproto").write_text(CONFIG)
+        text = "".join(f"{i} sheep jumped over {i * i % 97} fences.\n" for i in range(60))
+        (self.folder / "text.txt").write_text(text)
+        self.execute(0, WITAN, "prepare", "text.txt", "--output", "text")
+
+    def train(self, output, *settings, expected=0, ranks=0, gpus=1, resume=None):
+        changes = [word for setting in (f"train.output={output}", *settings) for word in ("--set", setting)]
+        more = ["--resume", resume] if resume else []
+        return self.execute(expected, WITAN, "train", "tiny.textproto", *changes, *more, ranks=ranks,
+                            env={**os.environ, "WITAN_STAND_IN_GPUS": str(gpus)})
+
+    def losses(self, output):
+        lines = (self.folder / output / "metrics.jsonl").read_text().splitlines()
+        return [entry["loss"] for entry in map(json.loads, lines) if "loss" in entry]
+
+    def assert_same_losses(self, found, expected):
+        self.assertEqual(len(found), len(expected))
+        for a, b in zip(found, expected):
+            self.assertLess(abs(a - b), 1e-4 * abs(b), (found, expected))
+
+    def test_losses_of_both_devices_agree(self):
+        for ranks in (0, 2, 4):
+            self.train(f"cpu{ranks}", ranks=ranks)
+            self.train(f"gpu{ranks}", "device=CUDA", ranks=ranks, gpus=max(ranks, 1))
+            self.assert_same_losses(self.losses(f"gpu{ranks}"), self.losses(f"cpu{ranks}"))
+
+    def test_two_ranks_share_a_gpu(self):
+        self.train("cpu", ranks=2)
+        done = self.train("shared", "device=CUDA", ranks=2, gpus=1)
+        self.assertIn("MPI through pinned memory", done.stdout + done.stderr)
+        self.assert_same_losses(self.losses("shared"), self.losses("cpu"))
+        done = self.train("refused", "device=CUDA", "parallel.device_transport=NCCL", ranks=2, gpus=1, expected=2)
+        self.assertIn("NCCL needs a GPU for each rank, but ranks 0 and 1 have GPU 0000:00:00.0", done.stderr)
+        self.assertIn("STAGED_MPI", done.stderr)
+
+    def test_a_run_goes_on_on_the_other_device(self):
+        self.train("whole")
+        self.train("moved", "device=CUDA", "train.steps=20", "checkpoint.interval=10")
+        step = "moved/checkpoints/step-00000010"
+        self.train("resumed", "train.steps=20", resume=step)
+        self.assert_same_losses(self.losses("resumed")[-10:], self.losses("whole")[-10:])
+        evaluated = self.execute(0, WITAN, "eval", "moved", "--json", "eval.json")
+        self.assertIn("text", evaluated.stdout)
+
+    def test_mistakes(self):
+        done = self.train("none", "device=CUDA", gpus=0, expected=2)
+        self.assertIn("this machine has no usable one", done.stderr)
+        done = self.train("none", "parallel.device_transport=NCCL", expected=2)
+        self.assertIn("parallel.device_transport", done.stderr)
+        done = self.train("none", "device=CUDA", "parallel.exchange.transport=SHARED_WINDOWS", ranks=2, gpus=2,
+                          expected=2)
+        self.assertIn("parallel.exchange.transport", done.stderr)
+        done = self.execute(2, WITAN, "verify", "tiny.textproto", "--set", "device=CUDA")
+        self.assertIn("only `witan train` works on GPUs", done.stderr)
+
+    def test_out_of_memory_names_the_tensor(self):
+        done = self.train("large", "device=CUDA", "model.d_model=4096", "model.moe.d_ff=8192", expected=1)
+        self.assertIn("weights: out of memory: ", done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
