@@ -7,7 +7,9 @@
 
 #include "core/base/error.h"
 #include "core/base/rng.h"
+#include "core/tensor/host_twin.h"
 #include "core/tensor/tensor.h"
+#include "launch/data/batch_builder.h"
 
 namespace witan {
 namespace {
@@ -17,7 +19,8 @@ namespace {
 class Generation {
  public:
   Generation(Engine& engine, std::span<const std::int32_t> prompt, const GenerateOptions& options)
-      : model_(engine.model()),
+      : ctx_(engine.runtime().ctx),
+        model_(engine.model()),
         world_(engine.mesh().world()),
         options_(options),
         sampler_(options.sampling),
@@ -28,7 +31,9 @@ class Generation {
                std::vector<std::int32_t>(prompt.begin(), prompt.end())),
         results_(static_cast<std::size_t>(count_)),
         cache_(model_.make_cache(count_, std::min(options.context, length_ + options.max_tokens))),
-        logits_({std::max<std::int64_t>(count_, 1), model_.dims().vocab}, model_.dtype()) {
+        logits_({std::max<std::int64_t>(count_, 1), model_.dims().vocab}, model_.dtype(),
+                ctx_.device),
+        host_logits_(ctx_, logits_) {
     WITAN_CHECK(length_ > 0 && length_ <= options.context, "a prompt of ", length_,
                 " tokens for a context of ", options.context);
   }
@@ -76,8 +81,9 @@ class Generation {
       std::fill(cache_.lengths.begin(), cache_.lengths.end(), 0);
     }
     const std::int64_t seq_len = length_ - in_cache_;
-    const Batch batch = make_batch(seq_len);
-    model_.forward_cached(batch, cache_);
+    make_batch(seq_len);
+    place_batch(ctx_, batch_);
+    model_.forward_cached(batch_.batch, cache_);
     in_cache_ = length_;
     if (count_ == 0) return;
     if (seq_len == 1) {
@@ -89,30 +95,30 @@ class Generation {
     }
   }
 
-  Batch make_batch(std::int64_t seq_len) {
-    tokens_.clear();
-    positions_.clear();
-    tags_.assign(static_cast<std::size_t>(count_ * seq_len), options_.tag);
+  void make_batch(std::int64_t seq_len) {
+    batch_.tokens.clear();
+    batch_.positions.clear();
+    batch_.tags.assign(static_cast<std::size_t>(count_ * seq_len), options_.tag);
     for (const std::vector<std::int32_t>& text : texts_) {
-      tokens_.insert(tokens_.end(), text.begin() + in_cache_, text.end());
+      batch_.tokens.insert(batch_.tokens.end(), text.begin() + in_cache_, text.end());
       for (std::int64_t t = in_cache_; t < length_; ++t) {
-        positions_.push_back(static_cast<std::int32_t>(t - window_begin_));
+        batch_.positions.push_back(static_cast<std::int32_t>(t - window_begin_));
       }
     }
-    Batch batch;
+    Batch& batch = batch_.batch = {};
     batch.sequences = count_;
     batch.seq_len = seq_len;
-    batch.tokens = view_of(tokens_.data(), {batch.rows()});
-    batch.positions = view_of(positions_.data(), {batch.rows()});
-    batch.tags = view_of(tags_.data(), {batch.rows()});
-    return batch;
+    batch.tokens = view_of(batch_.tokens.data(), {batch.rows()});
+    batch.positions = view_of(batch_.positions.data(), {batch.rows()});
+    batch.tags = view_of(batch_.tags.data(), {batch.rows()});
   }
 
   void append() {
     row_.resize(static_cast<std::size_t>(model_.dims().vocab));
+    const TensorView logits = host_logits_.read().view();
     for (std::size_t i = 0; i < texts_.size(); ++i) {
-      dispatch_float(logits_.view().dtype, "logits", [&](auto zero) {
-        const auto* z = logits_.as<decltype(zero)>() + i * row_.size();
+      dispatch_float(logits.dtype, "logits", [&](auto zero) {
+        const auto* z = logits.as<decltype(zero)>() + i * row_.size();
         std::copy(z, z + row_.size(), row_.begin());
       });
       const Random random(options_.sampling.seed, "sample", {},
@@ -135,6 +141,7 @@ class Generation {
     return ended == 1;
   }
 
+  Context ctx_;
   Transformer& model_;
   Communicator& world_;
   GenerateOptions options_;
@@ -147,7 +154,8 @@ class Generation {
   std::vector<GeneratedSample> results_;
   KvCache cache_;
   Tensor logits_;  // [count, vocab]
-  std::vector<std::int32_t> tokens_, positions_, tags_;
+  HostTwin host_logits_;
+  BatchBuffers batch_;
   std::vector<double> row_;
 };
 

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "core/base/error.h"
+#include "core/tensor/host_twin.h"
 #include "core/tensor/tensor.h"
 #include "launch/checkpoint/checkpoint.h"
 #include "launch/checkpoint/safetensors.h"
@@ -150,8 +151,10 @@ double compute_logits(Engine& engine, const InputIds& input, const LogitsFiles& 
   const bool gradients = !files.gradients.empty();
   const std::int64_t vocab = model.dims().vocab;
   const std::int64_t micro_batch = micro_batch_of(input, vocab, world.size());
-  const Tensor logits({micro_batch * input.seq_len, vocab}, model.dtype());
-  const Tensor loss({micro_batch * input.seq_len}, model.dtype());
+  const Context& ctx = engine.runtime().ctx;
+  const Tensor logits({micro_batch * input.seq_len, vocab}, model.dtype(), ctx.device);
+  const Tensor loss({micro_batch * input.seq_len}, model.dtype(), ctx.device);
+  const HostTwin host_logits(ctx, logits);
   LogitsFile output(input, vocab, files, world);
   BatchBuffers buffers;
   double loss_sum = 0.0;
@@ -163,15 +166,15 @@ double compute_logits(Engine& engine, const InputIds& input, const LogitsFiles& 
     }
     const auto own = static_cast<std::size_t>(world.rank());
     fill_batch(input, begins[own], counts[own], buffers);
+    place_batch(ctx, buffers);
     const std::int64_t rows = buffers.batch.rows();
     if (gradients) {
       model.forward_train(buffers.batch);
     } else {
       model.forward(buffers.batch);
     }
-    const TensorView z = logits.view().slice_rows(0, rows);
-    model.logits(0, rows, z);
-    output.write(z, counts);
+    model.logits(0, rows, logits.view().slice_rows(0, rows));
+    output.write(host_logits.read().view().slice_rows(0, rows), counts);
     loss_sum += gradients ? model.backward(buffers.batch, 0.0)
                           : model.losses(buffers.batch, loss.view().slice_rows(0, rows));
   }

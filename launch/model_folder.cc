@@ -85,6 +85,13 @@ void check(const std::string& folder, int ranks, bool leader, configs::LoadedCon
   }
 }
 
+Mesh make_mesh(const configs::RunConfig& run, const MpiEnvironment& mpi, const Runtime& runtime) {
+  const double watchdog_seconds = run.parallel().watchdog_seconds();
+  Mesh mesh(mpi, resolve_expert_parallel(run, mpi.size()), watchdog_seconds);
+  mesh.use_device(runtime.ctx, device_transport(run), watchdog_seconds);
+  return mesh;
+}
+
 }  // namespace
 
 std::optional<std::string> from_leader(Communicator& world,
@@ -150,9 +157,8 @@ std::optional<std::int32_t> find_tag(const configs::ModelConfig& model, const st
 }
 
 LoadedModel::LoadedModel(const ModelFolder& source, const MpiEnvironment& mpi, bool gradients)
-    : runtime_(start_runtime(source.config.run.runtime(), mpi)),
-      mesh_(mpi, resolve_expert_parallel(source.config.run, mpi.size()),
-            source.config.run.parallel().watchdog_seconds()),
+    : runtime_(start_runtime(source.config.run.runtime(), mpi, source.config.run.device())),
+      mesh_(make_mesh(source.config.run, mpi, runtime_)),
       engine_(
           source.config.run.model(), mesh_, runtime_,
           Engine::Options{gradients, 1, Recompute::kNone, exchange_options(source.config.run)}) {

@@ -70,18 +70,11 @@ void check_mtp(const RunConfig& run, const configs::Fail& fail) {
                                       run.model().mtp().depth(), " needs longer sequences"));
 }
 
-// Of a training run.
 void check_device(const RunConfig& run, const configs::Fail& fail) {
   if (run.device() == configs::CUDA && !cuda::built_with_cuda()) {
     fail("device",
          "found CUDA, but this witan was built without it; configure with -DWITAN_CUDA=ON, or use "
          "CPU");
-  }
-}
-
-void check_cpu(const RunConfig& run, const configs::Fail& fail) {
-  if (run.device() == configs::CUDA) {
-    fail("device", "found CUDA; only `witan train` works on GPUs so far, use CPU here");
   }
 }
 
@@ -132,21 +125,18 @@ std::vector<configs::Check> inference_checks(int ranks) {
           check_data,
           check_mtp,
           check_tags,
-          check_cpu};
+          check_device};
 }
 
 std::vector<configs::Check> model_checks() {
   return {[](const RunConfig& run, const configs::Fail& fail) { check_model(run.model(), fail); },
-          check_data,
-          check_mtp,
-          check_tags,
-          check_routing};
+          check_data, check_mtp, check_tags, check_routing};
 }
 
 void require_cpu(const RunConfig& run) {
-  check_cpu(run, [](const std::string& field, const std::string& message) {
-    throw_user_error(field, ": ", message);
-  });
+  if (run.device() == configs::CUDA) {
+    throw_user_error("device: found CUDA, but this command works on the CPU only; set it to CPU");
+  }
 }
 
 RunConfigResult read_run_config(const std::string& file, const std::vector<std::string>& overrides,

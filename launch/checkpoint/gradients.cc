@@ -2,6 +2,7 @@
 #include <memory>
 
 #include "core/base/error.h"
+#include "core/tensor/host_twin.h"
 #include "launch/checkpoint/agree.h"
 #include "launch/checkpoint/checkpoint.h"
 #include "launch/checkpoint/hf_tensors.h"
@@ -45,7 +46,6 @@ void write_tensor(SafetensorsWriter& writer, const TensorView& gradient, std::in
 
 void save_gradients(const std::string& path, const ParamStore& params, double scale,
                     const Mesh& mesh) {
-  WITAN_CHECK(params.device().is_cpu(), "gradients of a CUDA run cannot be written yet");
   const ParamTable& table = params.table();
   const bool writes = mesh.world_rank() == 0;
   Attempt attempt;
@@ -63,10 +63,11 @@ void save_gradients(const std::string& path, const ParamStore& params, double sc
     const ParamInfo& info = table[id];
     if (!info.trained()) continue;
     const bool expert = info.role == ParamRole::kExpert;
+    const HostTwin twin(params.context(), params.grad(id));
+    const TensorView own = twin.read().view();
     Tensor memory;
     const TensorView whole =
-        expert ? gather_experts(params.grad(id), info.shape[0], mesh.expert(), memory)
-               : params.grad(id);
+        expert ? gather_experts(own, info.shape[0], mesh.expert(), memory) : own;
     if (!writes) continue;
     attempt([&] {
       for (const HfTensor& tensor : hf_tensors_of(table, id, 0, expert ? info.shape[0] : 0)) {

@@ -80,8 +80,13 @@ class CudaProgramTest(ProgramCase):
         step = "moved/checkpoints/step-00000010"
         self.train("resumed", "train.steps=20", resume=step)
         self.assert_same_losses(self.losses("resumed")[-10:], self.losses("whole")[-10:])
-        evaluated = self.execute(0, WITAN, "eval", "moved", "--json", "eval.json")
-        self.assertIn("text", evaluated.stdout)
+        for device in ("CPU", "CUDA"):
+            self.execute(0, WITAN, "eval", "moved", "--set", f"device={device}", "--json", f"{device}.json")
+        self.assert_same_losses(*([entry["loss"] for entry in json.loads((self.folder / file).read_text())["validation"]]
+                                  for file in ("CUDA.json", "CPU.json")))
+        texts = [self.execute(0, WITAN, "generate", "moved", "--set", f"device={device}", "--prompt", "3 sheep", "--greedy",
+                              "--tokens", "6").stdout for device in ("CPU", "CUDA")]
+        self.assertEqual(*texts)
 
     def test_mistakes(self):
         done = self.train("none", "device=CUDA", gpus=0, expected=2)
@@ -92,7 +97,7 @@ class CudaProgramTest(ProgramCase):
                           expected=2)
         self.assertIn("parallel.exchange.transport", done.stderr)
         done = self.execute(2, WITAN, "verify", "tiny.textproto", "--set", "device=CUDA")
-        self.assertIn("only `witan train` works on GPUs", done.stderr)
+        self.assertIn("works on the CPU only", done.stderr)
 
     def test_out_of_memory_names_the_tensor(self):
         done = self.train("large", "device=CUDA", "model.d_model=4096", "model.moe.d_ff=8192", expected=1)
