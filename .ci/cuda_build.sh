@@ -17,7 +17,7 @@ if ! cmake --preset cuda >build/cuda_configure.log 2>&1; then
   launch/install_cuda_libs.sh
   cmake --preset cuda
 fi
-cmake --build build/cuda --target witan_ops cuda_no_device_test cuda_ops_gpu_test gpu_bench
+cmake --build build/cuda --target witan cuda_no_device_test cuda_ops_gpu_test cuda_trainer_gpu_test gpu_bench
 
 ctest --test-dir build/cuda --output-on-failure --no-tests=error -R '^(CudaNoDevice\.|cuda_dialect)'
 ctest --test-dir build/cuda --output-on-failure --no-tests=error -L '^gpu$'

@@ -10,6 +10,7 @@
 #include "launch/runtime.h"
 #include "tests/cuda/cuda_case.h"
 #include "tests/cuda/trainer_cuda_case.h"
+#include "tests/support/cuda_on_cpu/control.h"
 
 namespace witan::test {
 namespace {

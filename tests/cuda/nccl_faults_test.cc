@@ -7,6 +7,7 @@
 #include "parallel/device_communicator.h"
 #include "tests/cuda/cuda_case.h"
 #include "tests/cuda/trainer_cuda_case.h"
+#include "tests/support/cuda_on_cpu/control.h"
 
 namespace witan::test {
 namespace {

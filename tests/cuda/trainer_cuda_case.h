@@ -1,24 +1,22 @@
-// A training run on the stand-in for a GPU, one for each rank, to compare with the same run on the
-// CPU.
+// A training run on GPUs to compare with the same run on the CPU. The same test bodies run on the
+// stand-in (trainer_stand_in_fixture.cc) and on a GPU (trainer_gpu_fixture.cc).
 #pragma once
 
-#include <string>
+#include <optional>
 #include <vector>
 
 #include "core/tensor/host_twin.h"
 #include "parallel/device_communicator.h"
 #include "tests/launch/trainer_case.h"
-#include "tests/support/cuda_on_cpu/control.h"
 
 namespace witan::test {
 
 // Every rank has a GPU of its own, whose number is that of the rank.
 class OnGpus : public ::testing::Test {
  protected:
-  void SetUp() override { cuda_on_cpu::set_device_count(world().size()); }
-  void TearDown() override {
-    for (const std::string& fault : cuda_on_cpu::take_faults()) ADD_FAILURE() << fault;
-  }
+  void SetUp() override;
+  // No fault was found.
+  void TearDown() override;
 };
 
 inline std::vector<DeviceTransport> transports() {

@@ -219,28 +219,6 @@ TEST_F(CudaTrainer, Evaluation) {
   }
 }
 
-// With red zones between the tensors of every arena, and memory that is poisoned again at each use.
-TEST_F(CudaTrainer, EveryTensorKeepsToItselfAndIsWrittenBeforeItIsRead) {
-  const Corpus corpus;
-  cuda_on_cpu::set_arena_guards(true);
-  const configs::RunConfig run = run_config(
-      corpus, invariant_balance(true), "optimizer { zero1: true } runtime { precision: FLOAT64 } ");
-  const int ep = expert_parallel_sizes(run).back();
-  const Mesh mesh = mesh_of(ep);
-  Session expected(run, mesh);
-  for (const DeviceTransport transport : transports()) {
-    CudaSession found(run, ep, transport);
-    for (int step = 0; step < 2; ++step) {
-      const double loss = found->trainer().step(false).loss;
-      if (transport == transports().front()) {
-        expect_near("loss", loss, expected.trainer().step(false).loss, kStepTolerance);
-      }
-      EXPECT_TRUE(std::isfinite(loss));
-    }
-  }
-  cuda_on_cpu::set_arena_guards(false);
-}
-
 TEST_F(CudaTrainer, ASteadyStepAllocatesNoDeviceMemory) {
   const Corpus corpus;
   const configs::RunConfig run =
