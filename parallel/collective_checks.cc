@@ -5,15 +5,8 @@
 namespace witan {
 namespace {
 
-void check_host(const Communicator& group, const char* operation, const TensorView& view) {
-  WITAN_CHECK(view.device.is_cpu(), operation, " on communicator '", group.name(),
-              "' takes CPU tensors, found ", name_of(view.device.type));
-}
-
 void check_pair(const Communicator& group, const char* operation, const TensorView& from,
                 const TensorView& to) {
-  check_host(group, operation, from);
-  check_host(group, operation, to);
   WITAN_CHECK(from.dtype == to.dtype, operation, " on communicator '", group.name(), "': from is ",
               name_of(from.dtype), ", to is ", name_of(to.dtype));
 }
@@ -42,6 +35,15 @@ void check_counts(const Communicator& group, const char* operation, const char* 
 
 }  // namespace
 
+void check_place(const Communicator& group, const char* operation, Device device,
+                 std::initializer_list<TensorView> views) {
+  for (const TensorView& view : views) {
+    WITAN_CHECK(view.device.is_cpu() || view.device == device, operation, " on communicator '",
+                group.name(), "' takes ", device.is_cpu() ? "CPU tensors" : "tensors of its GPU",
+                ", found ", name_of(view.device.type));
+  }
+}
+
 void check_all_to_all_v(const Communicator& group, const TensorView& from,
                         std::span<const std::int64_t> send_counts, const TensorView& to,
                         std::span<const std::int64_t> recv_counts) {
@@ -61,9 +63,6 @@ void check_all_to_all(const Communicator& group, const TensorView& from, const T
               from.shape.to_string(), ", to is ", to.shape.to_string());
 }
 
-void check_in_place(const Communicator& group, const char* operation, const TensorView& data) {
-  check_host(group, operation, data);
-}
 
 void check_parts(const Communicator& group, const char* operation, const TensorView& whole,
                  const TensorView& part) {

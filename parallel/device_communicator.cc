@@ -34,7 +34,6 @@ Request DeviceCommunicator::all_to_all(const TensorView& from, const TensorView&
 
 Request DeviceCommunicator::all_reduce(const TensorView& data, ReduceOp op) {
   if (on_host("all_reduce", data, data)) return host_->all_reduce(data, op);
-  check_in_place(*this, "all_reduce", data);
   return device_all_reduce(data, op);
 }
 
@@ -59,7 +58,6 @@ Request DeviceCommunicator::all_gather_v(const TensorView& from, const TensorVie
 
 Request DeviceCommunicator::broadcast(const TensorView& data, int root) {
   if (on_host("broadcast", data, data)) return host_->broadcast(data, root);
-  check_in_place(*this, "broadcast", data);
   check_root(*this, "broadcast", root);
   return device_broadcast(data, root);
 }

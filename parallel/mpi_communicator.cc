@@ -226,6 +226,7 @@ Request MpiCommunicator::all_to_all_v(const TensorView& from,
                                       std::span<const std::int64_t> send_counts,
                                       const TensorView& to,
                                       std::span<const std::int64_t> recv_counts) {
+  check_place(*this, "all_to_all_v", {}, {from, to});
   check_all_to_all_v(*this, from, send_counts, to, recv_counts);
   auto* row = row_type(from.dtype, from.cols());
   const std::int64_t own = send_counts[static_cast<std::size_t>(rank_)];
@@ -239,6 +240,7 @@ Request MpiCommunicator::all_to_all_v(const TensorView& from,
 }
 
 Request MpiCommunicator::all_to_all(const TensorView& from, const TensorView& to) {
+  check_place(*this, "all_to_all", {}, {from, to});
   check_all_to_all(*this, from, to);
   auto* row = row_type(from.dtype, from.cols());
   Pending& op = begin("all_to_all", bytes_of(from) / size_ * (size_ - 1));
@@ -247,7 +249,7 @@ Request MpiCommunicator::all_to_all(const TensorView& from, const TensorView& to
 }
 
 Request MpiCommunicator::all_reduce(const TensorView& data, ReduceOp reduce) {
-  check_in_place(*this, "all_reduce", data);
+  check_place(*this, "all_reduce", {}, {data});
   const int count = mpi_count(data.size(), "elements of all_reduce");
   // As a ring sends it: a reduce-scatter and an all-gather.
   Pending& op = begin("all_reduce", 2 * bytes_of(data) / size_ * (size_ - 1));
@@ -261,6 +263,7 @@ Request MpiCommunicator::all_reduce(const TensorView& data, ReduceOp reduce) {
 // Every rank gets the others' parts and adds them up itself: each element crosses the network once
 // and is summed in the order of the ranks, whatever the MPI library.
 Request MpiCommunicator::reduce_scatter_sum(const TensorView& from, const TensorView& to) {
+  check_place(*this, "reduce_scatter_sum", {}, {from, to});
   check_parts(*this, "reduce_scatter_sum", from, to);
   const std::int64_t part = to.size();
   auto* row = row_type(to.dtype, part);
@@ -286,6 +289,7 @@ Request MpiCommunicator::reduce_scatter_sum(const TensorView& from, const Tensor
 }
 
 Request MpiCommunicator::all_gather(const TensorView& from, const TensorView& to) {
+  check_place(*this, "all_gather", {}, {from, to});
   check_parts(*this, "all_gather", to, from);
   const int count = mpi_count(from.size(), "elements of all_gather");
   Pending& op = begin("all_gather", bytes_of(from) * (size_ - 1));
@@ -300,6 +304,7 @@ Request MpiCommunicator::all_gather(const TensorView& from, const TensorView& to
 
 Request MpiCommunicator::all_gather_v(const TensorView& from, const TensorView& to,
                                       std::span<const std::int64_t> counts) {
+  check_place(*this, "all_gather_v", {}, {from, to});
   check_all_gather_v(*this, from, to, counts);
   auto* row = row_type(to.dtype, to.cols());
   Pending& op = begin("all_gather_v", bytes_of(from) * (size_ - 1));
@@ -314,7 +319,7 @@ Request MpiCommunicator::all_gather_v(const TensorView& from, const TensorView& 
 }
 
 Request MpiCommunicator::broadcast(const TensorView& data, int root) {
-  check_in_place(*this, "broadcast", data);
+  check_place(*this, "broadcast", {}, {data});
   check_root(*this, "broadcast", root);
   const int count = mpi_count(data.size(), "elements of broadcast");
   Pending& op = begin("broadcast", rank_ == root ? bytes_of(data) : 0);

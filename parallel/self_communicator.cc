@@ -18,6 +18,7 @@ class SelfCommunicator final : public Communicator {
 
   Request all_to_all_v(const TensorView& from, std::span<const std::int64_t> send_counts,
                        const TensorView& to, std::span<const std::int64_t> recv_counts) override {
+    check_place(*this, "all_to_all_v", ctx_.device, {from, to});
     check_all_to_all_v(*this, from, send_counts, to, recv_counts);
     WITAN_CHECK(send_counts[0] == recv_counts[0], "all_to_all_v on communicator '", name_,
                 "': sends ", send_counts[0], " rows to itself and expects ", recv_counts[0]);
@@ -25,32 +26,36 @@ class SelfCommunicator final : public Communicator {
     return {};
   }
   Request all_to_all(const TensorView& from, const TensorView& to) override {
+    check_place(*this, "all_to_all", ctx_.device, {from, to});
     check_all_to_all(*this, from, to);
     copy(from, to);
     return {};
   }
   Request all_reduce(const TensorView& data, ReduceOp) override {
-    check_in_place(*this, "all_reduce", data);
+    check_place(*this, "all_reduce", ctx_.device, {data});
     return {};
   }
   Request reduce_scatter_sum(const TensorView& from, const TensorView& to) override {
+    check_place(*this, "reduce_scatter_sum", ctx_.device, {from, to});
     check_parts(*this, "reduce_scatter_sum", from, to);
     copy(from, to);
     return {};
   }
   Request all_gather(const TensorView& from, const TensorView& to) override {
+    check_place(*this, "all_gather", ctx_.device, {from, to});
     check_parts(*this, "all_gather", to, from);
     copy(from, to);
     return {};
   }
   Request all_gather_v(const TensorView& from, const TensorView& to,
                        std::span<const std::int64_t> counts) override {
+    check_place(*this, "all_gather_v", ctx_.device, {from, to});
     check_all_gather_v(*this, from, to, counts);
     copy(from, to);
     return {};
   }
   Request broadcast(const TensorView& data, int root) override {
-    check_in_place(*this, "broadcast", data);
+    check_place(*this, "broadcast", ctx_.device, {data});
     check_root(*this, "broadcast", root);
     return {};
   }

@@ -70,7 +70,8 @@ void build_batch(const configs::DataConfig& data, std::int64_t seq_len,
                .targets = view(out.targets),
                .positions = view(out.positions),
                .first_key = view(out.first_key),
-               .tags = view(out.tags)};
+               .tags = view(out.tags),
+               .host_tokens = {}};
   for (std::int64_t i = 0; i < count; ++i) {
     const int tag = sample(i, out.window);
     add_sequence(data, end_of_document, tag, static_cast<std::size_t>(i * seq_len), out);

@@ -49,8 +49,8 @@ class DeviceCollectives : public ::testing::TestWithParam<Kind> {
 };
 
 INSTANTIATE_TEST_SUITE_P(Transports, DeviceCollectives,
-                         ::testing::Values(Kind::kNccl, Kind::kStaged), [](const auto& info) {
-                           return info.param == Kind::kNccl ? "Nccl" : "StagedMpi";
+                         ::testing::Values(Kind::kNccl, Kind::kStaged), [](const auto& tested) {
+                           return tested.param == Kind::kNccl ? "Nccl" : "StagedMpi";
                          });
 
 // Rows that rank `from` sends to rank `to`: none, one or several.

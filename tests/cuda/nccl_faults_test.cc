@@ -51,7 +51,9 @@ TEST_F(NcclFaults, AMissingEventBeforeACollective) {
   const DeviceStream communication(compute.context().device);
   const Context& ctx = compute.context();
   ncclUniqueId id;
-  if (world().rank() == 0) ASSERT_EQ(ncclGetUniqueId(&id), ncclSuccess);
+  if (world().rank() == 0) {
+    ASSERT_EQ(ncclGetUniqueId(&id), ncclSuccess);
+  }
   std::string bytes(id.internal, sizeof id.internal);
   world().broadcast_bytes(bytes, 0);
   bytes.copy(id.internal, sizeof id.internal);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "core/tensor/host_twin.h"
@@ -61,6 +62,22 @@ inline void expect_tensors_near(Session& found, Session& expected, bool gradient
     expect_norm_near(table[id].name, twin.read().view(),
                      gradients ? others.grad(id) : others.value(id), tolerance);
   }
+}
+
+constexpr double kStepTolerance = 1e-11;  // float64: gradients and figures of one step
+
+// One step's gradients and figures at the largest expert parallelism.
+inline void expect_same_gradients(const Corpus& corpus, const std::string& balance,
+                                  const std::string& change) {
+  const configs::RunConfig run =
+      run_config(corpus, balance, "runtime { precision: FLOAT64 } " + change);
+  const int ep = expert_parallel_sizes(run).back();
+  const Mesh mesh = mesh_of(ep);
+  Session expected(run, mesh);
+  CudaSession found(run, ep, DeviceTransport::kAuto);
+  const StepMetrics metrics = expected.trainer().gradients(false);
+  expect_metrics_near(found->trainer().gradients(false), metrics, kStepTolerance);
+  expect_tensors_near(*found, expected, true, kStepTolerance);
 }
 
 }  // namespace witan::test

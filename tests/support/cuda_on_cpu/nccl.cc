@@ -25,6 +25,7 @@ namespace {
 using namespace witan::cuda_on_cpu;
 
 constexpr int kInitTag = 7001;
+constexpr int kRowsTag = 1;  // of every send: those between two ranks arrive in their order
 
 std::size_t bytes_of(ncclDataType_t type) {
   return type == ncclInt32 || type == ncclFloat32 ? 4 : 8;
@@ -50,8 +51,8 @@ struct Part {
   const void* from = nullptr;
   void* to = nullptr;
   std::size_t sent_bytes = 0, received_bytes = 0;
-  std::function<void(Part&, const ncclComm&, int)> start;  // with the operation's number
-  bool one_sided = false;                                  // a receive: its size is looked at
+  std::function<void(Part&, const ncclComm&)> start;
+  bool one_sided = false;  // a receive: its size is looked at
 
   std::vector<char> sent = {}, received = {};
   MPI_Request request = MPI_REQUEST_NULL;
@@ -92,7 +93,7 @@ void start(std::vector<Part>& parts, ncclComm& comm) {
     const auto* from = static_cast<const char*>(part.from);
     part.sent.assign(from, from + part.sent_bytes);
     part.received.resize(part.received_bytes);
-    part.start(part, comm, static_cast<int>(comm.started % 32768));
+    part.start(part, comm);
   }
 }
 
@@ -255,8 +256,8 @@ ncclResult_t ncclGroupEnd() {
 
 ncclResult_t ncclSend(const void* data, std::size_t count, ncclDataType_t type, int peer,
                       ncclComm_t comm, cudaStream_t stream) {
-  const auto start = [peer](Part& part, const ncclComm& group, int number) {
-    MPI_Isend(part.sent.data(), static_cast<int>(part.sent_bytes), MPI_BYTE, peer, number,
+  const auto start = [peer](Part& part, const ncclComm& group) {
+    MPI_Isend(part.sent.data(), static_cast<int>(part.sent_bytes), MPI_BYTE, peer, kRowsTag,
               group.mpi, &part.request);
   };
   return add(comm, stream, {data, nullptr, count * bytes_of(type), 0, start});
@@ -264,8 +265,8 @@ ncclResult_t ncclSend(const void* data, std::size_t count, ncclDataType_t type, 
 
 ncclResult_t ncclRecv(void* data, std::size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
                       cudaStream_t stream) {
-  const auto start = [peer](Part& part, const ncclComm& group, int number) {
-    MPI_Irecv(part.received.data(), static_cast<int>(part.received_bytes), MPI_BYTE, peer, number,
+  const auto start = [peer](Part& part, const ncclComm& group) {
+    MPI_Irecv(part.received.data(), static_cast<int>(part.received_bytes), MPI_BYTE, peer, kRowsTag,
               group.mpi, &part.request);
   };
   return add(comm, stream, {nullptr, data, 0, count * bytes_of(type), start, true});
@@ -273,7 +274,7 @@ ncclResult_t ncclRecv(void* data, std::size_t count, ncclDataType_t type, int pe
 
 ncclResult_t ncclAllReduce(const void* from, void* to, std::size_t count, ncclDataType_t type,
                            ncclRedOp_t op, ncclComm_t comm, cudaStream_t stream) {
-  const auto start = [count, type, op](Part& part, const ncclComm& group, int) {
+  const auto start = [count, type, op](Part& part, const ncclComm& group) {
     MPI_Iallreduce(part.sent.data(), part.received.data(), static_cast<int>(count), mpi_type(type),
                    mpi_op(op), group.mpi, &part.request);
   };
@@ -283,7 +284,7 @@ ncclResult_t ncclAllReduce(const void* from, void* to, std::size_t count, ncclDa
 
 ncclResult_t ncclReduceScatter(const void* from, void* to, std::size_t count, ncclDataType_t type,
                                ncclRedOp_t op, ncclComm_t comm, cudaStream_t stream) {
-  const auto start = [count, type, op](Part& part, const ncclComm& group, int) {
+  const auto start = [count, type, op](Part& part, const ncclComm& group) {
     MPI_Ireduce_scatter_block(part.sent.data(), part.received.data(), static_cast<int>(count),
                               mpi_type(type), mpi_op(op), group.mpi, &part.request);
   };
@@ -293,7 +294,7 @@ ncclResult_t ncclReduceScatter(const void* from, void* to, std::size_t count, nc
 
 ncclResult_t ncclAllGather(const void* from, void* to, std::size_t count, ncclDataType_t type,
                            ncclComm_t comm, cudaStream_t stream) {
-  const auto start = [count, type](Part& part, const ncclComm& group, int) {
+  const auto start = [count, type](Part& part, const ncclComm& group) {
     MPI_Iallgather(part.sent.data(), static_cast<int>(count), mpi_type(type), part.received.data(),
                    static_cast<int>(count), mpi_type(type), group.mpi, &part.request);
   };
@@ -303,7 +304,7 @@ ncclResult_t ncclAllGather(const void* from, void* to, std::size_t count, ncclDa
 
 ncclResult_t ncclBroadcast(const void* from, void* to, std::size_t count, ncclDataType_t type,
                            int root, ncclComm_t comm, cudaStream_t stream) {
-  const auto start = [root, count, type](Part& part, const ncclComm& group, int) {
+  const auto start = [root, count, type](Part& part, const ncclComm& group) {
     part.received.assign(part.sent.begin(), part.sent.end());
     MPI_Ibcast(part.received.data(), static_cast<int>(count), mpi_type(type), root, group.mpi,
                &part.request);

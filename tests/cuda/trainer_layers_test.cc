@@ -1,0 +1,93 @@
+// One step's gradients of every kind of layer, router and balancer on GPUs against those of the
+// CPU.
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "core/model/balance/balancer.h"
+#include "core/model/check_model.h"
+#include "core/model/router.h"
+#include "tests/cuda/trainer_cuda_case.h"
+
+namespace witan::test {
+namespace {
+
+using CudaLayers = OnGpus;
+
+// The router of an entry, with what it needs besides.
+std::string router_of(const RouterEntry& entry) {
+  std::string example = entry.example;
+  std::string score = "SQRT_SOFTPLUS";
+  if (entry.selection == configs::RouterConfig::kHierarchical) {
+    example = "hierarchical { k: 2 n_group: 2 topk_group: 1 }";
+    score = "SOFTMAX";
+  }
+  if (entry.selection == configs::RouterConfig::kExpertChoice) score = "SOFTMAX weights: AS_IS";
+  if (entry.selection == configs::RouterConfig::kTopP) example = "top_p { p: 0.6 k_max: 3 }";
+  if (entry.selection == configs::RouterConfig::kGroupLimited) {
+    example = "group_limited { k: 2 n_group: 2 topk_group: 1 }";
+  }
+  return "model { moe { router { " + example +
+         " input_jitter: 0.1 allow_non_causal: true score: " + score + " } } } ";
+}
+
+bool accepted(const configs::ModelConfig& model) {
+  bool good = true;
+  check_model(model, [&](const std::string&, const std::string&) { good = false; });
+  return good;
+}
+
+TEST_F(CudaLayers, EveryRouter) {
+  const Corpus corpus;
+  const std::string balance =
+      "balance { switch_aux { coefficient: 0.3 scope: SEQUENCE } }"
+      "balance { z_loss { coefficient: 0.05 } }";
+  const std::string by_tag =
+      "model { moe { allowed_experts { tag { name: 'a' experts: '0-3' } "
+      "tag { name: 'b' experts: '4-7' } } } } ";
+  const std::string zero_computation =
+      "model { moe { zero_computation { zero: 1 copy: 1 constant: 2 } } } ";
+  int combinations = 0;
+  for (const RouterEntry& entry : registered_routers()) {
+    for (const std::string& more : {std::string(), by_tag, zero_computation}) {
+      const std::string change = router_of(entry) + more;
+      if (!accepted(run_config(corpus, balance, change).model())) continue;
+      SCOPED_TRACE(std::string(entry.name) + " " + more);
+      expect_same_gradients(corpus, balance, change);
+      ++combinations;
+    }
+  }
+  EXPECT_GE(combinations, static_cast<int>(registered_routers().size()) + 8);
+}
+
+TEST_F(CudaLayers, EveryBalancer) {
+  const Corpus corpus;
+  for (const BalancerEntry& entry : registered_balancers()) {
+    SCOPED_TRACE(entry.name);
+    const bool load = entry.kind == configs::BalancerConfig::kLoadCv2;
+    std::string example = entry.example;
+    if (entry.kind == configs::BalancerConfig::kDeviceBalance) {
+      example = "device_balance { coefficient: 0.5 groups: 2 }";
+    }
+    expect_same_gradients(
+        corpus, "balance { " + example + " }",
+        load ? "model { moe { router { noisy_top_k { k: 2 } score: SOFTMAX } } }" : "");
+  }
+}
+
+TEST_F(CudaLayers, EveryKindOfLayer) {
+  const Corpus corpus;
+  for (const char* change : {
+           "model { norm { kind: LAYERNORM } moe { expert_kind: GELU expert_bias_terms: true } }",
+           "model { moe { shared_gate: true } attention { qkv_bias: true out_bias: true } }",
+           "model { attention { qk_norm: false latent { kv_lora_rank: 6 q_lora_rank: 5 "
+           "nope_head_dim: 4 "
+           "rope_head_dim: 2 v_head_dim: 5 } } }",
+       }) {
+    SCOPED_TRACE(change);
+    expect_same_gradients(corpus, "", change);
+  }
+}
+
+}  // namespace
+}  // namespace witan::test
