@@ -76,6 +76,10 @@ void check_device(const RunConfig& run, const configs::Fail& fail) {
          "found CUDA, but this witan was built without it; configure with -DWITAN_CUDA=ON, or use "
          "CPU");
   }
+  if (run.device() == configs::CUDA && run.model().attention().sliding_window() > 0) {
+    fail("model.attention.sliding_window",
+         "sliding windows work on the CPU only; leave it out, or use device CPU");
+  }
   if (run.device() == configs::CUDA && run.model().has_mtp()) {
     fail("model.mtp",
          "multi-token prediction works on the CPU only; leave it out, or use device CPU");
