@@ -40,7 +40,7 @@ void place_batch(const Context& ctx, BatchBuffers& buffers) {
   batch.host_tokens = batch.tokens;
   std::int64_t begin = 0;
   for (TensorView* column : {&batch.tokens, &batch.targets, &batch.positions, &batch.first_key}) {
-    if (column->empty()) continue;
+    if (column->shape.rank() == 0) continue;  // not set, as in decoding
     const TensorView there = buffers.placed.view().slice_rows(begin, batch.rows());
     transfer(ctx, *column, there);
     *column = there;
