@@ -63,7 +63,6 @@ void check_all_to_all(const Communicator& group, const TensorView& from, const T
               from.shape.to_string(), ", to is ", to.shape.to_string());
 }
 
-
 void check_parts(const Communicator& group, const char* operation, const TensorView& whole,
                  const TensorView& part) {
   check_pair(group, operation, whole, part);

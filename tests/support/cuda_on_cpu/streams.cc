@@ -113,11 +113,11 @@ cudaError_t enqueue_library_work(cudaStream_t stream, const std::string& name,
                                  std::function<void()> work) {
   if (fault_status() != cudaSuccess) return fault_status();
   stream_of(stream).tasks.push_back({[name, work = std::move(work)] {
-                                       if (fault_status() != cudaSuccess) return;
-                                       const DeviceMemoryOpen opened;
-                                       work();
-                                       check_red_zones(name);
-                                     }});
+    if (fault_status() != cudaSuccess) return;
+    const DeviceMemoryOpen opened;
+    work();
+    check_red_zones(name);
+  }});
   return cudaSuccess;
 }
 
