@@ -97,7 +97,7 @@ TEST(Load, UnknownFieldWithoutANearNameListsAll) {
       errors_of(good_config_with("heads: 4", "heads: 4 wings { left: [1, {a: 2}] }")),
       (Lines{"a.textproto:6:24: model.attention.wings: unknown field; AttentionConfig has "
              "heads, kv_heads, head_dim, rope_theta, qkv_bias, out_bias, qk_norm, qk_norm_scope, "
-             "rope_scaling, latent"}));
+             "rope_scaling, latent, sliding_window"}));
 }
 
 TEST(Load, AllUnknownFieldsAreReported) {
