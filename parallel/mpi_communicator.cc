@@ -92,7 +92,7 @@ class MpiCommunicator::Pending final : public Request::Impl {
     sum_parts(own_part, arrived, owner_.rank_, owner_.size_, sum);
     owner_.scratch_.give_back(*std::exchange(scratch, nullptr));
   }
-  void release() noexcept override { owner_.idle_.push_back(this); }
+  void release() noexcept override { owner_.pool_.give_back(*this); }
 
   void start(const char* op, std::int64_t number, std::int64_t bytes) {
     operation = op;
@@ -149,13 +149,7 @@ MpiCommunicator::~MpiCommunicator() {
 }
 
 MpiCommunicator::Pending& MpiCommunicator::begin(const char* operation, std::int64_t bytes) {
-  if (idle_.empty()) {
-    pool_.push_back(std::make_unique<Pending>(*this));
-    idle_.reserve(pool_.size());  // so that release() never allocates
-    idle_.push_back(pool_.back().get());
-  }
-  Pending& pending = *idle_.back();
-  idle_.pop_back();
+  Pending& pending = pool_.take(*this);
   pending.start(operation, ++sequence_, bytes);
   return pending;
 }

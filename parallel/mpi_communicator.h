@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "parallel/communicator.h"
+#include "parallel/operation_pool.h"
 #include "parallel/scratch_pool.h"
 #include "parallel/watchdog.h"
 
@@ -68,8 +69,7 @@ class MpiCommunicator final : public Communicator {
   double wait_seconds_ = 0.0;
   std::int64_t sequence_ = 0;
 
-  std::vector<std::unique_ptr<Pending>> pool_;  // every operation object ever made
-  std::vector<Pending*> idle_;                  // those not in flight
+  OperationPool<Pending> pool_;
   struct RowType {
     DType dtype;
     std::int64_t cols;

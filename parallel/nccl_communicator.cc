@@ -15,6 +15,7 @@
 #include "core/base/stream.h"
 #include "parallel/device_communicator.h"
 #include "parallel/nccl_check.h"
+#include "parallel/operation_pool.h"
 #include "parallel/watchdog.h"
 
 namespace witan {
@@ -195,7 +196,7 @@ class NcclCommunicator final : public DeviceCommunicator {
       }
       transfer.finish(operation, owner_.name().c_str());
     }
-    void release() noexcept override { owner_.idle_.push_back(this); }
+    void release() noexcept override { owner_.pool_.give_back(*this); }
 
     const char* operation = "";
     std::int64_t sequence = 0;
@@ -216,13 +217,7 @@ class NcclCommunicator final : public DeviceCommunicator {
 
   // What follows on the communicator's stream starts behind what is enqueued on the model's.
   Pending& begin(const char* operation, std::int64_t bytes) {
-    if (idle_.empty()) {
-      pool_.push_back(std::make_unique<Pending>(*this));
-      idle_.reserve(pool_.size());  // so that release() never allocates
-      idle_.push_back(pool_.back().get());
-    }
-    Pending& op = *idle_.back();
-    idle_.pop_back();
+    Pending& op = pool_.take(*this);
     op.operation = operation;
     op.sequence = ++sequence_;
     op.send_counts.clear();
@@ -268,8 +263,7 @@ class NcclCommunicator final : public DeviceCommunicator {
   ncclComm_t comm_ = nullptr;
   double wait_seconds_ = 0.0;
   std::int64_t sequence_ = 0;
-  std::vector<std::unique_ptr<Pending>> pool_;  // every operation object ever made
-  std::vector<Pending*> idle_;                  // those not in flight
+  OperationPool<Pending> pool_;
 };
 
 }  // namespace

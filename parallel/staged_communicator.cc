@@ -9,6 +9,7 @@
 #include "core/tensor/pinned_blocks.h"
 #include "core/tensor/transfer.h"
 #include "parallel/device_communicator.h"
+#include "parallel/operation_pool.h"
 #include "parallel/scratch_pool.h"
 
 namespace witan {
@@ -62,7 +63,7 @@ class StagedCommunicator final : public DeviceCommunicator {
       synchronize(owner_.context());  // pinned memory is read when the copy runs
       owner_.scratch_.give_back(*std::exchange(scratch, nullptr));
     }
-    void release() noexcept override { owner_.idle_.push_back(this); }
+    void release() noexcept override { owner_.pool_.give_back(*this); }
 
     Request request;  // of the host's operation
     Arena* scratch = nullptr;
@@ -73,13 +74,7 @@ class StagedCommunicator final : public DeviceCommunicator {
   };
 
   Pending& begin(const TensorView& to, std::size_t bytes) {
-    if (idle_.empty()) {
-      pool_.push_back(std::make_unique<Pending>(*this));
-      idle_.reserve(pool_.size());  // so that release() never allocates
-      idle_.push_back(pool_.back().get());
-    }
-    Pending& pending = *idle_.back();
-    idle_.pop_back();
+    Pending& pending = pool_.take(*this);
     pending.scratch = &scratch_.take(bytes);
     pending.to = to;
     return pending;
@@ -110,8 +105,7 @@ class StagedCommunicator final : public DeviceCommunicator {
 
   PinnedBlocks pinned_;
   ScratchPool scratch_{"staging of collectives", &pinned_};
-  std::vector<std::unique_ptr<Pending>> pool_;  // every operation object ever made
-  std::vector<Pending*> idle_;                  // those not in flight
+  OperationPool<Pending> pool_;
 };
 
 }  // namespace

@@ -42,8 +42,8 @@ void attention_backward(const Context& ctx, const AttentionShape& shape, const T
 // seq_len, heads head_dim]; k_cache [batch, capacity, kv_heads head_dim], v_cache [batch, capacity,
 // kv_heads v_dim], of which the first lengths[b] (host int32, the new tokens included) are valid;
 // query i of sequence b stands at position lengths[b] - seq_len + i and sees the newest
-// shape.window keys up to there. out [batch seq_len, heads
-// v_dim]. An empty v_cache: the value of a key is its own first v_dim elements (latent attention).
+// shape.window keys up to there. out [batch seq_len, heads v_dim]. An empty v_cache: the value of a
+// key is its own first v_dim elements (latent attention).
 void attention_cached(const Context& ctx, const AttentionShape& shape, const TensorView& q,
                       const TensorView& k_cache, const TensorView& v_cache,
                       const TensorView& lengths, const TensorView& out);

@@ -1,9 +1,6 @@
-// The GPU's side of cuda_case.h, and a main that says when there is none: exit code 77 is shown by
-// ctest as skipped, never as passed.
-#include <cstdio>
-
-#include "core/base/cuda/stream_cuda.h"
+// The GPU's side of cuda_case.h, and a main that says when there is none.
 #include "tests/cuda/cuda_case.h"
+#include "tests/cuda/gpu_absent.h"
 
 namespace witan::test {
 
@@ -15,9 +12,6 @@ void CudaTest::TearDown() { EXPECT_EQ(allocation_stats(DeviceType::kCuda).bytes_
 
 int main(int argc, char** argv) {
   ::testing::InitGoogleTest(&argc, argv);
-  if (witan::cuda::device_count() == 0) {
-    std::printf("not run: this machine has no CUDA device\n");
-    return 77;
-  }
+  if (witan::test::gpu_absent()) return witan::test::kNotRun;
   return RUN_ALL_TESTS();
 }

@@ -40,9 +40,7 @@ class CudaProgramTest(ProgramCase):
     def setUp(self):
         super().setUp()
         (self.folder / "tiny.textproto").write_text(CONFIG)
-        text = "".join(f"{i} sheep jumped over {i * i % 97} fences.\n" for i in range(60))
-        (self.folder / "text.txt").write_text(text)
-        self.execute(0, WITAN, "prepare", "text.txt", "--output", "text")
+        self.prepare_text(60)
 
     def train(self, output, *settings, expected=0, ranks=0, gpus=1, resume=None):
         changes = [word for setting in (f"train.output={output}", *settings) for word in ("--set", setting)]

@@ -11,7 +11,6 @@
 #include <string>
 #include <vector>
 
-#include "core/base/cuda/stream_cuda.h"
 #include "core/base/rng.h"
 #include "core/base/stream.h"
 #include "core/ops/activation.h"
@@ -25,6 +24,7 @@
 #include "core/ops/permute.h"
 #include "core/tensor/cuda_scratch.h"
 #include "core/tensor/transfer.h"
+#include "tests/cuda/gpu_absent.h"
 
 namespace witan {
 namespace {
@@ -290,10 +290,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "gpu_bench: found '%s'; the only option is --tiny\n", argv[1]);
     return 2;
   }
-  if (witan::cuda::device_count() == 0) {
-    std::printf("not run: this machine has no CUDA device\n");
-    return 77;
-  }
+  if (witan::test::gpu_absent()) return witan::test::kNotRun;
   try {
     witan::run(tiny);
   } catch (const std::exception& error) {

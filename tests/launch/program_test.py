@@ -54,9 +54,7 @@ class ProgramTest(ProgramCase):
     def setUp(self):
         super().setUp()
         (self.folder / "tiny.textproto").write_text(CONFIG)
-        text = "".join(f"{i} sheep jumped over {i * i % 97} fences.\n" for i in range(1500))
-        (self.folder / "text.txt").write_text(text)
-        self.check(0, [WITAN, "prepare", "text.txt", "--output", "text"])
+        self.prepare_text(1500)
 
     def start(self, arguments, ranks=0):
         command = [str(LAUNCHER), "-n", str(ranks)] if ranks else []

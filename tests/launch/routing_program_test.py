@@ -44,9 +44,7 @@ PARTS = {"ROUTER": "top_k { k: 2 }", "BALANCE": "balance { none {} }", "CAPACITY
 class RoutingProgramTest(ProgramCase):
     def setUp(self):
         super().setUp()
-        text = "".join(f"{i} sheep jumped over {i * i % 97} fences.\n" for i in range(300))
-        (self.folder / "text.txt").write_text(text)
-        self.execute(0, WITAN, "prepare", "text.txt", "--output", "text")
+        self.prepare_text(300)
 
     def write(self, parts):
         text = CONFIG

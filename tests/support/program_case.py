@@ -30,5 +30,11 @@ class ProgramCase(unittest.TestCase):
         self.addCleanup(temporary.cleanup)
         self.folder = pathlib.Path(temporary.name)
 
+    def prepare_text(self, lines):
+        """A dataset "text" of the folder, as bytes."""
+        text = "".join(f"{i} sheep jumped over {i * i % 97} fences.\n" for i in range(lines))
+        (self.folder / "text.txt").write_text(text)
+        self.execute(0, WITAN, "prepare", "text.txt", "--output", "text")
+
     def execute(self, expected, *command, **options):
         return execute(self.folder, expected, *command, **options)

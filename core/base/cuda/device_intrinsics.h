@@ -4,25 +4,26 @@
 // their 16 bits; a 32-bit register holds two, the first in its lower half. All 32 lanes call what
 // speaks of a warp.
 //
-//   pack_bfloat16(a, b)         both rounded to nearest even
-//   load_matrices(row, m)       ldmatrix.x4: four 8 x 8 matrices of 16-bit elements; lane 8 i + r
-//   hands
-//                               in the address of row r of matrix i (16 bytes, aligned), and
-//                               receives in m[i] the elements (g, 2 t) and (g, 2 t + 1) of matrix i
-//   load_matrices_transposed    the same with the elements (2 t, g) and (2 t + 1, g)
-//   multiply_add(c, a, b0, b1)  mma.m16n8k16: c += a b with a [16, 16] and b [16, 8] in bfloat16
-//   and
-//                               c [16, 8] in float32. a[0 .. 3]: (g, 2 t), (g + 8, 2 t), (g, 2 t +
-//                               8), (g + 8, 2 t + 8) and their right neighbours; b0, b1: (2 t, g),
-//                               (2 t + 8, g) and those below; c[0 .. 3]: (g, 2 t), (g, 2 t + 1),
-//                               (g + 8, 2 t), (g + 8, 2 t + 1)
-//   copy_async<bytes>           cp.async: 4 or 16 bytes (both addresses multiples of that) from
-//   global
-//                               to shared memory, or zeros if not `valid`
-//   commit_copies()             this thread's copies since the last commit become a group
-//   wait_for_copies<n>()        until all of this thread's groups but the last n are in shared
-//   memory;
-//                               other threads see them after a barrier
+//   pack_bfloat16(a, b)
+//     both rounded to nearest even
+//   load_matrices(row, m)
+//     ldmatrix.x4: four 8 x 8 matrices of 16-bit elements. Lane 8 i + r hands in the address of row
+//     r of matrix i (16 bytes, aligned), and receives in m[i] its elements (g, 2 t), (g, 2 t + 1)
+//   load_matrices_transposed(row, m)
+//     the same with the elements (2 t, g) and (2 t + 1, g)
+//   multiply_add(c, a, b0, b1)
+//     mma.m16n8k16: c += a b with a [16, 16] and b [16, 8] in bfloat16, c [16, 8] in float32.
+//     a[0 .. 3]: (g, 2 t), (g + 8, 2 t), (g, 2 t + 8), (g + 8, 2 t + 8) and their right neighbours;
+//     b0, b1: (2 t, g), (2 t + 8, g) and those below; c[0 .. 3]: (g, 2 t), (g, 2 t + 1),
+//     (g + 8, 2 t), (g + 8, 2 t + 1)
+//   copy_async<bytes>(shared, global, valid)
+//     cp.async: 4 or 16 bytes (both addresses multiples of that) from global to shared memory, or
+//     zeros if not `valid`
+//   commit_copies()
+//     this thread's copies since the last commit become a group
+//   wait_for_copies<n>()
+//     until all of this thread's groups but the last n are in shared memory; other threads see them
+//     after a barrier
 #pragma once
 
 #include <cstddef>
