@@ -76,6 +76,9 @@ void check_device(const RunConfig& run, const configs::Fail& fail) {
          "found CUDA, but this witan was built without it; configure with -DWITAN_CUDA=ON, or use "
          "CPU");
   }
+  if (run.device() == configs::CPU && run.runtime().device_index_size() > 0) {
+    fail("runtime.device_index", "is for device: CUDA; this run's device is CPU");
+  }
   if (run.device() == configs::CUDA && run.model().attention().sliding_window() > 0) {
     fail("model.attention.sliding_window",
          "sliding windows work on the CPU only; leave it out, or use device CPU");

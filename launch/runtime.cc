@@ -80,9 +80,20 @@ void open_stream(Device device, Runtime& runtime) {
   runtime.stream = stream;
 }
 
-Device gpu_of_rank(int local_rank) {
+Device gpu_of_rank(int local_rank, std::span<const std::int64_t> chosen) {
   const int count = cuda::device_count();
-  const Device device{DeviceType::kCuda, count > 0 ? local_rank % count : 0};
+  Device device{DeviceType::kCuda, count > 0 ? local_rank % count : 0};
+  if (!chosen.empty() && count > 0) {
+    const std::size_t entry = static_cast<std::size_t>(local_rank) % chosen.size();
+    const std::int64_t index = chosen[entry];
+    if (index < 0 || index >= count) {
+      throw_user_error("runtime.device_index[", entry, "]: found ", index,
+                       ", but this machine has ", count, count == 1 ? " GPU" : " GPUs",
+                       count == 1 ? std::string("; 0 would be right")
+                                  : detail::concat("; 0 .. ", count - 1, " would be right"));
+    }
+    device.index = static_cast<int>(index);
+  }
   cuda::use_device(device);
   return device;
 }
@@ -95,7 +106,10 @@ Runtime start_runtime(const RuntimeConfig& config, const MpiEnvironment& mpi,
   runtime.kernels = ops::describe_kernels();
   runtime.dtype = config.precision() == RuntimeConfig::FLOAT64 ? DType::kFloat64 : DType::kFloat32;
   if (device == configs::CUDA) {
-    open_stream(gpu_of_rank(mpi.local_rank()), runtime);
+    const auto& chosen = config.device_index();
+    open_stream(
+        gpu_of_rank(mpi.local_rank(), {chosen.data(), static_cast<std::size_t>(chosen.size())}),
+        runtime);
     runtime.kernels = detail::concat("CUDA (GPU ", cuda::bus_id(runtime.ctx.device),
                                      "), routing: ", runtime.kernels);
   }

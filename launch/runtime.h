@@ -1,7 +1,9 @@
 // Threads and kernels of a process.
 #pragma once
 
+#include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -29,8 +31,9 @@ Runtime start_runtime(const configs::RuntimeConfig& config, const MpiEnvironment
 // A stream of `device` in runtime.ctx, released with the last copy of the runtime.
 void open_stream(Device device, Runtime& runtime);
 
-// The GPU of a rank: its number among the ranks of the node, counted round where there are fewer
-// GPUs than ranks. UserError if the machine has none, or the driver is too old.
-Device gpu_of_rank(int local_rank);
+// The GPU of the rank with this number on its node: that of its number in `chosen`
+// (runtime.device_index), or of the machine's GPUs where that is empty, counted round where there
+// are fewer than ranks. UserError if the machine has no such GPU, or the driver is too old.
+Device gpu_of_rank(int local_rank, std::span<const std::int64_t> chosen = {});
 
 }  // namespace witan

@@ -72,6 +72,23 @@ class CudaProgramTest(ProgramCase):
         self.assertIn("NCCL needs a GPU for each rank, but ranks 0 and 1 have GPU 0000:00:00.0", done.stderr)
         self.assertIn("STAGED_MPI", done.stderr)
 
+    def test_ranks_take_the_gpus_that_the_config_names(self):
+        named = self.train("one", "device=CUDA", "runtime.device_index=1", "train.steps=1", gpus=3)
+        self.assertIn("GPU 0000:01:00.0", named.stderr + named.stdout)
+        done = self.train("two", "device=CUDA", "runtime.device_index=[2, 0]", "train.steps=1", ranks=2, gpus=3)
+        self.assertIn("GPU 0000:02:00.0", done.stderr + done.stdout)  # of rank 0
+        self.assertIn("between GPUs: NCCL", done.stderr + done.stdout)
+        done = self.train("far", "device=CUDA", "runtime.device_index=[0, 3]", ranks=2, gpus=3, expected=2)
+        self.assertIn("runtime.device_index[1]: found 3, but this machine has 3 GPUs; 0 .. 2 would be right", done.stderr)
+        done = self.train("far", "device=CUDA", "runtime.device_index=-1", gpus=1, expected=2)
+        self.assertIn("runtime.device_index[0]", done.stderr)
+        self.assertFalse((self.folder / "far").exists())
+        done = self.train("same", "device=CUDA", "runtime.device_index=1", "parallel.device_transport=NCCL", ranks=2,
+                          gpus=2, expected=2)
+        self.assertIn("ranks 0 and 1 have GPU 0000:01:00.0", done.stderr)
+        done = self.train("cpu", "runtime.device_index=0", expected=2)
+        self.assertIn("runtime.device_index: is for device: CUDA", done.stderr)
+
     def test_a_run_goes_on_on_the_other_device(self):
         self.train("whole")
         self.train("moved", "device=CUDA", "train.steps=20", "checkpoint.interval=10")
