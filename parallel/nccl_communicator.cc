@@ -13,6 +13,7 @@
 
 #include "core/base/profile.h"
 #include "core/base/stream.h"
+#include "core/tensor/device_memory.h"
 #include "parallel/device_communicator.h"
 #include "parallel/nccl_check.h"
 #include "parallel/operation_pool.h"
@@ -83,8 +84,14 @@ class NcclCommunicator final : public DeviceCommunicator {
     host().broadcast_bytes(bytes, 0);
     ncclUniqueId id;
     bytes.copy(id.internal, sizeof id.internal);
-    WITAN_NCCL_CHECK(ncclCommInitRank(&comm_, size(), id, rank()), nullptr,
-                     "starting communicator '", name(), "' of ", size(), " ranks");
+    const ncclResult_t status = ncclCommInitRank(&comm_, size(), id, rank());
+    if (status != ncclSuccess &&
+        std::string(ncclGetLastError(nullptr)).find("out of memory") != std::string::npos) {
+      throw_out_of_device_memory(
+          detail::concat("buffers of NCCL's communicator '", name(), "' of ", size(), " ranks"),
+          ctx.device, 0);
+    }
+    WITAN_NCCL_CHECK(status, nullptr, "starting communicator '", name(), "' of ", size(), " ranks");
   }
 
   ~NcclCommunicator() override {

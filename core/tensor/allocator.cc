@@ -6,6 +6,7 @@
 #include "core/base/error.h"
 #include "core/tensor/allocator.h"
 #include "core/tensor/allocator_cuda.h"
+#include "core/tensor/device_memory.h"
 
 namespace witan {
 namespace {
@@ -59,7 +60,7 @@ void* allocate_for(const std::string& what, Device device, std::size_t bytes) {
   try {
     return device_allocate(device, bytes);
   } catch (const OutOfMemory& error) {
-    throw OutOfMemory(detail::concat(what, ": ", error.what()));
+    rethrow_out_of_memory(what, error);
   }
 }
 

@@ -5,7 +5,7 @@
 #include "core/base/cuda/cuda_check.h"
 #include "core/base/cuda/stream_cuda.h"
 #include "core/base/error.h"
-#include "core/tensor/allocator.h"
+#include "core/tensor/device_memory.h"
 
 namespace witan {
 namespace {
@@ -21,11 +21,7 @@ void* cuda_allocate(Device device, std::size_t bytes) {
   const cudaError_t status = cudaMalloc(&data, bytes == 0 ? kSmallest : bytes);
   if (status == cudaErrorMemoryAllocation) {
     (void)cudaGetLastError();  // not sticky: the device is still usable
-    std::size_t available = 0;
-    std::size_t total = 0;
-    WITAN_CUDA_CHECK(cudaMemGetInfo(&available, &total), "asking for the free device memory");
-    throw OutOfMemory(detail::concat("out of memory: ", bytes, " bytes asked for on CUDA device ",
-                                     device.index, ", ", available, " of ", total, " free"));
+    throw_out_of_device_memory("", device, bytes);
   }
   WITAN_CUDA_CHECK(status, "allocating ", bytes, " bytes");
   return data;
@@ -38,8 +34,24 @@ void cuda_free(Device, void* data) noexcept {
 
 void* cuda_allocate_pinned(std::size_t bytes) {
   void* data = nullptr;
-  WITAN_CUDA_CHECK(cudaMallocHost(&data, bytes), "allocating ", bytes, " bytes of pinned memory");
+  const cudaError_t status = cudaMallocHost(&data, bytes);
+  if (status == cudaErrorMemoryAllocation) {
+    (void)cudaGetLastError();
+    throw OutOfMemory(detail::concat(
+        "out of memory: ", bytes,
+        " bytes of pinned host memory asked for, which the machine does not have free, or does not "
+        "let this process lock (ulimit -l)"));
+  }
+  WITAN_CUDA_CHECK(status, "allocating ", bytes, " bytes of pinned memory");
   return data;
+}
+
+DeviceMemory device_memory(Device device) {
+  cuda::use_device(device);
+  DeviceMemory memory;
+  WITAN_CUDA_CHECK(cudaMemGetInfo(&memory.available, &memory.total),
+                   "asking for the free memory of CUDA device ", device.index);
+  return memory;
 }
 
 void cuda_free_pinned(void* data) noexcept { (void)cudaFreeHost(data); }

@@ -6,6 +6,7 @@
 #include "core/base/current_layer.h"
 #include "core/tensor/allocator.h"
 #include "core/tensor/arena_guard.h"
+#include "core/tensor/device_memory.h"
 
 namespace witan {
 namespace {
@@ -44,11 +45,26 @@ std::size_t Arena::bytes_reserved() const {
 }
 
 void Arena::add_block(std::size_t bytes, const char* label) {
+  const std::size_t least = aligned(bytes);
   // Doubling keeps the number of growths logarithmic.
-  const std::size_t capacity = std::max({aligned(bytes), kFirstBlock, bytes_reserved()});
-  void* const data = source_ != nullptr
-                         ? source_->allocate(capacity)
-                         : allocate_for(detail::concat(name_, " (", label, ')'), device_, capacity);
+  std::size_t capacity = std::max({least, kFirstBlock, bytes_reserved()});
+  void* data = nullptr;
+  while (data == nullptr) {
+    try {
+      data = source_ != nullptr ? source_->allocate(capacity) : device_allocate(device_, capacity);
+    } catch (const OutOfMemory& error) {
+      // More at once is only for speed: with memory nearly full it is less.
+      if (capacity > least) {
+        capacity = std::max(least, aligned(capacity / 2));
+        continue;
+      }
+      const int layer = current_layer();
+      rethrow_out_of_memory(
+          detail::concat(name_, " (", layer < 0 ? "" : detail::concat("layer ", layer, ", "), label,
+                         ')'),
+          error);
+    }
+  }
   blocks_.push_back({data, capacity});
   if (growth_log != nullptr) {
     growth_log(name_.c_str(), current_layer(), label, capacity, bytes_reserved());
@@ -87,7 +103,11 @@ void Arena::reset() {
   if (blocks_.size() > 1) {
     free_blocks();
     // A little slack: fragmentation at block ends does not count in the high-water mark.
-    add_block(high_water_ + high_water_ / 16, "merge");
+    try {
+      add_block(high_water_ + high_water_ / 16, "merge");
+    } catch (const OutOfMemory&) {
+      add_block(high_water_, "merge");
+    }
   }
   current_ = used_ = total_ = 0;
 }

@@ -27,7 +27,7 @@ void* scratch(const Context& ctx, std::size_t bytes) {
   if (buffer.bytes < bytes) {
     synchronize(ctx);
     device_free(ctx.device, std::exchange(buffer.data, nullptr), std::exchange(buffer.bytes, 0));
-    buffer.data = device_allocate(ctx.device, bytes);
+    buffer.data = allocate_for("scratch of kernels", ctx.device, bytes);
     buffer.bytes = bytes;
   }
   return buffer.data;

@@ -4,9 +4,11 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <numeric>
 
 #include "core/base/stream.h"
+#include "core/tensor/device_memory.h"
 #include "launch/runtime.h"
 #include "tests/cuda/cuda_case.h"
 #include "tests/cuda/trainer_cuda_case.h"
@@ -146,6 +148,46 @@ TEST_P(DeviceCollectives, TensorsOfTheHostTakeTheHostsWay) {
   EXPECT_EQ(value, size() * (size() - 1) / 2);
   const Tensor there = empty({size()});
   EXPECT_THROW(group_->all_gather(view_of(&value, {1}), there), Error);
+}
+
+// The library takes device memory for itself.
+TEST(NcclStart, OutOfMemoryNamesTheCommunicator) {
+  if (world().size() == 1) GTEST_SKIP() << "a group of one rank has no communicator of its own";
+  cuda_on_cpu::set_device_count(world().size());
+  const DeviceStream stream(gpu_of_rank(mpi().local_rank()));
+  cuda_on_cpu::set_device_memory(1000);
+  try {
+    make_nccl_communicator(mpi().split(0, "group", 0.0), stream.context(), kWatchdogSeconds);
+    ADD_FAILURE() << "no error";
+  } catch (const OutOfDeviceMemory& error) {
+    EXPECT_EQ(std::string(error.what()).rfind("buffers of NCCL's communicator 'group' of ", 0), 0u)
+        << error.what();
+    EXPECT_NE(std::string(error.what()).find("1000 of 1000 free"), std::string::npos);
+  }
+  cuda_on_cpu::set_device_memory(std::size_t{256} << 20);
+}
+
+TEST(NcclStart, AnOlderLibraryThanThatOfTheBuildIsAUserError) {
+  cuda_on_cpu::set_device_count(world().size());
+  const DeviceStream stream(gpu_of_rank(mpi().local_rank()));
+  setenv("WITAN_STAND_IN_NCCL_VERSION", "21805", 1);
+  try {
+    make_nccl_communicator(mpi().split(0, "group", 0.0), stream.context(), kWatchdogSeconds);
+    ADD_FAILURE() << "no error";
+  } catch (const UserError& error) {
+    EXPECT_NE(std::string(error.what()).find("the library found is 2.18.5"), std::string::npos)
+        << error.what();
+  }
+  unsetenv("WITAN_STAND_IN_NCCL_VERSION");
+}
+
+TEST(GpuOfRank, TheListCountsRound) {
+  cuda_on_cpu::set_device_count(4);
+  EXPECT_EQ(gpu_of_rank(5).index, 1);
+  EXPECT_EQ(gpu_of_rank(3, std::vector<std::int64_t>{2, 0}).index, 0);
+  EXPECT_THROW(gpu_of_rank(1, std::vector<std::int64_t>{0, 4}), UserError);
+  EXPECT_EQ(gpu_of_rank(1, std::vector<std::int64_t>{3}).index, 3);
+  cuda_on_cpu::set_device_count(world().size());
 }
 
 }  // namespace

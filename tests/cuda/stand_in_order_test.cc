@@ -62,6 +62,19 @@ TEST_F(CudaOnCpuOrder, AMachineWithoutADriverIsAUserError) {
   cuda_on_cpu::set_device_count(0);
   EXPECT_THROW(DeviceStream{kCuda}, UserError);
   EXPECT_THROW(Tensor({4}, DType::kFloat32, kCuda), UserError);
+  const auto expect_reason = [](const std::string& reason) {
+    try {
+      const DeviceStream stream(kCuda);
+      ADD_FAILURE() << "no error";
+    } catch (const UserError& error) {
+      EXPECT_NE(std::string(error.what()).find(reason), std::string::npos) << error.what();
+    }
+  };
+  expect_reason("no NVIDIA driver was found");
+  cuda_on_cpu::set_device_count(0, 12040);
+  expect_reason("its NVIDIA driver is for CUDA 12.4 at most, older than the CUDA runtime 13.0");
+  cuda_on_cpu::set_device_count(0, 99000);
+  expect_reason("its NVIDIA driver s");  // shows none, or sees none
   cuda_on_cpu::set_device_count(1);
 }
 

@@ -2,12 +2,62 @@
 
 #include <cuda_runtime.h>
 
+#include <cstdlib>
+
 #include "core/base/cuda/cuda_check.h"
 
 namespace witan::cuda {
 namespace {
 
+// Tensor core products of bfloat16 and asynchronous copies, which the kernels contain, came with
+// it.
+constexpr int kLeastComputeCapability = 8;
+
 cudaStream_t handle_of(Stream stream) { return static_cast<cudaStream_t>(stream.handle); }
+
+std::string version_text(int code) { return detail::concat(code / 1000, ".", code % 1000 / 10); }
+
+// Why there are no devices.
+std::string reason_for_none(cudaError_t status) {
+  int driver = 0;
+  (void)cudaDriverGetVersion(&driver);
+  if (status == cudaErrorInsufficientDriver && driver == 0) return "no NVIDIA driver was found";
+  if (status == cudaErrorInsufficientDriver) {
+    return detail::concat("its NVIDIA driver is for CUDA ", version_text(driver),
+                          " at most, older than the CUDA runtime ", version_text(CUDART_VERSION),
+                          " of this build: a newer driver would be right");
+  }
+  const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");
+  if (visible == nullptr) return "its NVIDIA driver sees no GPU";
+  return detail::concat("its NVIDIA driver shows no GPU, with CUDA_VISIBLE_DEVICES=\"", visible,
+                        "\"");
+}
+
+void check_compute_capability(int device) {
+  int major = 0;
+  WITAN_CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
+                   "asking for the compute capability of CUDA device ", device);
+  if (major >= kLeastComputeCapability) return;
+  int minor = 0;
+  WITAN_CUDA_CHECK(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device),
+                   "asking for the compute capability of CUDA device ", device);
+  throw_user_error("device CUDA ", device, " has compute capability ", major, ".", minor,
+                   ", but the kernels need ", kLeastComputeCapability,
+                   ".0 (Ampere) or newer; use another GPU, or the CPU backend");
+}
+
+// cudaGetDeviceCount without an error for machines that have none.
+cudaError_t count_devices(int& count) {
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  // A machine without a driver answers InsufficientDriver, one with a driver and no GPU NoDevice.
+  if (status == cudaErrorNoDevice || status == cudaErrorInsufficientDriver) {
+    (void)cudaGetLastError();  // otherwise the next check would report it
+    count = 0;
+    return status;
+  }
+  WITAN_CUDA_CHECK(status, "counting the CUDA devices");
+  return status;
+}
 
 }  // namespace
 
@@ -15,30 +65,24 @@ bool built_with_cuda() { return true; }
 
 int device_count() {
   int count = 0;
-  const cudaError_t status = cudaGetDeviceCount(&count);
-  // A machine without a driver answers InsufficientDriver, one with a driver and no GPU NoDevice.
-  if (status == cudaErrorNoDevice || status == cudaErrorInsufficientDriver) {
-    (void)cudaGetLastError();  // otherwise the next check would report it
-    return 0;
-  }
-  WITAN_CUDA_CHECK(status, "counting the CUDA devices");
+  (void)count_devices(count);
   return count;
 }
 
 void use_device(Device device) {
-  const int count = device_count();
+  int count = 0;
+  const cudaError_t status = count_devices(count);
   if (count == 0) {
     throw_user_error("device CUDA ", device.index,
-                     " was asked for, but this machine has no usable one (no GPU, no driver, or a "
-                     "driver older than the CUDA runtime ",
-                     CUDART_VERSION / 1000, ".", CUDART_VERSION / 10 % 100,
-                     " of this build); use the CPU backend or a machine with a GPU");
+                     " was asked for, but this machine has no usable one: ",
+                     reason_for_none(status), "; use the CPU backend or a machine with a GPU");
   }
   if (device.index < 0 || device.index >= count) {
     throw_user_error("device CUDA ", device.index, " was asked for, but this machine has ", count,
                      ": 0 .. ", count - 1, " would be right");
   }
   WITAN_CUDA_CHECK(cudaSetDevice(device.index), "taking CUDA device ", device.index);
+  check_compute_capability(device.index);
 }
 
 std::string bus_id(Device device) {

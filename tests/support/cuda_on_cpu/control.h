@@ -23,7 +23,15 @@ std::size_t live_allocations();
 // for arenas that are empty when it changes.
 void set_arena_guards(bool on);
 
-// 1 at the start; 0 behaves like a machine without a driver.
-void set_device_count(int count);
+// 1 at the start, or what the environment variable WITAN_STAND_IN_GPUS says; 0 behaves like a
+// machine without a driver, or with `driver_version` (12040: 12.4) like one whose driver is too
+// old.
+void set_device_count(int count, int driver_version = 0);
+
+// Memory of the GPUs, and what the host lets be pinned. At the start what the environment variables
+// WITAN_STAND_IN_GPU_MEMORY (a list by number, the last for all that follow) and
+// WITAN_STAND_IN_PINNED_MEMORY say, else 256 MiB a GPU and no limit.
+void set_device_memory(std::size_t bytes);
+void set_pinned_memory(std::size_t bytes);
 
 }  // namespace witan::cuda_on_cpu

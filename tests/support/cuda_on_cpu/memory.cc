@@ -2,9 +2,11 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <map>
+#include <sstream>
 
 #include "tests/support/cuda_on_cpu/control.h"
 #include "tests/support/cuda_on_cpu/cuda_runtime.h"
@@ -14,8 +16,9 @@
 namespace witan::cuda_on_cpu {
 namespace {
 
-constexpr std::size_t kRegionBytes = std::size_t{256} << 20;
-constexpr std::size_t kAlignment = 256;       // of every address from cudaMalloc
+constexpr std::size_t kRegionBytes = std::size_t{512} << 20;
+constexpr std::size_t kUsualBytes = std::size_t{256} << 20;  // of a GPU
+constexpr std::size_t kAlignment = 256;                      // of every address from cudaMalloc
 constexpr std::size_t kRedZone = kAlignment;  // on each side; the upper one begins at the last byte
 constexpr std::uint32_t kFreshPattern = 0xfff7deadu;
 constexpr std::uint32_t kRedZonePattern = 0x7ff7a5a5u;
@@ -56,12 +59,13 @@ class DeviceMemory {
 
   // First fit; null if there is no room.
   void* allocate(std::size_t bytes) {
+    if (bytes > bytes_free()) return nullptr;
     std::size_t begin = kRedZone;
     for (const auto& [start, size] : allocations_) {
       if (upper_red_zone_end(begin, bytes) + kRedZone <= start) break;
       begin = upper_red_zone_end(start, size) + kRedZone;
     }
-    if (bytes > kRegionBytes || begin + bytes + 2 * kRedZone > kRegionBytes) return nullptr;
+    if (begin + bytes + 2 * kRedZone > kRegionBytes) return nullptr;
     allocations_[begin] = bytes;
     const DeviceMemoryOpen opened;
     for (std::size_t i = begin - kRedZone; i < upper_red_zone_end(begin, bytes); ++i) {
@@ -105,8 +109,10 @@ class DeviceMemory {
   std::size_t bytes_free() const {
     std::size_t used = 0;
     for (const auto& [start, size] : allocations_) used += size;
-    return kRegionBytes - used;
+    return limit_ - std::min(used, limit_);
   }
+  std::size_t limit() const { return limit_; }
+  void set_limit(std::size_t bytes) { limit_ = std::min(bytes, kUsualBytes); }
 
  private:
   struct Zone {
@@ -148,6 +154,7 @@ class DeviceMemory {
   unsigned char* base_;
   std::map<std::size_t, std::size_t> allocations_;  // offset of the first byte -> bytes
   std::map<std::size_t, Zone> zones_;               // by their first byte
+  std::size_t limit_ = kUsualBytes;
   int open_count_ = 0;
 };
 
@@ -156,6 +163,12 @@ DeviceMemory& memory() {
   static DeviceMemory& instance = *new DeviceMemory;
   return instance;
 }
+
+std::size_t initial_pinned_limit() {
+  const char* bytes = std::getenv("WITAN_STAND_IN_PINNED_MEMORY");
+  return bytes == nullptr ? SIZE_MAX : std::strtoull(bytes, nullptr, 10);
+}
+std::size_t pinned_limit = initial_pinned_limit();
 
 // Pinned host memory: address -> bytes.
 std::map<const void*, std::size_t>& pinned() {
@@ -173,6 +186,19 @@ bool is_pinned(const void* address) {
   if (next == pinned().begin()) return false;
   const auto& [begin, bytes] = *std::prev(next);
   return address < static_cast<const char*>(begin) + bytes;
+}
+
+void set_device_memory(std::size_t bytes) { memory().set_limit(bytes); }
+void set_pinned_memory(std::size_t bytes) { pinned_limit = bytes; }
+
+void use_memory_of(int device) {
+  static const char* const list = std::getenv("WITAN_STAND_IN_GPU_MEMORY");
+  if (list == nullptr) return;
+  std::istringstream entries(list);
+  std::string entry;
+  for (int i = 0; i <= device && std::getline(entries, entry, ','); ++i) {
+    memory().set_limit(std::stoull(entry));
+  }
 }
 
 void renew(void* data, std::size_t bytes, std::size_t reserved) {
@@ -200,6 +226,9 @@ bool check_pointer_argument(std::size_t position, const void* pointer) {
 using namespace witan::cuda_on_cpu;
 
 cudaError_t cudaMallocHost(void** data, std::size_t bytes) {
+  std::size_t used = 0;
+  for (const auto& [address, size] : pinned()) used += size;
+  if (bytes > pinned_limit - std::min(used, pinned_limit)) return cudaErrorMemoryAllocation;
   *data = std::aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
   if (*data == nullptr) return cudaErrorMemoryAllocation;
   pinned()[*data] = bytes;
@@ -231,6 +260,6 @@ cudaError_t cudaFree(void* data) {
 
 cudaError_t cudaMemGetInfo(std::size_t* available, std::size_t* total) {
   *available = memory().bytes_free();
-  *total = kRegionBytes;
+  *total = memory().limit();
   return fault_status();
 }

@@ -23,6 +23,9 @@ bool is_allocated(const void* data, std::size_t bytes);
 
 bool is_pinned(const void* address);  // from cudaMallocHost
 
+// The GPU whose memory the limit of WITAN_STAND_IN_GPU_MEMORY is.
+void use_memory_of(int device);
+
 // [data, data + bytes) becomes fresh, what follows in `reserved` bytes a red zone, in place of
 // those that were there.
 void renew(void* data, std::size_t bytes, std::size_t reserved);

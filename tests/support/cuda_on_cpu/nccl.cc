@@ -2,10 +2,12 @@
 
 #include <mpi.h>
 
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tests/support/cuda_on_cpu/fault.h"
@@ -18,6 +20,7 @@ struct ncclComm {
   std::size_t called = 0;   // operations (groups) so far,
   std::size_t started = 0;  // and how many of them have started
   bool aborted = false;
+  void* buffers = nullptr;  // device memory that the library takes for itself
 };
 
 namespace {
@@ -84,6 +87,8 @@ struct Call {
   Part part;
 };
 
+constexpr std::size_t kBufferBytes = std::size_t{64} << 10;  // of a communicator
+const char* last_error = "the stand-in for NCCL";
 int group_depth = 0;
 std::vector<Call> calls;  // of the open group
 
@@ -152,10 +157,11 @@ const char* ncclGetErrorString(ncclResult_t result) {
   }
 }
 
-const char* ncclGetLastError(ncclComm_t) { return "the stand-in for NCCL"; }
+const char* ncclGetLastError(ncclComm_t) { return last_error; }
 
 ncclResult_t ncclGetVersion(int* version) {
-  *version = NCCL_VERSION_CODE;
+  const char* other = std::getenv("WITAN_STAND_IN_NCCL_VERSION");
+  *version = other == nullptr ? NCCL_VERSION_CODE : std::atoi(other);
   return ncclSuccess;
 }
 
@@ -202,6 +208,10 @@ ncclResult_t ncclCommInitRank(ncclComm_t* comm, int ranks, ncclUniqueId id, int 
   MPI_Comm_set_errhandler((*comm)->mpi, MPI_ERRORS_RETURN);
   MPI_Group_free(&group);
   MPI_Group_free(&world);
+  if (cudaMalloc(&(*comm)->buffers, kBufferBytes) == cudaErrorMemoryAllocation) {
+    last_error = "Cuda failure 2 'out of memory'";
+    return ncclUnhandledCudaError;
+  }
   return fault_status() == cudaSuccess ? ncclSuccess : ncclUnhandledCudaError;
 }
 
@@ -212,12 +222,14 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm) {
   int finalized = 0;
   MPI_Finalized(&finalized);
   if (finalized == 0) MPI_Comm_free(&comm->mpi);
+  (void)cudaFree(comm->buffers);
   delete comm;
   return ncclSuccess;
 }
 
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
   comm->aborted = true;
+  (void)cudaFree(std::exchange(comm->buffers, nullptr));
   return ncclSuccess;
 }
 

@@ -53,6 +53,19 @@ int initial_device_count() {
   return count == nullptr ? 1 : std::atoi(count);
 }
 int device_count = initial_device_count();
+
+int initial_driver_version() {
+  const char* version = std::getenv("WITAN_STAND_IN_DRIVER");
+  if (version != nullptr) return std::atoi(version);
+  return device_count == 0 ? 0 : CUDART_VERSION;
+}
+int driver_version = initial_driver_version();
+
+int initial_compute_capability() {
+  const char* capability = std::getenv("WITAN_STAND_IN_COMPUTE_CAPABILITY");
+  return capability == nullptr ? 80 : std::atoi(capability);
+}
+const int compute_capability = initial_compute_capability();
 std::uint64_t launches = 0;
 std::map<KernelAddress, std::size_t> allowed_shared_bytes;  // where more than the usual
 
@@ -96,7 +109,10 @@ cudaError_t refuse_launch(const std::string& why) {
 namespace witan::cuda_on_cpu {
 
 void set_seed(std::uint64_t seed) { order = RandomOrder(seed); }
-void set_device_count(int count) { device_count = count; }
+void set_device_count(int count, int version) {
+  device_count = count;
+  driver_version = count > 0 ? CUDART_VERSION : version;
+}
 
 void enqueue_task(cudaStream_t stream, std::function<bool()> ready, std::function<void()> run) {
   stream_of(stream).tasks.push_back({std::move(run), std::move(ready)});
@@ -155,13 +171,21 @@ cudaError_t enqueue_kernel(KernelAddress kernel, const LaunchShape& shape, cudaS
 }  // namespace witan::cuda_on_cpu
 
 cudaError_t cudaGetDeviceCount(int* count) {
+  *count = 0;
+  if (driver_version < CUDART_VERSION) return cudaErrorInsufficientDriver;
   *count = device_count;
-  return device_count == 0 ? cudaErrorInsufficientDriver : fault_status();
+  return device_count == 0 ? cudaErrorNoDevice : fault_status();
+}
+
+cudaError_t cudaDriverGetVersion(int* version) {
+  *version = driver_version;
+  return cudaSuccess;
 }
 
 // Like an A100.
-cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
-  *value = 8;
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  const bool major = attribute == cudaDevAttrComputeCapabilityMajor;
+  *value = major ? compute_capability / 10 : compute_capability % 10;
   return fault_status();
 }
 
@@ -173,7 +197,9 @@ cudaError_t cudaDeviceGetPCIBusId(char* id, int length, int device) {
 }
 
 cudaError_t cudaSetDevice(int device) {
-  return device >= 0 && device < device_count ? fault_status() : cudaErrorInvalidDevice;
+  if (device < 0 || device >= device_count) return cudaErrorInvalidDevice;
+  use_memory_of(device);
+  return fault_status();
 }
 
 // Pageable host memory: a source is read at once, a copy to it waits. Pinned: when the copy runs.
