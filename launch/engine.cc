@@ -40,14 +40,13 @@ Engine::Engine(const configs::ModelConfig& model, const Mesh& mesh, const Runtim
 
 std::vector<MemoryPart> Engine::memory_parts() const {
   const auto bytes = [](const TensorView& view) { return static_cast<std::int64_t>(view.bytes()); };
-  std::int64_t weights = 0;
   std::int64_t gradients = 0;
   for (const ParamGroup group : {ParamGroup::kDense, ParamGroup::kExpert}) {
-    weights += bytes(params_.flat_values(group));
     if (params_.has_gradients()) gradients += bytes(params_.flat_grads(group));
   }
   const ModelArenas& arenas = model_.arenas();
-  return {{"weights", weights},
+  return {{"weights", static_cast<std::int64_t>(params_.value_bytes())},
+          {"weights in bf16", static_cast<std::int64_t>(params_.rounded_bytes())},
           {"gradients", gradients},
           {"activations", static_cast<std::int64_t>(arenas.saved.bytes_reserved())},
           {"routing", static_cast<std::int64_t>(arenas.routing_bytes())},

@@ -94,16 +94,14 @@ void AttentionLayer::backward(const ModelContext& model, const Batch& batch, con
   const TensorView delta = scratch.allocate(saved.lse.shape, x.dtype, "attention backward");
 
   if (!bout_.empty()) ops::bias_backward(ctx, dy, dbout_);
-  ops::gemm_tn(ctx, dy, saved.out, dwout_);
-  ops::gemm_nn(ctx, dy, wout_, dout);
+  ops::gemm_backward(ctx, dy, saved.out, wout_, dout, dwout_);
   ops::round_operand(ctx, dout);
   ops::attention_backward(ctx, shape(batch), dout, saved.qkv, batch.first_key, saved.out, saved.lse,
                           delta, dqkv);
   ops::rope_backward(ctx, rope_, dqkv, batch.positions, saved.projected, q_norm_, k_norm_,
                      saved.qk_rstd, dqkv, dq_norm_, dk_norm_);
   if (!bqkv_.empty()) ops::bias_backward(ctx, dqkv, dbqkv_);
-  ops::gemm_tn(ctx, dqkv, x, dwqkv_);
-  ops::gemm_nn(ctx, dqkv, wqkv_, dx);
+  ops::gemm_backward(ctx, dqkv, x, wqkv_, dx, dwqkv_);
 }
 
 void AttentionLayer::forward_cached(const ModelContext& model, const Batch& batch,

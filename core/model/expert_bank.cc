@@ -68,8 +68,7 @@ void ExpertBank::backward(const Context& ctx, const TensorView& dout, const Tens
   const TensorView dh = scratch.allocate({rows.rows(), ff()}, rows.dtype, "experts backward");
   const TensorView& dup = saved.up;  // in place
   profiled("experts down backward", [&] {
-    ops::grouped_gemm_tn(ctx, dout, offsets, saved.h, ddown_, gradients);
-    ops::grouped_gemm_nn(ctx, dout, offsets, down_, dh);
+    ops::grouped_gemm_backward(ctx, dout, offsets, saved.h, down_, dh, ddown_, gradients);
   });
   profiled("experts activation backward", [&] {
     ops::activation_backward(ctx, activation_, saved.up, row_weights, dh, dup, drow_weights,
@@ -85,8 +84,7 @@ void ExpertBank::backward(const Context& ctx, const TensorView& dout, const Tens
     ops::grouped_bias_backward(ctx, dup, offsets, {}, up_bias_, dup_bias_, {});
   }
   const ProfileScope profile("experts up backward");
-  ops::grouped_gemm_tn(ctx, dup, offsets, rows, dup_, gradients);
-  ops::grouped_gemm_nn(ctx, dup, offsets, up_, drows);
+  ops::grouped_gemm_backward(ctx, dup, offsets, rows, up_, drows, dup_, gradients);
 }
 
 }  // namespace witan

@@ -26,11 +26,9 @@ void Ffn::backward(const Context& ctx, const TensorView& dy, const TensorView& x
   ArenaScope scope(scratch);
   const TensorView dh = scratch.allocate(saved.h.shape, x.dtype, "ffn backward");
   const TensorView& dgate_up = saved.gate_up;  // in place
-  ops::gemm_tn(ctx, dy, saved.h, ddown_);
-  ops::gemm_nn(ctx, dy, down_, dh);
+  ops::gemm_backward(ctx, dy, saved.h, down_, dh, ddown_);
   ops::activation_backward(ctx, ops::Activation::kSwiglu, saved.gate_up, {}, dh, dgate_up, {});
-  ops::gemm_tn(ctx, dgate_up, x, dgate_up_);
-  ops::gemm_nn(ctx, dgate_up, gate_up_, dx);
+  ops::gemm_backward(ctx, dgate_up, x, gate_up_, dx, dgate_up_);
 }
 
 }  // namespace witan

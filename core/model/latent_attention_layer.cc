@@ -135,8 +135,7 @@ TensorView LatentAttentionLayer::query_backward(const ModelContext& model, const
   Arena& scratch = model.arenas->scratch;
   const TensorView dlatent = scratch.allocate(saved.q_latent.shape, dq.dtype, "latent attention");
   const TensorView din = scratch.allocate(saved.q_in.shape, dq.dtype, "latent attention");
-  ops::gemm_tn(model.ctx, dq, saved.q_latent, dwq_up_);
-  ops::gemm_nn(model.ctx, dq, wq_up_, dlatent);
+  ops::gemm_backward(model.ctx, dq, saved.q_latent, wq_up_, dlatent, dwq_up_);
   q_norm_.backward(model.ctx, dlatent, saved.q_in, saved.q_norm, din, ops::Accumulate::kNo);
   return din;
 }
@@ -154,8 +153,7 @@ void LatentAttentionLayer::backward(const ModelContext& model, const Batch& batc
   const TensorView dout = allocate(saved.out.shape);
   const TensorView dqkv = allocate(saved.qkv.shape);
   const TensorView delta = allocate(saved.lse.shape);
-  ops::gemm_tn(ctx, dy, saved.out, dwout_);
-  ops::gemm_nn(ctx, dy, wout_, dout);
+  ops::gemm_backward(ctx, dy, saved.out, wout_, dout, dwout_);
   ops::round_operand(ctx, dout);
   const ops::AttentionShape attention = {batch.sequences, batch.seq_len, shape_.heads, shape_.heads,
                                          shape_.qk_dim(), scale_,        shape_.v_dim};
@@ -170,8 +168,7 @@ void LatentAttentionLayer::backward(const ModelContext& model, const Batch& batc
 
   const TensorView dkv_latent = allocate(saved.kv_latent.shape);
   const TensorView dkv_in = allocate(saved.kv_in.shape);
-  ops::gemm_tn(ctx, dkv, saved.kv_latent, dwkv_up_);
-  ops::gemm_nn(ctx, dkv, wkv_up_, dkv_latent);
+  ops::gemm_backward(ctx, dkv, saved.kv_latent, wkv_up_, dkv_latent, dwkv_up_);
   kv_norm_.backward(ctx, dkv_latent, saved.kv_in, saved.kv_norm, dkv_in, ops::Accumulate::kNo);
   const TensorView dfirst = query_backward(model, dheads.q, saved);
 
@@ -179,8 +176,7 @@ void LatentAttentionLayer::backward(const ModelContext& model, const Batch& batc
   ops::copy_columns(ctx, dfirst, 0, din, 0, first_width());
   ops::copy_columns(ctx, dkv_in, 0, din, first_width(), kv_rank_);
   ops::copy_columns(ctx, dheads.k_rope, 0, din, first_width() + kv_rank_, shape_.rope_dim);
-  ops::gemm_tn(ctx, din, x, dwin_);
-  ops::gemm_nn(ctx, din, win_, dx);
+  ops::gemm_backward(ctx, din, x, win_, dx, dwin_);
 }
 
 // Rows of the up projection of keys and values: of a head, `begin` 0 for its key, nope_dim for its

@@ -137,8 +137,7 @@ void MtpModule::split_backward(const ModelContext& model, const TensorView& dx, 
       scratch.allocate(dx.shape, dx.dtype, "multi-token prediction backward");
   const TensorView whole =
       scratch.allocate(dbefore.shape, dx.dtype, "multi-token prediction backward");
-  ops::gemm_tn(model.ctx, dx, saved.joined, dprojection_);
-  ops::gemm_nn(model.ctx, dx, projection_, djoined);
+  ops::gemm_backward(model.ctx, dx, saved.joined, projection_, djoined, dprojection_);
 
   ops::copy_columns(model.ctx, djoined, 0, dnormed, 0, d);
   token_norm_.backward(model.ctx, dnormed, saved.tokens, saved.token_norm, dx,

@@ -46,8 +46,8 @@ double OutputHead::backward(const Context& ctx, const TensorView& hidden, const 
     ops::cross_entropy(ctx, z, targets.slice_rows(begin, count), loss, z);
     total += ops::sum(ctx, loss);
     if (weight != 1.0) ops::scale(ctx, z, weight);
-    ops::gemm_tn(ctx, z, hidden.slice_rows(begin, count), dweight_);
-    ops::gemm_nn(ctx, z, weight_, dhidden.slice_rows(begin, count));
+    ops::gemm_backward(ctx, z, hidden.slice_rows(begin, count), weight_,
+                       dhidden.slice_rows(begin, count), dweight_);
   }
   return total;
 }

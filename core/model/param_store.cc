@@ -93,6 +93,7 @@ TensorView ParamStore::value(int id) const {
   const ParamInfo& info = table_[id];
   if (!info.trained()) return states_[static_cast<std::size_t>(id)].view();
   const bool expert = info.role == ParamRole::kExpert;
+  values_may_change(expert ? 1 : 0);
   return window(values_[expert ? 1 : 0], where_[static_cast<std::size_t>(id)].begin,
                 expert ? info.shape.with_rows(layout_.local_experts) : info.shape);
 }
@@ -107,11 +108,50 @@ TensorView ParamStore::grad(int id) const {
 }
 
 TensorView ParamStore::flat_values(ParamGroup group) const {
+  values_may_change(index_of(group));
   return values_[index_of(group)].view();
 }
 TensorView ParamStore::flat_grads(ParamGroup group) const { return grads_[index_of(group)].view(); }
 const std::vector<ParamSpan>& ParamStore::spans(ParamGroup group) const {
   return spans_[index_of(group)];
+}
+
+void ParamStore::values_may_change(int group) const {
+  if (rounded_[group]) rounded_[group]->invalidate();
+}
+
+void ParamStore::keep_rounded(const Context& ctx) {
+  if (ctx.products != Products::kBfloat16 || !ctx.device.is_cuda()) return;
+  if (dtype_ != DType::kFloat32) return;
+  const bool tied = table_.find("head") < 0;
+  for (int group = 0; group < 2; ++group) {
+    std::vector<ops::RoundedWeights::Span> matrices;
+    for (const ParamSpan& span : spans_[group]) {
+      const ParamInfo& info = table_[span.id];
+      // What decays are the matrices; those of the router multiply in full precision.
+      if (!info.decay || info.role == ParamRole::kRouter) continue;
+      if (info.name == "embedding" && !tied) continue;  // looked up only
+      matrices.push_back({span.begin, span.size});
+    }
+    if (matrices.empty() || rounded_[group]) continue;
+    rounded_[group] = std::make_unique<ops::RoundedWeights>(values_[group], matrices);
+  }
+}
+
+void ParamStore::refresh_rounded(const Context& ctx) {
+  for (const auto& rounded : rounded_) {
+    if (rounded) rounded->refresh(ctx);
+  }
+}
+
+std::size_t ParamStore::value_bytes() const {
+  return values_[0].view().bytes() + values_[1].view().bytes();
+}
+
+std::size_t ParamStore::rounded_bytes() const {
+  std::size_t bytes = 0;
+  for (const auto& rounded : rounded_) bytes += rounded ? rounded->bytes() : 0;
+  return bytes;
 }
 
 }  // namespace witan

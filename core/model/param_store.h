@@ -4,10 +4,12 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "core/base/context.h"
 #include "core/model/param_table.h"
+#include "core/ops/rounded_weights.h"
 #include "core/tensor/tensor.h"
 
 namespace witan {
@@ -49,7 +51,8 @@ class ParamStore {
   const Layout& layout() const { return layout_; }
 
   // This rank's part: [local_experts, rows, cols] for an expert tensor. An id of -1 gives an empty
-  // view (an absent bias).
+  // view (an absent bias). Like flat_values(): who wants to write asks for the view then, since
+  // that is what makes the copies of refresh_rounded() stale; older views are for reading.
   TensorView value(int id) const;
   TensorView grad(int id) const;
   TensorView value(const std::string& name) const { return value(table_.find(name)); }
@@ -62,6 +65,15 @@ class ParamStore {
   const std::vector<ParamSpan>& spans(ParamGroup group) const;
   bool has_gradients() const { return with_gradients_; }
 
+  // Keeps copies in bfloat16 of the matrices that products read, where ctx computes them so on CUDA
+  // (core/ops/rounded_weights.h); nothing elsewhere. Once.
+  void keep_rounded(const Context& ctx);
+  // Brings them up to date if anybody has asked for values since; before the forward of a
+  // micro-batch. Enqueued on ctx.stream.
+  void refresh_rounded(const Context& ctx);
+  std::size_t value_bytes() const;    // of the flat buffers
+  std::size_t rounded_bytes() const;  // of the copies; 0: none are kept
+
  private:
   const ParamTable& table_;
   Layout layout_;
@@ -70,6 +82,8 @@ class ParamStore {
   bool with_gradients_;
   Tensor values_[2];
   Tensor grads_[2];
+  std::unique_ptr<ops::RoundedWeights> rounded_[2];  // null: not kept
+  void values_may_change(int group) const;
   std::vector<ParamSpan> spans_[2];
   std::vector<ParamSpan> where_;  // by id
   std::vector<Tensor> states_;    // by id; empty but for kState

@@ -34,6 +34,7 @@ Transformer::Transformer(const configs::ModelConfig& model, ParamStore& params,
       embedding_(params.value("embedding")),
       final_norm_(model.norm(), params, "final_norm"),
       saved_(static_cast<std::size_t>(dims_.layers)) {
+  params.keep_rounded(ctx);
   model_.max_rows = options.max_rows;
   model_.all_ranks = options.all_ranks;
   model_.expert_ranks = options.expert_ranks;
@@ -52,6 +53,7 @@ Transformer::Transformer(const configs::ModelConfig& model, ParamStore& params,
 
 void Transformer::begin(const Batch& batch) {
   arenas_.reset();
+  params_.refresh_rounded(model_.ctx);
   for (DecoderLayer::Saved& saved : saved_) saved.moe.has_choice = false;
   if (mtp_) mtp_->begin();
   WITAN_CHECK(batch.tokens.size() == batch.rows(), "batch: ", batch.tokens.size(), " tokens for ",

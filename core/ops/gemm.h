@@ -23,4 +23,10 @@ void gemm_nn(const Context& ctx, const TensorView& dy, const TensorView& w, cons
 void gemm_tn(const Context& ctx, const TensorView& dy, const TensorView& x, const TensorView& dw,
              Accumulate accumulate = Accumulate::kYes);
 
+// The backward of a linear layer, the two products above in one call: dw (+)= dy^T x, dx = dy w.
+// With bfloat16 products on CUDA dy is rounded once for both.
+void gemm_backward(const Context& ctx, const TensorView& dy, const TensorView& x,
+                   const TensorView& w, const TensorView& dx, const TensorView& dw,
+                   Accumulate accumulate_dw = Accumulate::kYes);
+
 }  // namespace witan::ops

@@ -74,6 +74,30 @@ void check_offsets(const char* op, std::span<const std::int64_t> offsets, std::i
               " .. ", offsets.back(), " leave the ", rows, " rows");
 }
 
+// Throws unless dy [rows, n], w [groups, n, k] and dx [rows, k] fit.
+void check_nn(const Context& ctx, const char* op, const TensorView& dy,
+              std::span<const std::int64_t> offsets, const TensorView& w, const TensorView& dx) {
+  check_float(op, "dy", dy, 2);
+  check_float(op, "w", w, 3);
+  const std::int64_t k = w.shape[2];
+  check_operand(ctx, op, "dy", dy, dy.dtype, dy.shape);
+  check_operand(ctx, op, "w", w, dy.dtype, {w.rows(), dy.cols(), k});
+  check_operand(ctx, op, "dx", dx, dy.dtype, {dy.rows(), k});
+  check_offsets(op, offsets, w.rows(), dy.rows());
+}
+
+// Throws unless dy [rows, n], x [rows, k] and dw [groups, n, k] fit.
+void check_tn(const Context& ctx, const char* op, const TensorView& dy,
+              std::span<const std::int64_t> offsets, const TensorView& x, const TensorView& dw) {
+  check_float(op, "dy", dy, 2);
+  check_float(op, "x", x, 2);
+  check_float(op, "dw", dw, 3);
+  check_operand(ctx, op, "dy", dy, dy.dtype, dy.shape);
+  check_operand(ctx, op, "x", x, dy.dtype, {dy.rows(), x.cols()});
+  check_operand(ctx, op, "dw", dw, dy.dtype, {dw.rows(), dy.cols(), x.cols()});
+  check_offsets(op, offsets, dw.rows(), dy.rows());
+}
+
 // y_g [rows_g, n] = x_g [rows_g, k] times the matrix of group g: transposed [n, k] or [k, n].
 template <class T>
 void times_weights(const Context& ctx, GemmLayout layout, std::int64_t n, std::int64_t k,
@@ -123,42 +147,27 @@ void grouped_gemm_nt(const Context& ctx, const TensorView& x, std::span<const st
 void grouped_gemm_nn(const Context& ctx, const TensorView& dy,
                      std::span<const std::int64_t> offsets, const TensorView& w,
                      const TensorView& dx) {
-  check_float("grouped_gemm_nn", "dy", dy, 2);
-  check_float("grouped_gemm_nn", "w", w, 3);
-  const std::int64_t rows = dy.rows();
-  const std::int64_t n = dy.cols();
-  const std::int64_t groups = w.rows();
-  const std::int64_t k = w.shape[2];
-  check_operand(ctx, "grouped_gemm_nn", "dy", dy, dy.dtype, {rows, n});
-  check_operand(ctx, "grouped_gemm_nn", "w", w, dy.dtype, {groups, n, k});
-  check_operand(ctx, "grouped_gemm_nn", "dx", dx, dy.dtype, {rows, k});
-  check_offsets("grouped_gemm_nn", offsets, groups, rows);
+  check_nn(ctx, "grouped_gemm_nn", dy, offsets, w, dx);
   if (ctx.device.is_cuda()) {
     return cuda::grouped_gemm(ctx, GemmLayout::kNN, offsets, dy, w, dx, Accumulate::kNo);
   }
   dispatch_float(dy.dtype, "grouped_gemm_nn", [&](auto type) {
     using T = decltype(type);
-    times_weights<T>(ctx, GemmLayout::kNN, k, n, dy.as<T>(), offsets, w.as<T>(), dx.as<T>());
+    times_weights<T>(ctx, GemmLayout::kNN, w.shape[2], dy.cols(), dy.as<T>(), offsets, w.as<T>(),
+                     dx.as<T>());
   });
 }
 
 void grouped_gemm_tn(const Context& ctx, const TensorView& dy,
                      std::span<const std::int64_t> offsets, const TensorView& x,
                      const TensorView& dw, Accumulate accumulate) {
-  check_float("grouped_gemm_tn", "dy", dy, 2);
-  check_float("grouped_gemm_tn", "x", x, 2);
-  check_float("grouped_gemm_tn", "dw", dw, 3);
-  const std::int64_t rows = dy.rows();
-  const std::int64_t n = dy.cols();
-  const std::int64_t k = x.cols();
-  const std::int64_t groups = dw.rows();
-  check_operand(ctx, "grouped_gemm_tn", "dy", dy, dy.dtype, {rows, n});
-  check_operand(ctx, "grouped_gemm_tn", "x", x, dy.dtype, {rows, k});
-  check_operand(ctx, "grouped_gemm_tn", "dw", dw, dy.dtype, {groups, n, k});
-  check_offsets("grouped_gemm_tn", offsets, groups, rows);
+  check_tn(ctx, "grouped_gemm_tn", dy, offsets, x, dw);
   if (ctx.device.is_cuda()) {
     return cuda::grouped_gemm(ctx, GemmLayout::kTN, offsets, dy, x, dw, accumulate);
   }
+  const std::int64_t n = dy.cols();
+  const std::int64_t k = x.cols();
+  const std::int64_t groups = dw.rows();
   if (n == 0 || k == 0 || groups == 0) return;
   dispatch_float(dy.dtype, "grouped_gemm_tn", [&](auto type) {
     using T = decltype(type);
@@ -180,6 +189,19 @@ void grouped_gemm_tn(const Context& ctx, const TensorView& dy,
       run_gemm(kernel, gemm_part(task, item.row, item.rows, 0, k));
     });
   });
+}
+
+void grouped_gemm_backward(const Context& ctx, const TensorView& dy,
+                           std::span<const std::int64_t> offsets, const TensorView& x,
+                           const TensorView& w, const TensorView& dx, const TensorView& dw,
+                           Accumulate accumulate_dw) {
+  if (ctx.device.is_cuda()) {
+    check_nn(ctx, "grouped_gemm_backward", dy, offsets, w, dx);
+    check_tn(ctx, "grouped_gemm_backward", dy, offsets, x, dw);
+    return cuda::grouped_gemm_backward(ctx, dy, offsets, x, w, dx, dw, accumulate_dw);
+  }
+  grouped_gemm_tn(ctx, dy, offsets, x, dw, accumulate_dw);
+  grouped_gemm_nn(ctx, dy, offsets, w, dx);
 }
 
 }  // namespace witan::ops

@@ -28,4 +28,11 @@ void grouped_gemm_tn(const Context& ctx, const TensorView& dy,
                      std::span<const std::int64_t> offsets, const TensorView& x,
                      const TensorView& dw, Accumulate accumulate = Accumulate::kYes);
 
+// The backward of a linear layer in each group, the two products above in one call: dw_g (+)=
+// dy_g^T x_g, dx_g = dy_g w_g. With bfloat16 products on CUDA dy is rounded once for both.
+void grouped_gemm_backward(const Context& ctx, const TensorView& dy,
+                           std::span<const std::int64_t> offsets, const TensorView& x,
+                           const TensorView& w, const TensorView& dx, const TensorView& dw,
+                           Accumulate accumulate_dw = Accumulate::kYes);
+
 }  // namespace witan::ops

@@ -73,6 +73,7 @@ LayerRun::LayerRun(const LayerShape& shape, const Mesh& mesh, const Runtime& run
   tags_ = tags_of(shape_, batch_.rows());
   if (!tags_.empty()) batch_.tags = view_of(tags_.data(), {batch_.rows()});
   params_.initialize(1);
+  params_.keep_rounded(runtime.ctx);
   if (load.experts > 0) {
     load_.emplace(load, batch_.rows(), static_cast<std::uint64_t>(mesh.world_rank()));
     context_.hook = &*load_;
@@ -91,6 +92,7 @@ LayerRun::LayerRun(const LayerShape& shape, const Mesh& mesh, const Runtime& run
 
 void LayerRun::forward() {
   arenas_.reset();
+  params_.refresh_rounded(context_.ctx);
   saved_.has_choice = false;
   layer_.forward(context_, batch_, x_, y_, saved_);
 }

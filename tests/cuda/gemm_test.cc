@@ -56,6 +56,13 @@ TYPED_TEST(GemmCuda, AllLayoutsEqualTheCpuTwins) {
               ops::gemm_tn(ctx, t[2], t[0], t[5], accumulate);
             },
             products);
+        this->expect_twins(
+            tensors, this->kTolerance,
+            [&](const Context& ctx, const std::vector<TensorView>& t) {
+              ops::gemm_nt(ctx, t[0], t[1], t[3], accumulate);
+              ops::gemm_backward(ctx, t[2], t[0], t[1], t[4], t[5], accumulate);
+            },
+            products);
       }
     }
   }
@@ -100,6 +107,12 @@ TYPED_TEST(GemmCuda, GroupedProductsEqualTheCpuTwins) {
               ops::grouped_gemm_nt(ctx, t[0], offsets, t[1], t[3]);
               ops::grouped_gemm_nn(ctx, t[2], offsets, t[1], t[4]);
               ops::grouped_gemm_tn(ctx, t[2], offsets, t[0], t[5], accumulate);
+            },
+            products);
+        this->expect_twins(
+            tensors, this->kTolerance,
+            [&](const Context& ctx, const std::vector<TensorView>& t) {
+              ops::grouped_gemm_backward(ctx, t[2], offsets, t[0], t[1], t[4], t[5], accumulate);
             },
             products);
       }

@@ -5,6 +5,7 @@
 
 #include <string>
 
+#include "core/ops/rounded_weights.h"
 #include "core/tensor/allocator.h"
 #include "launch/checkpoint/checkpoint.h"
 #include "launch/evaluator.h"
@@ -132,6 +133,50 @@ TEST_F(CudaTrainer, Evaluation) {
   for (std::size_t i = 0; i < on_cpu.size(); ++i) {
     expect_near("validation loss", on_gpu[i], on_cpu[i], kStepTolerance);
   }
+}
+
+// Copies of the weights in bfloat16: used in a step, new after each, and never those of weights
+// that have been written since.
+TEST_F(CudaTrainer, RoundedWeightsFollowTheWeights) {
+  const Corpus corpus;
+  const configs::RunConfig run =
+      run_config(corpus, "", "optimizer { zero1: true } runtime { precision: BF16 } ");
+  const int ep = expert_parallel_sizes(run).back();
+  CudaSession session(run, ep, DeviceTransport::kAuto);
+  const char* const names[] = {"embedding", "layers.0.ffn.down", "layers.1.moe.experts.gate_up"};
+  std::vector<TensorView> views;  // to look for their copies: asking again makes those stale
+  for (const char* name : names) views.push_back(session->value(name));
+  EXPECT_GT(session->engine().params().rounded_bytes(), 0u);
+  const auto all_found = [&](bool found) {
+    for (std::size_t i = 0; i < views.size(); ++i) {
+      EXPECT_EQ(ops::find_rounded(views[i]) != nullptr, found) << names[i];
+    }
+  };
+  const auto write = [&](Session& to) {
+    for (const char* name : names) {
+      const HostTwin twin(to.engine().params().context(), to.value(name));
+      auto* values = twin.read().view().as<float>();
+      for (std::int64_t i = 0; i < twin.view().size(); ++i) values[i] *= 1.5F;
+      twin.write_back();
+    }
+  };
+  all_found(false);
+  const double before = session->trainer().gradients(false).loss;
+  all_found(true);
+  session->trainer().step(false);
+  all_found(false);  // the optimizer wrote
+  const double after = session->trainer().gradients(false).loss;
+  all_found(true);
+  EXPECT_NE(after, before);
+
+  CudaSession early(run, ep, DeviceTransport::kAuto);
+  CudaSession late(run, ep, DeviceTransport::kAuto);
+  write(*early);
+  const double expected = early->trainer().gradients(false).loss;
+  EXPECT_EQ(late->trainer().gradients(false).loss, before);
+  write(*late);
+  EXPECT_EQ(late->trainer().gradients(false).loss, expected);
+  EXPECT_NE(expected, before);
 }
 
 TEST_F(CudaTrainer, ASteadyStepAllocatesNoDeviceMemory) {

@@ -14,6 +14,7 @@
 #include "core/ops/cuda/grouped_gemm.h"
 #include "core/ops/cuda/kv_append.h"
 #include "core/ops/cuda/latent_heads.h"
+#include "core/ops/cuda/narrow.h"
 #include "core/ops/cuda/norm.h"
 #include "core/ops/cuda/permute.h"
 #include "core/ops/cuda/reduce.h"
@@ -132,7 +133,18 @@ void grouped_bias_backward(const Context&, const TensorView&, std::span<const st
   throw_built_without_cuda("grouped_bias_backward");
 }
 
+void gemm_backward(const Context&, const TensorView&, const TensorView&, const TensorView&,
+                   const TensorView&, const TensorView&, Accumulate) {
+  throw_built_without_cuda("gemm_backward");
+}
+
 // grouped_gemm.h
+
+void grouped_gemm_backward(const Context&, const TensorView&, std::span<const std::int64_t>,
+                           const TensorView&, const TensorView&, const TensorView&,
+                           const TensorView&, Accumulate) {
+  throw_built_without_cuda("grouped_gemm_backward");
+}
 
 void grouped_gemm(const Context&, GemmLayout, std::span<const std::int64_t>, const TensorView&,
                   const TensorView&, const TensorView&, Accumulate) {
@@ -165,6 +177,12 @@ void join_latent_heads(const Context&, const LatentShape&, const TensorView&, co
 void join_latent_heads_backward(const Context&, const LatentShape&, const TensorView&,
                                 const TensorView&, const TensorView&, const TensorView&) {
   throw_built_without_cuda("join_latent_heads_backward");
+}
+
+// narrow.h
+
+void narrow_operand(const Context&, const float*, std::int64_t, std::uint16_t*) {
+  throw_built_without_cuda("narrow_operand");
 }
 
 // norm.h

@@ -95,24 +95,16 @@ void run_batched(const Context& ctx, const ProductTypes& types,
       "grouped product of ", count, " groups");
 }
 
-void run_loop(const Context& ctx, const ProductTypes& types,
-              const std::vector<GroupProduct>& products, const TensorView& a, const TensorView& b,
+// A product a group; a and b as cuBLAS reads them.
+void run_loop(cublasHandle_t handle, const ProductTypes& types,
+              const std::vector<GroupProduct>& products, const void* a, const void* b,
               const TensorView& c, bool accumulate) {
-  if (types.operand != CUDA_R_16BF) {
-    const Cublas blas = use_cublas(ctx, 0);
-    for (const GroupProduct& p : products) {
-      multiply(blas.handle, types, p.shape, at(a, p.a), at(b, p.b), accumulate,
-               const_cast<void*>(at(c, p.c)));
-    }
-    return;
-  }
-  const Cublas blas = use_cublas(ctx, bfloat16_bytes(a.size()) + bfloat16_bytes(b.size()));
-  auto* a_rounded = reinterpret_cast<std::uint16_t*>(blas.scratch);
-  auto* b_rounded = reinterpret_cast<std::uint16_t*>(blas.scratch + bfloat16_bytes(a.size()));
-  narrow_operand(ctx, a.as<float>(), a.size(), a_rounded);
-  narrow_operand(ctx, b.as<float>(), b.size(), b_rounded);
+  const auto operand_bytes = types.operand == CUDA_R_16BF ? 2 : size_of(c.dtype);
+  const auto operand = [&](const void* of, std::int64_t element) {
+    return static_cast<const std::byte*>(of) + static_cast<std::size_t>(element) * operand_bytes;
+  };
   for (const GroupProduct& p : products) {
-    multiply(blas.handle, types, p.shape, a_rounded + p.a, b_rounded + p.b, accumulate,
+    multiply(handle, types, p.shape, operand(a, p.a), operand(b, p.b), accumulate,
              const_cast<void*>(at(c, p.c)));
   }
 }
@@ -139,9 +131,31 @@ void grouped_gemm(const Context& ctx, GemmLayout layout, std::span<const std::in
   const ProductTypes types = product_types(a.dtype, ctx.products);
   if (choose_grouped_kernel(a.dtype, ctx.products) == GroupedKernel::kBatched) {
     run_batched(ctx, types, products, a, b, c, add);
+  } else if (types.operand == CUDA_R_16BF) {
+    const RoundedOperands rounded(ctx, {a, b});
+    run_loop(rounded.handle(), types, products, rounded[0], rounded[1], c, add);
   } else {
-    run_loop(ctx, types, products, a, b, c, add);
+    run_loop(use_cublas(ctx, 0).handle, types, products, a.data, b.data, c, add);
   }
+}
+
+void grouped_gemm_backward(const Context& ctx, const TensorView& dy,
+                           std::span<const std::int64_t> offsets, const TensorView& x,
+                           const TensorView& w, const TensorView& dx, const TensorView& dw,
+                           Accumulate accumulate_dw) {
+  const ProductTypes types = product_types(dy.dtype, ctx.products);
+  const bool work = offsets.back() > offsets.front() && dw.size() > 0;
+  if (types.operand != CUDA_R_16BF || !work) {
+    grouped_gemm(ctx, GemmLayout::kTN, offsets, dy, x, dw, accumulate_dw);
+    grouped_gemm(ctx, GemmLayout::kNN, offsets, dy, w, dx, Accumulate::kNo);
+    return;
+  }
+  const bool add = accumulate_dw == Accumulate::kYes;
+  const RoundedOperands rounded(ctx, {dy, x, w});
+  run_loop(rounded.handle(), types, list_products(ctx, GemmLayout::kTN, offsets, dy, dw, add),
+           rounded[0], rounded[1], dw, add);
+  run_loop(rounded.handle(), types, list_products(ctx, GemmLayout::kNN, offsets, dy, dx, false),
+           rounded[0], rounded[2], dx, false);
 }
 
 }  // namespace witan::ops::cuda

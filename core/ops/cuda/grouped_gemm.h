@@ -16,16 +16,22 @@ namespace witan::ops::cuda {
 // one stream.
 enum class GroupedKernel { kBatched, kLoop };
 
-// The table: cublasGemmGroupedBatchedEx is documented for results of the operands' type and for
-// float32 at most, so float64, and bfloat16 operands with float32 results, take the loop.
+// The table: cublasGemmGroupedBatchedEx is documented for results of the operands' type only, so
+// bfloat16 operands with float32 results take the loop. float64 does too: it serves checks.
 GroupedKernel choose_grouped_kernel(DType dtype, Products products);
 
 // Per group g with rows [offsets[g], offsets[g + 1]): kNT: c_g [rows_g, n] = a_g [rows_g, k] b_g^T,
 // b [groups, n, k]; kNN: the same with b [groups, k, n]; kTN: c_g [m, n] (+)= a_g^T b_g, a [rows,
 // m], b [rows, n], c [groups, m, n]. Empty groups of kTN are zeroed where nothing is accumulated.
-// With Products::kBfloat16 operands are rounded into scratch first, once for all groups.
+// With Products::kBfloat16 operands are RoundedOperands, once for all groups.
 void grouped_gemm(const Context& ctx, GemmLayout layout, std::span<const std::int64_t> offsets,
                   const TensorView& a, const TensorView& b, const TensorView& c,
                   Accumulate accumulate);
+
+// kTN into dw, then kNN into dx.
+void grouped_gemm_backward(const Context& ctx, const TensorView& dy,
+                           std::span<const std::int64_t> offsets, const TensorView& x,
+                           const TensorView& w, const TensorView& dx, const TensorView& dw,
+                           Accumulate accumulate_dw);
 
 }  // namespace witan::ops::cuda

@@ -2,28 +2,12 @@
 
 #include <limits>
 
-#include "core/base/cuda/launch.h"
-#include "core/ops/cuda/bfloat16.h"
-#include "core/ops/cuda/grid.h"
-#include "core/ops/cuda/pack.h"
+#include "core/base/cuda/cuda_check.h"
+#include "core/ops/cuda/narrow.h"
+#include "core/ops/rounded_weights.h"
 
 namespace witan::ops::cuda {
 namespace {
-
-constexpr int kRounded = 8;  // elements a thread rounds at once: 32 bytes in, 16 out
-
-// 6 n bytes
-template <int kWidth>
-__global__ void narrow_operand_kernel(const float* from, std::int64_t n, std::uint16_t* to) {
-  for_each_piece<kWidth>(n, [&](std::int64_t i, auto width) {
-    constexpr int kHere = decltype(width)::value;
-    const Pack<float, kHere> in = load_pack<kHere>(from + i);
-    Pack<std::uint16_t, kHere> out;
-    WITAN_UNROLL
-    for (int j = 0; j < kHere; ++j) out.value[j] = to_bfloat16(in.value[j]);
-    store_pack<kHere>(to + i, out);
-  });
-}
 
 int as_int(std::int64_t extent) {
   WITAN_CHECK(extent <= std::numeric_limits<int>::max(), "a matrix product has extents of at most ",
@@ -72,17 +56,30 @@ void multiply(cublasHandle_t handle, const ProductTypes& types, const ProductSha
                      "product of m ", shape.m, ", n ", shape.n, ", k ", shape.k);
 }
 
-void narrow_operand(const Context& ctx, const float* from, std::int64_t n, std::uint16_t* to) {
-  if (n == 0) return;
-  const auto start = [&](auto width) {
-    constexpr int kWidth = decltype(width)::value;
-    launch(narrow_operand_kernel<kWidth>, flat_grid(n / kWidth), dim3(kFlatThreads), 0, ctx.stream,
-           from, n, to);
-  };
-  if (is_aligned(from) && is_aligned(to)) {
-    start(Width<kRounded>{});
-  } else {
-    start(Width<1>{});
+RoundedOperands::RoundedOperands(const Context& ctx, std::initializer_list<TensorView> operands)
+    : count_(operands.size()) {
+  WITAN_CHECK(count_ <= kMost, "products round at most ", kMost, " operands at once");
+  std::array<TensorView, kMost> without_copy;
+  std::array<std::size_t, kMost> at{};
+  std::size_t bytes = 0;
+  std::size_t rounded = 0;
+  for (std::size_t i = 0; i < count_; ++i) {
+    const TensorView& x = operands.begin()[i];
+    data_[i] = find_rounded(x);
+    if (data_[i] != nullptr || x.size() == 0) continue;
+    without_copy[rounded] = x;
+    at[rounded++] = i;
+    bytes += bfloat16_bytes(x.size());
+  }
+  const Cublas blas = use_cublas(ctx, bytes);
+  handle_ = blas.handle;
+  std::byte* to = blas.scratch;
+  for (std::size_t i = 0; i < rounded; ++i) {
+    const TensorView& x = without_copy[i];
+    auto* place = reinterpret_cast<std::uint16_t*>(to);
+    narrow_operand(ctx, x.as<float>(), x.size(), place);
+    data_[at[i]] = place;
+    to += bfloat16_bytes(x.size());
   }
 }
 

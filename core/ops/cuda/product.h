@@ -2,7 +2,9 @@
 // same memory as C^T = op(B)^T op(A)^T column by column, so the operands change places.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <initializer_list>
 
 #include "core/base/context.h"
 #include "core/ops/cuda/cublas.h"
@@ -44,8 +46,22 @@ constexpr std::size_t bfloat16_bytes(std::int64_t n) {
   return (static_cast<std::size_t>(n) * 2 + 15) / 16 * 16;
 }
 
-// to = from, rounded; enqueued on ctx.stream.
-void narrow_operand(const Context& ctx, const float* from, std::int64_t n, std::uint16_t* to);
+// The operands of products that multiply bfloat16, as cuBLAS reads them: a weight's kept copy
+// (core/ops/rounded_weights.h), else rounded into the stream's scratch (6 bytes moved an element).
+// Valid until the next op of the stream.
+class RoundedOperands {
+ public:
+  // float32, at most 3.
+  RoundedOperands(const Context& ctx, std::initializer_list<TensorView> operands);
+  cublasHandle_t handle() const { return handle_; }
+  const std::uint16_t* operator[](std::size_t i) const { return data_[i]; }
+
+ private:
+  static constexpr std::size_t kMost = 3;
+  std::size_t count_;
+  cublasHandle_t handle_ = nullptr;
+  std::array<const std::uint16_t*, kMost> data_{};
+};
 
 // Enqueues zeros over `bytes` of device memory.
 void zero_bytes(const Context& ctx, void* data, std::size_t bytes);
