@@ -1,12 +1,15 @@
 #include "core/ops/attention.h"
 
 #include <algorithm>
+#include <type_traits>
 #include <vector>
 
+#include "core/ops/cpu/attention_amx_kernels.h"
 #include "core/ops/cpu/attention_kernels.h"
 #include "core/ops/cpu/scratch.h"
 #include "core/ops/cuda/attention.h"
 #include "core/ops/dispatch.h"
+#include "core/ops/gemm_kernel.h"
 #include "core/ops/parallel.h"
 
 namespace witan::ops {
@@ -25,6 +28,40 @@ void for_each_head(std::int64_t count, std::int64_t products, const F& f) {
   } else {
     parallel_for_dynamic(count, f);
   }
+}
+
+// How the products of a head are made.
+enum class Tiles { kFull, kRounded, kAmx };
+
+Tiles tiles_of(const Context& ctx, DType dtype, double scale) {
+  if (ctx.products == Products::kFull || dtype != DType::kFloat32) return Tiles::kFull;
+  return bf16_gemm_kernel() == GemmKernel::kBf16Amx && scale > 0.0 ? Tiles::kAmx : Tiles::kRounded;
+}
+
+template <class T>
+void forward_head(Tiles tiles, const cpu::AttentionHead<T>& head) {
+  if constexpr (std::is_same_v<T, float>) {
+    if (tiles == Tiles::kAmx) {
+      return cpu::amx::attention_head(head, cpu::scratch_of<float>(cpu::attention_amx_workspace(
+                                                head.keys, head.head_dim, head.v_dim)));
+    }
+  }
+  T* workspace = cpu::scratch_of<T>(cpu::attention_workspace(head.keys, head.head_dim, head.v_dim));
+  WITAN_CALL_ISA(attention_head<T>, head, workspace);
+}
+
+template <class T>
+void backward_group(Tiles tiles, const cpu::AttentionGroup<T>& heads) {
+  if constexpr (std::is_same_v<T, float>) {
+    if (tiles == Tiles::kAmx) {
+      return cpu::amx::attention_group_backward(
+          heads, cpu::scratch_of<float>(cpu::attention_amx_backward_workspace(
+                     heads.seq_len, heads.head_dim, heads.v_dim)));
+    }
+  }
+  T* workspace = cpu::scratch_of<T>(
+      cpu::attention_backward_workspace(heads.seq_len, heads.head_dim, heads.v_dim));
+  WITAN_CALL_ISA(attention_group_backward<T>, heads, workspace);
 }
 
 std::int64_t qkv_width(const AttentionShape& shape) {
@@ -67,8 +104,8 @@ void check_saved(const Context& ctx, const char* op, const AttentionShape& shape
 }
 
 template <class T>
-void forward_cpu(const AttentionShape& shape, const T* qkv, const std::int32_t* first_key, T* out,
-                 T* lse) {
+void forward_cpu(const AttentionShape& shape, Tiles tiles, const T* qkv,
+                 const std::int32_t* first_key, T* out, T* lse) {
   const std::int64_t width = qkv_width(shape);
   const std::int64_t d = shape.head_dim;
   const std::int64_t dv = shape.value_dim();
@@ -90,14 +127,14 @@ void forward_cpu(const AttentionShape& shape, const T* qkv, const std::int32_t* 
         .keys = shape.seq_len,
         .head_dim = d,
         .v_dim = dv,
-        .scale = static_cast<T>(shape.scale)};
-    T* workspace = cpu::scratch_of<T>(cpu::attention_workspace(shape.seq_len, d, dv));
-    WITAN_CALL_ISA(attention_head<T>, head, workspace);
+        .scale = static_cast<T>(shape.scale),
+        .rounded = tiles != Tiles::kFull};
+    forward_head(tiles, head);
   });
 }
 
 template <class T>
-void backward_cpu(const AttentionShape& shape, const T* dout, const T* qkv,
+void backward_cpu(const AttentionShape& shape, Tiles tiles, const T* dout, const T* qkv,
                   const std::int32_t* first_key, const T* lse, const T* delta, T* dqkv) {
   const std::int64_t width = qkv_width(shape);
   const std::int64_t d = shape.head_dim;
@@ -126,9 +163,9 @@ void backward_cpu(const AttentionShape& shape, const T* dout, const T* qkv,
         .seq_len = shape.seq_len,
         .head_dim = d,
         .v_dim = dv,
-        .scale = static_cast<T>(shape.scale)};
-    T* workspace = cpu::scratch_of<T>(cpu::attention_backward_workspace(shape.seq_len, d, dv));
-    WITAN_CALL_ISA(attention_group_backward<T>, heads, workspace);
+        .scale = static_cast<T>(shape.scale),
+        .rounded = tiles != Tiles::kFull};
+    backward_group(tiles, heads);
   });
 }
 
@@ -170,12 +207,12 @@ void cached_cpu(const AttentionShape& shape, const T* q, const T* k_cache, const
         .keys = lengths[b],
         .head_dim = d,
         .v_dim = dv,
-        .scale = static_cast<T>(shape.scale)};
+        .scale = static_cast<T>(shape.scale),
+        .rounded = false};
     if (shape.seq_len < kFewQueries) {
       WITAN_CALL_ISA(attention_few_queries<T>, head);
     } else {
-      T* workspace = cpu::scratch_of<T>(cpu::attention_workspace(lengths[b], d, dv));
-      WITAN_CALL_ISA(attention_head<T>, head, workspace);
+      forward_head(Tiles::kFull, head);
     }
   });
 }
@@ -188,7 +225,8 @@ void attention(const Context& ctx, const AttentionShape& shape, const TensorView
   if (ctx.device.is_cuda()) return cuda::attention(ctx, shape, qkv, first_key, out, lse);
   dispatch_float(qkv.dtype, "attention", [&](auto type) {
     using T = decltype(type);
-    forward_cpu<T>(shape, qkv.as<T>(), first_key.as<std::int32_t>(), out.as<T>(), lse.as<T>());
+    forward_cpu<T>(shape, tiles_of(ctx, qkv.dtype, shape.scale), qkv.as<T>(),
+                   first_key.as<std::int32_t>(), out.as<T>(), lse.as<T>());
   });
 }
 
@@ -215,8 +253,8 @@ void attention_backward(const Context& ctx, const AttentionShape& shape, const T
       WITAN_CALL_ISA(attention_delta<T>, grad + begin * d, result + begin * d, delta + begin,
                      end - begin, d);
     });
-    backward_cpu<T>(shape, grad, qkv.as<T>(), first_key.as<std::int32_t>(), lse.as<T>(), delta,
-                    dqkv.as<T>());
+    backward_cpu<T>(shape, tiles_of(ctx, qkv.dtype, shape.scale), grad, qkv.as<T>(),
+                    first_key.as<std::int32_t>(), lse.as<T>(), delta, dqkv.as<T>());
   });
 }
 

@@ -4,77 +4,17 @@
 
 #include <cmath>
 
+#include "tests/ops/attention_case.h"
 #include "tests/support/gradient_check.h"
-#include "tests/support/op_case.h"
 
 namespace witan {
 namespace {
 
+using test::AttentionCase;
+using test::document_starts;
+using test::small_cases;
+using test::tile_cases;
 using test::Values;
-
-// first_key of documents of uneven lengths that end inside tiles; 0 everywhere without documents.
-std::vector<std::int32_t> document_starts(std::int64_t batch, std::int64_t seq_len,
-                                          bool documents) {
-  std::vector<std::int32_t> first(static_cast<std::size_t>(batch * seq_len), 0);
-  for (std::int64_t b = 0; b < batch && documents; ++b) {
-    std::int64_t start = 0;
-    std::int64_t length = 3 + b;
-    for (std::int64_t t = 0; t < seq_len; ++t) {
-      if (t == start + length) {
-        start = t;
-        length = length * 5 % 97 + 1;
-      }
-      first[static_cast<std::size_t>(b * seq_len + t)] = static_cast<std::int32_t>(start);
-    }
-  }
-  return first;
-}
-
-struct AttentionCase {
-  std::int64_t batch;
-  std::int64_t seq_len;
-  std::int64_t heads;
-  std::int64_t kv_heads;
-  std::int64_t head_dim;
-  bool documents;
-  double sharpness = 1.0;
-  std::int64_t v_dim = head_dim;
-
-  std::int64_t tokens = batch * seq_len;
-  std::int64_t width = (heads + kv_heads) * head_dim + kv_heads * v_dim;
-  std::int64_t out_width = heads * v_dim;
-  Values qkv = test::random_normal(tokens * width, 1, sharpness);
-  Values projection = test::random_normal(tokens * out_width, 2);
-  std::vector<std::int32_t> first_key = document_starts(batch, seq_len, documents);
-
-  ops::AttentionShape shape() const {
-    return {batch, seq_len, heads, kv_heads, head_dim, 1.0 / std::sqrt(double(head_dim)), v_dim};
-  }
-
-  void forward(const Tensor& out, const Tensor& lse) const {
-    ops::attention({}, shape(), test::tensor_of(qkv, {tokens, width}, out.view().dtype),
-                   test::tensor_of(first_key, {tokens}), out, lse);
-  }
-  Values forward() const {
-    const Tensor out = test::unwritten({tokens, out_width}, DType::kFloat64);
-    forward(out, test::unwritten({tokens, heads}, DType::kFloat64));
-    return test::values_of(out);
-  }
-
-  test::Outputs run(DType dtype) const {
-    const Tensor out = test::unwritten({tokens, out_width}, dtype);
-    const Tensor lse = test::unwritten({tokens, heads}, dtype);
-    forward(out, lse);
-    const Tensor dqkv = test::unwritten({tokens, width}, dtype);
-    ops::attention_backward({}, shape(), test::tensor_of(projection, {tokens, out_width}, dtype),
-                            test::tensor_of(qkv, {tokens, width}, dtype),
-                            test::tensor_of(first_key, {tokens}), out, lse,
-                            test::unwritten({tokens, heads}, dtype), dqkv);
-    return {{"out", test::values_of(out)},
-            {"lse", test::values_of(lse)},
-            {"dqkv", test::values_of(dqkv)}};
-  }
-};
 
 // Softmax attention as its definition says it: scores of one query, then a weighted sum of values.
 void naive_attention(const AttentionCase& c, Values& out, Values& lse) {
@@ -106,19 +46,6 @@ void naive_attention(const AttentionCase& c, Values& out, Values& lse) {
       }
     }
   }
-}
-
-std::vector<AttentionCase> small_cases() {
-  return {{1, 1, 1, 1, 1, false},  {2, 5, 4, 2, 3, false},        {2, 11, 3, 1, 6, true},
-          {1, 19, 2, 2, 18, true}, {2, 7, 4, 2, 5, true, 1.0, 3}, {1, 9, 2, 1, 3, false, 1.0, 20}};
-}
-
-// Around the tile of 64 queries and keys, and over several of them.
-std::vector<AttentionCase> tile_cases() {
-  return {{1, 63, 2, 1, 32, false},       {1, 64, 2, 1, 17, true},
-          {2, 65, 4, 2, 16, false},       {1, 200, 6, 2, 40, false},
-          {1, 333, 2, 1, 64, true},       {3, 130, 1, 1, 128, true},
-          {1, 130, 2, 1, 24, false, 4.0}, {1, 130, 2, 2, 40, true, 1.0, 17}};
 }
 
 TEST(Attention, MatchesNaiveSoftmax) {

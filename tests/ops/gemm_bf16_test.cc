@@ -11,7 +11,7 @@
 
 #include "core/ops/grouped_gemm.h"
 #include "tests/ops/gemm_case.h"
-#include "tests/support/cpu_kernels.h"
+#include "tests/support/bf16_kernels.h"
 #include "tests/support/float64_gemm.h"
 #include "tests/support/threads.h"
 
@@ -21,60 +21,18 @@ namespace {
 using ops::Accumulate;
 using ops::GemmKernel;
 using ops::GemmLayout;
+using test::kBf16;
 using test::kLayouts;
-
-constexpr Context kBf16{{}, {}, Products::kBfloat16};
-
-// Round to nearest, ties to even, from the definition: the neighbours are 2^-7 of the power of two
-// apart.
-float rounded(float x) {
-  int exponent = 0;
-  std::frexp(x, &exponent);
-  const double step = std::ldexp(1.0, exponent - 8);
-  return static_cast<float>(std::nearbyint(static_cast<double>(x) / step) * step);
-}
-
-std::vector<float> rounded(std::vector<float> values) {
-  for (float& x : values) x = rounded(x);
-  return values;
-}
-
-class Forced {
- public:
-  Forced(GemmKernel kernel, CpuIsa isa) : isa_(isa) { ops::force_bf16_gemm_kernel(kernel); }
-  ~Forced() { ops::force_bf16_gemm_kernel(GemmKernel::kOwn); }
-  Forced(const Forced&) = delete;
-  Forced& operator=(const Forced&) = delete;
-
- private:
-  test::ScopedIsa isa_;
-};
-
-struct Kernel {
-  GemmKernel kernel;
-  CpuIsa isa;
-};
-
-std::vector<Kernel> all_kernels() {
-  std::vector<Kernel> kernels;
-  for (CpuIsa isa : test::executable_isas()) kernels.push_back({GemmKernel::kBf16Emulated, isa});
-  if (best_cpu_bf16() >= CpuBf16::kDot) kernels.push_back({GemmKernel::kBf16Dot, best_cpu_isa()});
-  if (best_cpu_bf16() >= CpuBf16::kAmx) kernels.push_back({GemmKernel::kBf16Amx, best_cpu_isa()});
-  return kernels;
-}
-
-std::string name_of(const Kernel& kernel) {
-  return std::string(ops::name_of(kernel.kernel)) + " at " + witan::name_of(kernel.isa);
-}
+using test::rounded;
 
 void check(GemmLayout layout, std::int64_t m, std::int64_t n, std::int64_t k) {
   const auto a = test::random_values<float>(m * k, 1);
   const auto b = test::random_values<float>(k * n, 2);
   const auto before = test::random_values<float>(m * n, 3);
   const test::Product expected(layout, m, n, k, rounded(a).data(), rounded(b).data());
-  for (const Kernel& kernel : all_kernels()) {
+  for (const test::Bf16Kernel& kernel : test::bf16_kernels()) {
     SCOPED_TRACE(name_of(kernel));
-    const Forced forced(kernel.kernel, kernel.isa);
+    const test::ScopedBf16 forced(kernel);
     std::vector<float> c(before.size(), std::numeric_limits<float>::quiet_NaN());
     test::product(kBf16, layout, m, n, k, a, b, c, Accumulate::kNo);
     ASSERT_NO_FATAL_FAILURE(expected.expect_near(c.data(), static_cast<const float*>(nullptr)));
@@ -114,9 +72,9 @@ TEST(GemmBf16, BitsDependOnNeitherThreadsNorNeighbours) {
   constexpr std::int64_t k = 600;
   const auto a = test::random_values<float>(m * k, 1);
   const auto b = test::random_values<float>(k * n, 2);
-  for (const Kernel& kernel : all_kernels()) {
+  for (const test::Bf16Kernel& kernel : test::bf16_kernels()) {
     SCOPED_TRACE(name_of(kernel));
-    const Forced forced(kernel.kernel, kernel.isa);
+    const test::ScopedBf16 forced(kernel);
     std::vector<float> whole(m * n);
     test::product(kBf16, GemmLayout::kNT, m, n, k, a, b, whole, Accumulate::kNo);
     for (const int threads : {1, 3}) {
@@ -138,9 +96,9 @@ TEST(GemmBf16, GroupedProductsRoundToo) {
   const std::int64_t rows = offsets.back();
   const auto x = test::random_values<float>(rows * k, 1);
   const auto w = test::random_values<float>(3 * n * k, 2);
-  for (const Kernel& kernel : all_kernels()) {
+  for (const test::Bf16Kernel& kernel : test::bf16_kernels()) {
     SCOPED_TRACE(name_of(kernel));
-    const Forced forced(kernel.kernel, kernel.isa);
+    const test::ScopedBf16 forced(kernel);
     std::vector<float> y(static_cast<std::size_t>(rows * n));
     ops::grouped_gemm_nt(kBf16, view_of(x.data(), {rows, k}), offsets, view_of(w.data(), {3, n, k}),
                          view_of(y.data(), {rows, n}));
@@ -158,9 +116,9 @@ TEST(GemmBf16, WhatIsNotFiniteStaysSo) {
   constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
   const float odd_nan = std::bit_cast<float>(0x7FFFFFFFU);  // rounding as an integer would wrap
   const std::vector<float> ones(40, 1.0F);
-  for (const Kernel& kernel : all_kernels()) {
+  for (const test::Bf16Kernel& kernel : test::bf16_kernels()) {
     SCOPED_TRACE(name_of(kernel));
-    const Forced forced(kernel.kernel, kernel.isa);
+    const test::ScopedBf16 forced(kernel);
     for (const float value : {kInfinity, -kInfinity, kNan, odd_nan}) {
       std::vector<float> a(40, 1.0F);
       a[7] = value;

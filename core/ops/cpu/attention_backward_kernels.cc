@@ -72,8 +72,8 @@ WITAN_INLINE bool group_gradient(const AttentionGroup<T>& head, const BackwardTi
     const T delta = tiles.delta[(query + i) * tiles.lse_stride];
     for (std::int64_t j = columns.begin; j < columns.end; j += kLanes<T>) {
       const Vec<T> probability = exp(load(p + j) - lse);
-      store(p + j, probability);
-      store(ds + j, probability * (load(ds + j) - delta));
+      store(p + j, operand(probability, head.rounded));
+      store(ds + j, operand(probability * (load(ds + j) - delta), head.rounded));
     }
   }
   const std::int64_t seen = head.seq_len - key;

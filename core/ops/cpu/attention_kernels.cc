@@ -17,9 +17,9 @@ struct RunningSoftmax {
   T shift;
   T sum;
 
-  // scores -> exp(scores - shift).
-  WITAN_INLINE void absorb(T* scores, std::int64_t begin, std::int64_t end, T* out,
-                           std::int64_t ld) {
+  // scores -> exp(scores - shift), as operands of a product.
+  WITAN_INLINE void absorb(T* scores, std::int64_t begin, std::int64_t end, T* out, std::int64_t ld,
+                           bool rounded) {
     Vec<T> best = load(scores + begin);
     for (std::int64_t j = begin + kLanes<T>; j < end; j += kLanes<T>) {
       best = max_of(best, load(scores + j));
@@ -36,7 +36,7 @@ struct RunningSoftmax {
     Vec<T> total = {};
     for (std::int64_t j = begin; j < end; j += kLanes<T>) {
       const Vec<T> p = exp(load(scores + j) - shift);
-      store(scores + j, p);
+      store(scores + j, operand(p, rounded));
       total += p;
     }
     sum += sum_lanes(total);
@@ -81,7 +81,7 @@ WITAN_INLINE void absorb_keys(const AttentionHead<T>& head, const ForwardTile<T>
     }
     mask_row(p, columns, visible);
     tile.softmax[row + i].absorb(p, columns.begin, columns.end, tile.out + (row + i) * tile.ld_v,
-                                 tile.ld_v);
+                                 tile.ld_v, head.rounded);
   }
   const std::int64_t seen = head.keys - first_of_tile;
   const std::int64_t end = columns.end < seen ? columns.end : seen;

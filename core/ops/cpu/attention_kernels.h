@@ -32,6 +32,7 @@ struct AttentionHead {
   std::int64_t head_dim;
   std::int64_t v_dim;  // of v and out
   T scale;
+  bool rounded;  // float: probabilities are rounded to bfloat16 before they are multiplied
 };
 
 // One key head with the `group` query heads that read it; head h of the group starts
@@ -53,6 +54,7 @@ struct AttentionGroup {
   std::int64_t head_dim;
   std::int64_t v_dim;  // of v, dout, dv
   T scale;
+  bool rounded;  // float: as above, the gradients of the scores too
 };
 
 // Elements of workspace that the kernels below need.

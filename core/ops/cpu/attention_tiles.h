@@ -3,6 +3,7 @@
 #pragma once
 
 #include "core/ops/cpu/attention_kernels.h"
+#include "core/ops/cpu/bfloat16.h"
 #include "core/ops/cpu/tile_product.h"
 
 namespace witan::cpu::WITAN_ISA {
@@ -116,6 +117,12 @@ WITAN_INLINE Span group_keys(const std::int32_t* first_key, std::int64_t query, 
   span.end = (span.end + kProductColumns - 1) / kProductColumns * kProductColumns;
   return span;
 }
+
+// What a bfloat16 unit multiplies.
+WITAN_INLINE VecFloat operand(VecFloat x, bool rounded) {
+  return rounded ? round_to_bfloat16(x) : x;
+}
+WITAN_INLINE VecDouble operand(VecDouble x, bool) { return x; }
 
 // Scores outside of `visible` become -inf, whose exponential is 0.
 template <class T>

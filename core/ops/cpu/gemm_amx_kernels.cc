@@ -1,107 +1,17 @@
-// The register tile is 32 x 32 sums in four AMX tiles, fed by two tiles of A and two of B, 32 terms
-// at a time. A packed tile is 1 KiB, 16 lines of 16 pairs: of A a line is a row of C and a pair two
-// neighbouring terms; of B a line is a pair of terms and a pair stands in the column of C.
-//
-// One operand, the resident one, is packed as a block that stays in the L2 cache (2 MiB on Sapphire
-// Rapids, the first CPU with AMX); the other streams past it in panels of 32 lines, each packed
-// into the L1 cache and used at once. Arithmetic is so fast that reading memory decides: while a
-// panel is used, the next one is fetched.
-#include <immintrin.h>
-
-#include <cstring>
-
+// The matrix product on AMX tiles (amx_tiles.h). One operand, the resident one, is packed as a
+// block that stays in the L2 cache (2 MiB on Sapphire Rapids, the first CPU with AMX); the other
+// streams past it in panels of 32 lines, each packed into the L1 cache and used at once. Arithmetic
+// is so fast that reading memory decides: while a panel is used, the next one is fetched.
+#include "core/ops/cpu/amx_tiles.h"
 #include "core/ops/cpu/gemm_bf16_kernels.h"
-#include "core/ops/cpu/gemm_operands.h"
-#include "core/ops/cpu/transpose.h"
 
 namespace witan::cpu::WITAN_ISA {
 namespace {
 
-constexpr std::int64_t kTile = 16;     // rows or columns of C in a tile
-constexpr std::int64_t kTerms = 32;    // terms in a tile
-constexpr std::int64_t kPacked = 512;  // values of a packed tile
 constexpr std::int64_t kPanel = 32;    // rows or columns of C in a panel
 constexpr std::int64_t kStripe = 128;  // rows or columns of C packed at a time: whole cache lines
 constexpr std::int64_t kBlockTerms = 512;
 constexpr std::int64_t kResident = 1024;  // rows or columns of C in the resident block
-
-constexpr std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
-constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-
-using Pairs = Vec<float>;  // 16 pairs of bfloat16, moved as floats
-// Bits of a bfloat16. May alias: the workspace is one of floats.
-using Value __attribute__((may_alias)) = std::uint16_t;
-
-// The first `count` of 16 values; zeros behind them.
-Pairs first_values(const float* from, std::int64_t count) {
-  if (count >= kTile) return load(from);
-  return count > 0 ? load(from, Part{static_cast<int>(count)}) : Pairs{};
-}
-
-// A packed tile whose lines are `lines` rows of memory with up to 32 neighbouring terms each.
-void load_rows(const float* from, std::int64_t ld, std::int64_t lines, std::int64_t terms,
-               Pairs (&tile)[kTile]) {
-#pragma GCC unroll 16
-  for (int i = 0; i < kTile; ++i) {
-    tile[i] = i < lines ? pairs_of_neighbours(first_values(from + i * ld, terms),
-                                              first_values(from + i * ld + kTile, terms - kTile))
-                        : Pairs{};
-  }
-}
-
-// A packed tile whose lines are pairs of rows of memory, one row a term.
-void load_terms(const float* from, std::int64_t ld, std::int64_t columns, std::int64_t terms,
-                Pairs (&tile)[kTile]) {
-#pragma GCC unroll 16
-  for (int i = 0; i < kTile; ++i) {
-    const float* low = from + 2 * i * ld;
-    tile[i] = pairs_of_lanes(first_values(low, 2 * i < terms ? columns : 0),
-                             first_values(low + ld, 2 * i + 1 < terms ? columns : 0));
-  }
-}
-
-void store_tile(const Pairs (&tile)[kTile], Value* to) {
-#pragma GCC unroll 16
-  for (int i = 0; i < kTile; ++i) {
-    std::memcpy(to + i * kTerms, &tile[i], sizeof(Pairs));
-  }
-}
-
-// One operand as the packing sees it: lines of C's rows (A) or columns (B), and terms.
-struct Operand {
-  const float* data;
-  std::int64_t ld;
-  bool terms_apart;  // a row of memory holds one term of every line, not every term of one line
-  bool is_a;
-
-  const float* at(std::int64_t line, std::int64_t term) const {
-    return terms_apart ? data + term * ld + line : data + line * ld + term;
-  }
-};
-
-// Lines [line, line + lines) over terms [term, term + terms): 16 lines after the other, each as
-// [chunks of terms] tiles.
-void pack(const Operand& from, std::int64_t line, std::int64_t lines, std::int64_t term,
-          std::int64_t terms, Value* to) {
-  Pairs tile[kTile];
-  const std::int64_t chunks = ceil_div(terms, kTerms);
-  const std::int64_t groups = ceil_div(lines, kTile);
-  for (std::int64_t step = 0; step < groups * chunks; ++step) {
-    // In the order in which memory lies.
-    const std::int64_t group = from.terms_apart ? step % groups : step / chunks;
-    const std::int64_t chunk = from.terms_apart ? step / groups : step % chunks;
-    const float* source = from.at(line + group * kTile, term + chunk * kTerms);
-    const std::int64_t lines_left = lines - group * kTile;
-    const std::int64_t terms_left = terms - chunk * kTerms;
-    if (from.terms_apart) {
-      load_terms(source, from.ld, lines_left, terms_left, tile);
-    } else {
-      load_rows(source, from.ld, lines_left, terms_left, tile);
-    }
-    if (from.is_a == from.terms_apart) transpose<float>(tile);
-    store_tile(tile, to + (group * chunks + chunk) * kPacked);
-  }
-}
 
 // Brings the share `part` of `parts` of a panel into the L2 cache.
 void fetch(const Operand& from, std::int64_t line, std::int64_t lines, std::int64_t term,
@@ -112,80 +22,6 @@ void fetch(const Operand& from, std::int64_t line, std::int64_t lines, std::int6
   for (std::int64_t r = rows * part / parts; r < rows * (part + 1) / parts; ++r) {
     const float* row = from.at(line, term) + r * from.ld;
     for (std::int64_t i = 0; i < width; i += kCacheLine) __builtin_prefetch(row + i, 0, 2);
-  }
-}
-
-struct alignas(64) TileConfig {
-  std::uint8_t palette = 1;
-  std::uint8_t start = 0;
-  std::uint8_t reserved[14] = {};
-  std::uint16_t bytes_per_line[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  std::uint8_t lines[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
-constexpr TileConfig kTileConfig;  // eight tiles of 16 lines of 64 bytes
-
-// c [kRows tiles, kColumns tiles] (+)= a b; tile registers 0-3 hold C, 4 and 5 A, 6 and 7 B.
-template <int kRows, int kColumns>
-void multiply(std::int64_t chunks, const Value* a, const Value* b, float* c, std::int64_t ldc,
-              bool accumulate) {
-  constexpr int kLine = 64;  // bytes of a packed line
-  const std::int64_t stride = ldc * static_cast<std::int64_t>(sizeof(float));
-  float* below = c + kTile * ldc;
-  asm volatile("" ::: "memory");  // GCC's tile loads do not say that they read memory
-  if (accumulate) {
-    _tile_loadd(0, c, stride);
-    if constexpr (kColumns == 2) _tile_loadd(1, c + kTile, stride);
-    if constexpr (kRows == 2) _tile_loadd(2, below, stride);
-    if constexpr (kRows == 2 && kColumns == 2) _tile_loadd(3, below + kTile, stride);
-  } else {
-    _tile_zero(0);
-    if constexpr (kColumns == 2) _tile_zero(1);
-    if constexpr (kRows == 2) _tile_zero(2);
-    if constexpr (kRows == 2 && kColumns == 2) _tile_zero(3);
-  }
-  const Value* a_below = a + chunks * kPacked;
-  const Value* b_right = b + chunks * kPacked;
-  for (std::int64_t p = 0; p < chunks * kPacked; p += kPacked) {
-    _tile_loadd(4, a + p, kLine);
-    _tile_loadd(6, b + p, kLine);
-    _tile_dpbf16ps(0, 4, 6);
-    if constexpr (kColumns == 2) {
-      _tile_loadd(7, b_right + p, kLine);
-      _tile_dpbf16ps(1, 4, 7);
-    }
-    if constexpr (kRows == 2) {
-      _tile_loadd(5, a_below + p, kLine);
-      _tile_dpbf16ps(2, 5, 6);
-    }
-    if constexpr (kRows == 2 && kColumns == 2) _tile_dpbf16ps(3, 5, 7);
-  }
-  _tile_stored(0, c, stride);
-  if constexpr (kColumns == 2) _tile_stored(1, c + kTile, stride);
-  if constexpr (kRows == 2) _tile_stored(2, below, stride);
-  if constexpr (kRows == 2 && kColumns == 2) _tile_stored(3, below + kTile, stride);
-}
-
-using Multiply = void (*)(std::int64_t, const Value*, const Value*, float*, std::int64_t, bool);
-constexpr Multiply kMultiply[2][2] = {{multiply<1, 1>, multiply<1, 2>},
-                                      {multiply<2, 1>, multiply<2, 2>}};
-
-// Up to 32 x 32 of C.
-void multiply_block(std::int64_t rows, std::int64_t columns, std::int64_t chunks, const Value* a,
-                    const Value* b, float* c, std::int64_t ldc, bool accumulate) {
-  const Multiply run = kMultiply[rows > kTile ? 1 : 0][columns > kTile ? 1 : 0];
-  if (rows % kTile == 0 && columns % kTile == 0) {
-    return run(chunks, a, b, c, ldc, accumulate);
-  }
-  constexpr std::int64_t kSide = 2 * kTile;
-  alignas(64) float edge[kSide * kSide];
-  if (accumulate) {
-    for (std::int64_t i = 0; i < rows; ++i) {
-      for (std::int64_t j = 0; j < columns; ++j) edge[i * kSide + j] = c[i * ldc + j];
-    }
-  }
-  run(chunks, a, b, edge, kSide, accumulate);
-  for (std::int64_t i = 0; i < rows; ++i) {
-    for (std::int64_t j = 0; j < columns; ++j) c[i * ldc + j] = edge[i * kSide + j];
   }
 }
 
@@ -209,8 +45,10 @@ void multiply_panels(const Block& block, std::int64_t r, std::int64_t s, std::in
   const std::int64_t resident = smaller(kPanel, block.lines - r);
   const std::int64_t i = a_resident ? block.first + r : s;
   const std::int64_t j = a_resident ? s : block.first + r;
+  const PackedLines fixed{packed, chunks * kPacked};
+  const PackedLines passing{panel, chunks * kPacked};
   multiply_block(a_resident ? resident : streamed, a_resident ? streamed : resident, chunks,
-                 a_resident ? packed : panel, a_resident ? panel : packed,
+                 a_resident ? fixed : passing, a_resident ? passing : fixed,
                  task.c + i * task.ldc + j, task.ldc, task.accumulate || block.term > 0);
 }
 
