@@ -125,6 +125,17 @@ std::vector<configs::Check> run_config_checks(int ranks) {
           check_routing};
 }
 
+std::vector<configs::Check> planning_checks(int ranks) {
+  return {[](const RunConfig& run, const configs::Fail& fail) { check_model(run.model(), fail); },
+          [ranks](const RunConfig& run, const configs::Fail& fail) {
+            check_parallel(run, ranks, fail);
+          },
+          check_data,
+          check_mtp,
+          check_tags,
+          check_routing};
+}
+
 std::vector<configs::Check> inference_checks(int ranks) {
   return {[](const RunConfig& run, const configs::Fail& fail) { check_model(run.model(), fail); },
           [ranks](const RunConfig& run, const configs::Fail& fail) {

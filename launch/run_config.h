@@ -25,6 +25,9 @@ RunConfigResult read_run_config(const std::string& file, const std::vector<std::
 // All checks that combine fields, for `ranks` ranks. `train`: also those of data and training.
 std::vector<configs::Check> run_config_checks(int ranks);
 
+// The same for a plan, which may be for a GPU that neither this build nor this machine has.
+std::vector<configs::Check> planning_checks(int ranks);
+
 // The same for commands that only compute with a model: everything but the batch of a training
 // step.
 std::vector<configs::Check> inference_checks(int ranks);

@@ -1,5 +1,6 @@
 // witan plan: what a config costs, before anything is allocated.
 #include <algorithm>
+#include <cstdint>
 #include <cstdio>
 #include <memory>
 #include <optional>
@@ -9,7 +10,9 @@
 
 #include "configs/load.h"
 #include "configs/load_machine.h"
+#include "core/base/cuda/stream_cuda.h"
 #include "core/base/error.h"
+#include "core/tensor/device_memory.h"
 #include "launch/checkpoint/output_file.h"
 #include "launch/commands/commands.h"
 #include "launch/plan/plan.h"
@@ -20,13 +23,14 @@ namespace {
 
 constexpr const char* kFooter = R"(
 Counts come from the table of tensors: nothing is allocated and no MPI is started. Memory is that
-of the busiest rank, sent bytes the mean. With a machine, layouts of all its ranks are compared:
+of the busiest rank (with device: CUDA of its GPU), sent bytes the mean. With a machine, layouts of all its ranks are compared:
 EP x DP x micro-batch x recompute at the config's train.global_batch. What the figures are made of
 and how far they are off: docs/plan.md. Fields of a machine: docs/config_reference.md.
 
 Examples:
   witan plan configs/presets/quickstart.textproto
   witan plan configs/presets/quickstart.textproto --ranks 4 --imbalance 1.5
+  witan plan run.textproto --set device=CUDA --ranks 8 --device-memory 80GiB
   witan plan run.textproto --machine configs/machines/h100.textproto --ranks 64 --json plan.json
   witan bench limits --json limits.json && witan plan run.textproto --measured limits.json
   witan plan --table configs/presets/*.textproto
@@ -38,7 +42,8 @@ or the machine.)";
 struct Arguments {
   std::vector<std::string> configs, overrides;
   std::string machine_file, measured_file, json_file;
-  int ranks = 0;  // 0: the machine's, or 1
+  std::uint64_t device_memory = 0;  // 0: that of the GPU that is there
+  int ranks = 0;                    // 0: the machine's, or 1
   double imbalance = 1.0;
   int layouts = 5;
   bool table = false;
@@ -65,6 +70,29 @@ bool load_machine_of(const Arguments& arguments, std::optional<configs::MachineC
     machine = measured_machine(arguments.measured_file, machine);
   }
   return true;
+}
+
+// The GPU of each rank, where the config is for GPUs: what --device-memory says, or the first one
+// of this computer; nothing where neither is there.
+std::optional<PlannedGpu> gpu_of(const Arguments& arguments, const configs::RunConfig& run) {
+  if (run.device() != configs::CUDA) {
+    if (arguments.device_memory == 0) return std::nullopt;
+    throw_user_error("--device-memory is for device: CUDA; this config's device is CPU");
+  }
+  PlannedGpu gpu;
+  const Device here{DeviceType::kCuda, 0};
+  const bool present = cuda::device_count() > 0;
+  if (present) {
+    gpu.compute_capability_major = cuda::compute_capability_major(here);
+    gpu.bytes = static_cast<std::int64_t>(device_memory(here).total);
+    gpu.of = "GPU 0 of this computer";
+  }
+  if (arguments.device_memory > 0) {
+    gpu.bytes = static_cast<std::int64_t>(arguments.device_memory);
+    gpu.of = "--device-memory";
+  }
+  if (gpu.bytes == 0) return std::nullopt;
+  return gpu;
 }
 
 void write(const Arguments& arguments, const std::string& text, const std::string& json) {
@@ -101,9 +129,10 @@ int run_plan(const Arguments& arguments) {
   if (!load_machine_of(arguments, machine)) return 2;
   const int ranks = machine ? static_cast<int>(machine->ranks()) : std::max(1, arguments.ranks);
   const configs::LoadedConfig config =
-      configs::load_file(arguments.configs.front(), arguments.overrides, run_config_checks(ranks));
+      configs::load_file(arguments.configs.front(), arguments.overrides, planning_checks(ranks));
   if (!good(config)) return 2;
-  const Plan plan = make_plan(config.run, machine, ranks, arguments.imbalance);
+  const Plan plan = make_plan(config.run, machine, ranks, arguments.imbalance,
+                              machine ? std::nullopt : gpu_of(arguments, config.run));
   write(arguments, plan_text(plan, static_cast<std::size_t>(arguments.layouts)), plan_json(plan));
   return 0;
 }
@@ -131,6 +160,14 @@ void register_plan(CLI::App& app, RunCommand& run) {
   measured->type_name("FILE");
   command->add_option("--ranks", arguments->ranks, "Ranks; absent: the machine's, or 1")
       ->check(CLI::Range(1, 1 << 20))
+      ->excludes(measured);
+  command
+      ->add_option(
+          "--device-memory", arguments->device_memory,
+          "Memory of each rank's GPU with device: CUDA, like 80GiB or 80GB (1e9 bytes): whether "
+          "the run fits, and what would; absent: that of GPU 0 of this computer, if there is one")
+      ->transform(CLI::AsSizeValue(true))
+      ->excludes(machine)
       ->excludes(measured);
   command
       ->add_option("--imbalance", arguments->imbalance,

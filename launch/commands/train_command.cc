@@ -4,8 +4,12 @@
 #include <string>
 #include <vector>
 
+#include "core/base/cuda/stream_cuda.h"
+#include "core/ops/cuda/cublas_workspace.h"
+#include "core/tensor/device_memory.h"
 #include "launch/commands/commands.h"
 #include "launch/mpi_session.h"
+#include "launch/plan/memory_advice.h"
 #include "launch/run_config.h"
 #include "launch/train_run.h"
 #include "parallel/mesh.h"
@@ -32,7 +36,18 @@ int run_train(const Arguments& arguments) {
     if (mpi.rank() == 0) std::fputs(configs::print_effective(result.config).c_str(), stdout);
     return 0;
   }
-  return train(result.config, arguments.options, mpi);
+  try {
+    return train(result.config, arguments.options, mpi);
+  } catch (const OutOfDeviceMemory& error) {
+    PlanSubject subject(result.config.run);
+    subject.cublas_workspace = static_cast<std::int64_t>(
+        ops::cuda::cublas_workspace_bytes(cuda::compute_capability_major({DeviceType::kCuda, 0})));
+    const PlanLayout layout = configured_layout(result.config.run, mpi.size(), mpi.local_size());
+    const std::string advice =
+        memory_advice(subject, layout, 1.0, static_cast<std::int64_t>(error.budget()));
+    throw OutOfDeviceMemory(detail::concat(error.what(), "\nby `witan plan` ", advice),
+                            error.budget());
+  }
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/model/param_placement.h"
+#include "launch/plan/cuda_memory.h"
 
 namespace witan {
 namespace {
@@ -12,7 +13,12 @@ std::int64_t others_share(std::int64_t elements, int ranks, bool split) {
   return split && ranks > 1 ? elements / ranks * (ranks - 1) : 0;
 }
 
-void add_parameters(const PlanSubject& subject, const PlanLayout& layout, MemoryPlan& plan) {
+struct FlatBuffers {
+  std::int64_t elements[2];  // of this rank, dense and expert
+  std::int64_t shares[2];    // of those, what it updates
+};
+
+FlatBuffers add_parameters(const PlanSubject& subject, const PlanLayout& layout, MemoryPlan& plan) {
   ParamStore::Layout params;
   params.local_experts = subject.dims.experts / layout.expert_parallel;
   params.dense_ranks = layout.ranks;
@@ -21,14 +27,22 @@ void add_parameters(const PlanSubject& subject, const PlanLayout& layout, Memory
   const bool zero1 = subject.run.optimizer().zero1();
   const std::int64_t bytes = subject.value_bytes;
   const int holders[2] = {params.dense_ranks, params.expert_ranks};
-  plan.weights = placement.state_elements * bytes;
+  FlatBuffers buffers = {};
+  if (!subject.on_cuda()) plan.weights = placement.state_elements * bytes;
   for (int group = 0; group < 2; ++group) {
     const std::int64_t elements = placement.elements[group];
+    const std::int64_t share = zero1 ? elements / holders[group] : elements;
+    buffers.elements[group] = elements;
+    buffers.shares[group] = share;
     plan.weights += elements * bytes;
     plan.gradients += elements * bytes;
-    plan.optimizer += 2 * (zero1 ? elements / holders[group] : elements) * bytes;
-    plan.reduction += others_share(elements, holders[group], zero1) * bytes;
+    plan.optimizer += 2 * share * bytes;
+    // On GPUs they are reduced in place.
+    if (!subject.on_cuda()) {
+      plan.reduction += others_share(elements, holders[group], zero1) * bytes;
+    }
   }
+  return buffers;
 }
 
 // parallel/node_windows.cc: two outboxes in turn, each half as large again as its message. Rows of
@@ -57,19 +71,26 @@ std::int64_t exchange_bytes(const PlanSubject& subject, const PlanLayout& layout
 }  // namespace
 
 bool uses_windows(const PlanSubject& subject, const PlanLayout& layout) {
+  if (subject.on_cuda()) return false;
   return subject.exchange.transport != ExchangeTransport::kAllToAll && layout.near_ranks() > 1;
 }
 
 MemoryPlan plan_memory(const PlanSubject& subject, const PlanLayout& layout, double imbalance) {
   MemoryPlan plan;
-  add_parameters(subject, layout, plan);
+  const FlatBuffers buffers = add_parameters(subject, layout, plan);
   const RoutedRows rows = routed_rows(subject, layout, imbalance);
   const ActivationArenas arenas =
       count_activations(subject, layout, imbalance, uses_windows(subject, layout));
   plan.activations = arenas.saved.high_water();
   plan.routing = arenas.choice.high_water();
   plan.scratch = arenas.scratch.high_water();
-  plan.exchange = exchange_bytes(subject, layout, rows);
+  if (subject.on_cuda()) {
+    plan.exchange = device_exchange_bytes(subject, layout, rows);
+    plan.kernels = kernel_scratch_bytes(subject, rows);
+    plan.pinned = pinned_bytes(subject, layout, rows, buffers.elements, buffers.shares);
+  } else {
+    plan.exchange = exchange_bytes(subject, layout, rows);
+  }
   return plan;
 }
 

@@ -1,11 +1,19 @@
 #include "launch/plan/plan.h"
 
+#include "core/ops/cuda/cublas_workspace.h"
+#include "launch/plan/memory_advice.h"
+
 namespace witan {
 
 Plan make_plan(const configs::RunConfig& run, const std::optional<configs::MachineConfig>& machine,
-               int ranks, double imbalance) {
-  const PlanSubject subject(run, machine ? machine->bf16_activation_bytes()
-                                         : configs::MachineConfig().bf16_activation_bytes());
+               int ranks, double imbalance, const std::optional<PlannedGpu>& gpu) {
+  const std::int64_t bf16_activations =
+      machine ? machine->bf16_activation_bytes() : configs::MachineConfig().bf16_activation_bytes();
+  PlanSubject subject(run, bf16_activations);
+  if (gpu) {
+    subject.cublas_workspace =
+        static_cast<std::int64_t>(ops::cuda::cublas_workspace_bytes(gpu->compute_capability_major));
+  }
   Plan plan;
   plan.name = run.name();
   plan.seq_len = subject.seq_len();
@@ -24,6 +32,12 @@ Plan make_plan(const configs::RunConfig& run, const std::optional<configs::Machi
     PlanLayout layout = plan.layout;
     layout.recompute = level;
     plan.levels.push_back({level, plan_memory(subject, layout, imbalance)});
+  }
+  if (gpu) {
+    plan.device_memory = Plan::DeviceMemoryFit{gpu->bytes, gpu->of, {}};
+    if (plan.memory.total() > gpu->bytes) {
+      plan.device_memory->advice = memory_advice(subject, plan.layout, imbalance, gpu->bytes);
+    }
   }
   plan.traffic = plan_traffic(subject, plan.layout);
   if (!machine) return plan;

@@ -29,15 +29,29 @@ struct Plan {
   MemoryPlan memory;
   std::vector<Level> levels;  // the same layout at each level of recomputation
   std::vector<TrafficPart> traffic;
+  // With a GPU only.
+  struct DeviceMemoryFit {
+    std::int64_t bytes = 0;
+    std::string of;      // "--device-memory", or the GPU that is there
+    std::string advice;  // empty: it fits
+  };
+  std::optional<DeviceMemoryFit> device_memory;
   // With a machine only.
   std::optional<configs::MachineConfig> machine;
   StepTime time;
   LayoutSearch search;
 };
 
+// The GPU of each rank: its memory, and the first figure of its compute capability.
+struct PlannedGpu {
+  std::int64_t bytes = 0;
+  std::string of;
+  int compute_capability_major = 9;
+};
+
 // `ranks`: of a plan without a machine, on one node.
 Plan make_plan(const configs::RunConfig& run, const std::optional<configs::MachineConfig>& machine,
-               int ranks, double imbalance);
+               int ranks, double imbalance, const std::optional<PlannedGpu>& gpu = std::nullopt);
 
 // `layouts`: how many of the fastest ones are listed.
 std::string plan_text(const Plan& plan, std::size_t layouts);

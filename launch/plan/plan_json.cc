@@ -22,7 +22,7 @@ Json json_of(const MemoryPlan& memory) {
           {"optimizer", memory.optimizer}, {"activations", memory.activations},
           {"routing", memory.routing},     {"scratch", memory.scratch},
           {"exchange", memory.exchange},   {"reduction", memory.reduction},
-          {"total", memory.total()}};
+          {"kernels", memory.kernels},     {"total", memory.total()}};
 }
 
 Json json_of(const StepTime& time) {
@@ -88,6 +88,15 @@ std::string plan_json(const Plan& plan) {
                        {"near", part.near_bytes},
                        {"far", part.far_bytes},
                        {"messages", part.messages}});
+  }
+  if (plan.memory.pinned > 0) json["pinned_host_bytes"] = plan.memory.pinned;
+  if (plan.device_memory) {
+    json["device_memory"] = {{"bytes", plan.device_memory->bytes},
+                             {"of", plan.device_memory->of},
+                             {"fits", plan.device_memory->advice.empty()}};
+    if (!plan.device_memory->advice.empty()) {
+      json["device_memory"]["advice"] = plan.device_memory->advice;
+    }
   }
   if (plan.machine) {
     json["machine"] = plan.machine->name();

@@ -31,7 +31,8 @@ std::vector<std::pair<const char*, std::int64_t>> parts_of(const MemoryPlan& mem
   return {{"weights", memory.weights},           {"gradients", memory.gradients},
           {"optimizer", memory.optimizer},       {"activations", memory.activations},
           {"routing", memory.routing},           {"scratch", memory.scratch},
-          {"exchange buffers", memory.exchange}, {"reduction", memory.reduction}};
+          {"exchange buffers", memory.exchange}, {"reduction", memory.reduction},
+          {"kernels and cuBLAS", memory.kernels}};
 }
 
 std::string layout_text(const PlanLayout& layout) {
@@ -66,6 +67,24 @@ std::string counts_text(const Plan& plan) {
   return text + format("  %-22s %10.4g forward\n", "attention scores", plan.flops.attention);
 }
 
+std::string device_memory_text(const Plan& plan) {
+  std::string text;
+  if (plan.memory.pinned > 0) {
+    text += format("  %-22s %12.4f\n", "pinned host memory", gigabytes(plan.memory.pinned));
+  }
+  if (!plan.device_memory) return text;
+  const Plan::DeviceMemoryFit& fit = *plan.device_memory;
+  const double room = gigabytes(fit.bytes);
+  if (!fit.advice.empty()) {
+    return text + format("DOES NOT FIT in %.4f GB (%s): ", room, fit.of.c_str()) + fit.advice +
+           "\n";
+  }
+  return text + format(
+                    "fits in %.4f GB (%s), with %.4f GB to spare for NCCL, the CUDA context and "
+                    "other programs\n",
+                    room, fit.of.c_str(), room - gigabytes(plan.memory.total()));
+}
+
 std::string memory_text(const Plan& plan) {
   std::string text = "\n" + layout_text(plan.layout) + "\n";
   text += format("load of the busiest rank %.2f of the mean; %s parameters a rank\n",
@@ -75,6 +94,7 @@ std::string memory_text(const Plan& plan) {
     if (bytes > 0) text += format("  %-22s %12.4f\n", part, gigabytes(bytes));
   }
   text += format("  %-22s %12.4f\n", "total", gigabytes(plan.memory.total()));
+  text += device_memory_text(plan);
   text += "at each level of recomputation, GB\n";
   text += "                          activations      scratch        total\n";
   for (const Plan::Level& level : plan.levels) {

@@ -1,9 +1,12 @@
 #include "launch/plan/subject.h"
 
+#include "core/ops/cuda/cublas_workspace.h"
 #include "parallel/mesh.h"
 
 namespace witan {
 namespace {
+
+constexpr int kHopper = 9;
 
 std::int64_t wire_bytes_of(const ExchangeOptions& options, std::int64_t activation_bytes) {
   return options.format == ops::WireFormat::kAsIs ? activation_bytes : 2;
@@ -17,10 +20,11 @@ PlanSubject::PlanSubject(const configs::RunConfig& config, std::int64_t bf16_act
       dims(config.model()),
       exchange(exchange_options(config)),
       value_bytes(config.runtime().precision() == configs::RuntimeConfig::FLOAT64 ? 8 : 4),
-      activation_bytes(config.runtime().precision() == configs::RuntimeConfig::BF16
+      activation_bytes(config.runtime().precision() == configs::RuntimeConfig::BF16 && !on_cuda()
                            ? bf16_activation_bytes
                            : value_bytes),
-      wire_bytes(wire_bytes_of(exchange, activation_bytes)) {}
+      wire_bytes(wire_bytes_of(exchange, activation_bytes)),
+      cublas_workspace(static_cast<std::int64_t>(ops::cuda::cublas_workspace_bytes(kHopper))) {}
 
 PlanLayout configured_layout(const configs::RunConfig& run, int ranks, int ranks_per_node) {
   PlanLayout layout;

@@ -11,8 +11,8 @@
 namespace witan {
 
 struct PlanSubject {
-  // `bf16_activation_bytes`: of an activation with runtime.precision BF16; the CPU backend keeps
-  // them in float.
+  // `bf16_activation_bytes`: of an activation with runtime.precision BF16, for a machine that the
+  // config does not ask for itself; with device CUDA they are in float.
   explicit PlanSubject(const configs::RunConfig& run, std::int64_t bf16_activation_bytes = 4);
 
   configs::RunConfig run;
@@ -22,7 +22,10 @@ struct PlanSubject {
   std::int64_t value_bytes;       // of a weight, a gradient, a moment of the optimizer
   std::int64_t activation_bytes;  // of an element of a tensor between layers
   std::int64_t wire_bytes;        // of it between nodes
+  // Of each rank on a GPU; a Hopper's until somebody knows the GPU.
+  std::int64_t cublas_workspace;
 
+  bool on_cuda() const { return run.device() == configs::CUDA; }
   std::int64_t seq_len() const { return run.data().seq_len(); }
   std::int64_t tokens_per_step() const { return run.train().global_batch() * seq_len(); }
 };

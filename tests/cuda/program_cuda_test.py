@@ -123,6 +123,7 @@ class CudaProgramTest(ProgramCase):
         done = self.train("small", "device=CUDA", "train.steps=2", ranks=2, gpus=2, expected=1,
                           GPU_MEMORY=f"{1 << 26},5600000")
         self.assertRegex(done.stderr, r"[a-z ]+ \([a-z ,0-9]+\): out of memory: \d+ bytes asked for on CUDA device 1, \d+ of 5600000 free")
+        self.assertRegex(done.stderr, r"by `witan plan` a rank needs [0-9.]+ MB of the [0-9.]+ MB that it has")
 
 
 if __name__ == "__main__":

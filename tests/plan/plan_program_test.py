@@ -56,6 +56,35 @@ class PlanTest(ProgramCase):
         even = self.planned(QUICKSTART, "--ranks", 4)
         self.assertLess(even["memory_bytes"]["activations"], plan["memory_bytes"]["activations"])
 
+    def test_the_memory_of_a_gpu(self):
+        on_gpus = ("--set", "device=CUDA", "--ranks", 8)
+        text = self.witan(self.mixtral, *on_gpus)
+        self.assertIn("kernels and cuBLAS", text)
+        self.assertNotIn("fits in", text)  # of no GPU in particular
+        self.assertIn("DOES NOT FIT in 80.0000 GB (--device-memory): a rank needs", self.witan(
+            self.mixtral, *on_gpus, "--device-memory", "80GB"))
+        quick = self.planned(QUICKSTART, *on_gpus, "--device-memory", "80GiB")
+        self.assertEqual(quick["device_memory"], {"bytes": 80 << 30, "of": "--device-memory", "fits": True})
+        self.assertEqual(sum(v for k, v in quick["memory_bytes"].items() if k != "total"), quick["memory_bytes"]["total"])
+        staged = self.planned(QUICKSTART, *on_gpus, "--set", "parallel.device_transport=STAGED_MPI")
+        self.assertGreater(staged["pinned_host_bytes"], 0)
+        self.assertEqual(staged["memory_bytes"], quick["memory_bytes"])
+
+        # What it says would fit does, and the step before it does not.
+        levels = quick["memory_bytes_by_recompute"]
+        room = levels["LAYER"]["total"] + 1000
+        tight = self.planned(QUICKSTART, *on_gpus, "--device-memory", room)["device_memory"]
+        self.assertFalse(tight["fits"])
+        self.assertIn(f"train.recompute: LAYER ({levels['LAYER']['total'] / 1e6:.1f} MB)", tight["advice"])
+        self.assertTrue(self.planned(QUICKSTART, *on_gpus, "--set", "train.recompute=LAYER", "--device-memory",
+                                     room)["device_memory"]["fits"])
+        least = self.planned(QUICKSTART, *on_gpus, "--set", "train.recompute=LAYER", "--set", "train.micro_batch=1")
+        shorter = self.planned(QUICKSTART, *on_gpus, "--device-memory", least["memory_bytes"]["total"] - 1)
+        self.assertIn("train.recompute: LAYER, train.micro_batch: 1 and data.seq_len: ", shorter["device_memory"]["advice"])
+        none = self.planned(QUICKSTART, *on_gpus, "--device-memory", "1MB")["device_memory"]["advice"]
+        self.assertIn("no train.recompute, train.micro_batch or data.seq_len makes it fit", none)
+        self.assertIn("--device-memory is for device: CUDA", self.witan(QUICKSTART, "--device-memory", "80GB", code=2))
+
     def test_with_a_machine(self):
         plan = self.planned(self.mixtral, "--machine", H200, "--ranks", 64)
         self.assertEqual(plan["parameters"]["total"], 46702792704)

@@ -33,14 +33,17 @@ std::string reason_for_none(cudaError_t status) {
                         "\"");
 }
 
+int capability(cudaDeviceAttr figure, int device) {
+  int value = 0;
+  WITAN_CUDA_CHECK(cudaDeviceGetAttribute(&value, figure, device),
+                   "asking for the compute capability of CUDA device ", device);
+  return value;
+}
+
 void check_compute_capability(int device) {
-  int major = 0;
-  WITAN_CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
-                   "asking for the compute capability of CUDA device ", device);
+  const int major = capability(cudaDevAttrComputeCapabilityMajor, device);
   if (major >= kLeastComputeCapability) return;
-  int minor = 0;
-  WITAN_CUDA_CHECK(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device),
-                   "asking for the compute capability of CUDA device ", device);
+  const int minor = capability(cudaDevAttrComputeCapabilityMinor, device);
   throw_user_error("device CUDA ", device, " has compute capability ", major, ".", minor,
                    ", but the kernels need ", kLeastComputeCapability,
                    ".0 (Ampere) or newer; use another GPU, or the CPU backend");
@@ -83,6 +86,10 @@ void use_device(Device device) {
   }
   WITAN_CUDA_CHECK(cudaSetDevice(device.index), "taking CUDA device ", device.index);
   check_compute_capability(device.index);
+}
+
+int compute_capability_major(Device device) {
+  return capability(cudaDevAttrComputeCapabilityMajor, device.index);
 }
 
 std::string bus_id(Device device) {

@@ -18,6 +18,9 @@ int device_count();
 // cannot be used.
 void use_device(Device device);
 
+// The first figure of the device's compute capability: 9 for Hopper.
+int compute_capability_major(Device device);
+
 // Which GPU of the machine it is, "0000:3b:00.0": two processes may call the same one differently.
 std::string bus_id(Device device);
 

@@ -6,6 +6,7 @@ namespace witan::cuda {
 bool built_with_cuda() { return false; }
 int device_count() { return 0; }
 void use_device(Device) { throw_built_without_cuda("a device"); }
+int compute_capability_major(Device) { throw_built_without_cuda("a device"); }
 std::string bus_id(Device) { throw_built_without_cuda("a device"); }
 
 void* stream_create(Device) { throw_built_without_cuda("a stream"); }

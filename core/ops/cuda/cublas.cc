@@ -1,11 +1,9 @@
 #include "core/ops/cuda/cublas.h"
 
-#include <cuda_runtime.h>
-
 #include <vector>
 
-#include "core/base/cuda/cuda_check.h"
 #include "core/base/cuda/stream_cuda.h"
+#include "core/ops/cuda/cublas_workspace.h"
 #include "core/tensor/cuda_scratch.h"
 
 namespace witan::ops::cuda {
@@ -16,15 +14,6 @@ struct DeviceBlas {
   std::size_t workspace_bytes = 0;
 };
 
-// What NVIDIA advises: 32 MiB from Hopper on, 4 MiB before it.
-std::size_t advised_workspace(int device) {
-  int major = 0;
-  WITAN_CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
-                   "asking for the compute capability of CUDA device ", device);
-  constexpr std::size_t kMiB = std::size_t{1} << 20;
-  return major >= 9 ? 32 * kMiB : 4 * kMiB;
-}
-
 // Never destroyed: when a process ends, the driver may be gone before this thread is.
 DeviceBlas& blas_of(Device device) {
   thread_local std::vector<DeviceBlas>& all = *new std::vector<DeviceBlas>;
@@ -33,7 +22,7 @@ DeviceBlas& blas_of(Device device) {
   DeviceBlas& blas = all[index];
   if (blas.handle == nullptr) {
     witan::cuda::use_device(device);
-    blas.workspace_bytes = advised_workspace(device.index);
+    blas.workspace_bytes = cublas_workspace_bytes(witan::cuda::compute_capability_major(device));
     WITAN_CUBLAS_CHECK(cublasCreate(&blas.handle), "starting cuBLAS on CUDA device ", device.index);
   }
   return blas;

@@ -33,5 +33,6 @@ void set_device_count(int count, int driver_version = 0);
 // WITAN_STAND_IN_PINNED_MEMORY say, else 256 MiB a GPU and no limit.
 void set_device_memory(std::size_t bytes);
 void set_pinned_memory(std::size_t bytes);
+std::size_t pinned_memory_in_use();
 
 }  // namespace witan::cuda_on_cpu

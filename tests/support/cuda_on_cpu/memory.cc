@@ -190,6 +190,11 @@ bool is_pinned(const void* address) {
 
 void set_device_memory(std::size_t bytes) { memory().set_limit(bytes); }
 void set_pinned_memory(std::size_t bytes) { pinned_limit = bytes; }
+std::size_t pinned_memory_in_use() {
+  std::size_t used = 0;
+  for (const auto& [address, size] : pinned()) used += size;
+  return used;
+}
 
 void use_memory_of(int device) {
   static const char* const list = std::getenv("WITAN_STAND_IN_GPU_MEMORY");
@@ -226,8 +231,7 @@ bool check_pointer_argument(std::size_t position, const void* pointer) {
 using namespace witan::cuda_on_cpu;
 
 cudaError_t cudaMallocHost(void** data, std::size_t bytes) {
-  std::size_t used = 0;
-  for (const auto& [address, size] : pinned()) used += size;
+  const std::size_t used = pinned_memory_in_use();
   if (bytes > pinned_limit - std::min(used, pinned_limit)) return cudaErrorMemoryAllocation;
   *data = std::aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
   if (*data == nullptr) return cudaErrorMemoryAllocation;
