@@ -86,6 +86,7 @@ MemoryPlan plan_memory(const PlanSubject& subject, const PlanLayout& layout, dou
   plan.scratch = arenas.scratch.high_water();
   if (subject.on_cuda()) {
     plan.exchange = device_exchange_bytes(subject, layout, rows);
+    plan.rounded = rounded_weight_bytes(subject, layout);
     plan.kernels = kernel_scratch_bytes(subject, rows);
     plan.pinned = pinned_bytes(subject, layout, rows, buffers.elements, buffers.shares);
   } else {

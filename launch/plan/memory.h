@@ -16,11 +16,12 @@ struct MemoryPlan {
   std::int64_t scratch = 0;
   std::int64_t exchange = 0;   // buffers of dispatch and combine
   std::int64_t reduction = 0;  // what arrives while gradients are reduced
+  std::int64_t rounded = 0;    // CUDA: weights in bfloat16, for products
   std::int64_t kernels = 0;    // CUDA: scratch of kernels, cuBLAS's workspace in it
   std::int64_t pinned = 0;     // CUDA: host memory between GPU and MPI; no part of the total
   std::int64_t total() const {
     return weights + gradients + optimizer + activations + routing + scratch + exchange +
-           reduction + kernels;
+           reduction + rounded + kernels;
   }
 };
 

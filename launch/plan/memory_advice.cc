@@ -125,7 +125,7 @@ std::string memory_advice(const PlanSubject& subject, const PlanLayout& layout, 
   return text + detail::concat(
                     "; no train.recompute, train.micro_batch or data.seq_len makes it "
                     "fit, since weights, gradients and optimizer state take ",
-                    megabytes(plan.weights + plan.gradients + plan.optimizer),
+                    megabytes(plan.weights + plan.gradients + plan.optimizer + plan.rounded),
                     " of it; more ranks, optimizer.zero1 or a smaller model would");
 }
 

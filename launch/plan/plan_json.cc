@@ -18,11 +18,17 @@ Json json_of(const PlanLayout& layout) {
 }
 
 Json json_of(const MemoryPlan& memory) {
-  return {{"weights", memory.weights},     {"gradients", memory.gradients},
-          {"optimizer", memory.optimizer}, {"activations", memory.activations},
-          {"routing", memory.routing},     {"scratch", memory.scratch},
-          {"exchange", memory.exchange},   {"reduction", memory.reduction},
-          {"kernels", memory.kernels},     {"total", memory.total()}};
+  return {{"weights", memory.weights},
+          {"gradients", memory.gradients},
+          {"optimizer", memory.optimizer},
+          {"activations", memory.activations},
+          {"routing", memory.routing},
+          {"scratch", memory.scratch},
+          {"exchange", memory.exchange},
+          {"reduction", memory.reduction},
+          {"weights_in_bf16", memory.rounded},
+          {"kernels", memory.kernels},
+          {"total", memory.total()}};
 }
 
 Json json_of(const StepTime& time) {

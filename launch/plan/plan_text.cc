@@ -32,7 +32,7 @@ std::vector<std::pair<const char*, std::int64_t>> parts_of(const MemoryPlan& mem
           {"optimizer", memory.optimizer},       {"activations", memory.activations},
           {"routing", memory.routing},           {"scratch", memory.scratch},
           {"exchange buffers", memory.exchange}, {"reduction", memory.reduction},
-          {"kernels and cuBLAS", memory.kernels}};
+          {"weights in bf16", memory.rounded},   {"kernels and cuBLAS", memory.kernels}};
 }
 
 std::string layout_text(const PlanLayout& layout) {

@@ -79,6 +79,7 @@ void check_memory(const std::string& more, DeviceTransport transport) {
     found[part.name] = part.bytes;
   }
   EXPECT_EQ(plan.weights, found["weights"]);
+  EXPECT_EQ(plan.rounded, found["weights in bf16"]);
   EXPECT_EQ(plan.gradients, found["gradients"]);
   EXPECT_EQ(plan.optimizer,
             static_cast<std::int64_t>(planned.run().trainer().optimizer().state_bytes()));
