@@ -33,7 +33,30 @@ struct Block {
   std::int64_t term, terms;
   Value* packed;
   Value* stripe;
+  bool past_cache;  // C is written without being read into the cache first
 };
+
+// The gradient of a large matrix: written once, and read when everything else has gone through the
+// cache. A quarter to a third faster where experts have few rows.
+bool is_past_cache(const GemmTask<float>& task) {
+  constexpr std::int64_t kLarge = 1 << 15;  // elements of a thread's part
+  constexpr std::int64_t kLine = 64;
+  return task.a_transposed && !task.accumulate && task.k <= kBlockTerms &&
+         task.m * task.n >= kLarge && task.ldc % kTile == 0 &&
+         reinterpret_cast<std::uintptr_t>(task.c) % kLine == 0;
+}
+
+// c [32, 32] = a b by stores that bypass the cache.
+void multiply_past_cache(std::int64_t chunks, PackedLines a, PackedLines b, float* c,
+                         std::int64_t ldc) {
+  alignas(64) float sums[kPanel * kPanel];
+  multiply<2, 2>(chunks, a, b, sums, kPanel, false);
+  for (std::int64_t i = 0; i < kPanel; ++i) {
+    for (std::int64_t j = 0; j < kPanel; j += kTile) {
+      _mm512_stream_ps(c + i * ldc + j, _mm512_load_ps(sums + i * kPanel + j));
+    }
+  }
+}
 
 // Two panels past each other: line r of the resident block, line s of the streamed operand.
 void multiply_panels(const Block& block, std::int64_t r, std::int64_t s, std::int64_t streamed,
@@ -47,9 +70,16 @@ void multiply_panels(const Block& block, std::int64_t r, std::int64_t s, std::in
   const std::int64_t j = a_resident ? s : block.first + r;
   const PackedLines fixed{packed, chunks * kPacked};
   const PackedLines passing{panel, chunks * kPacked};
-  multiply_block(a_resident ? resident : streamed, a_resident ? streamed : resident, chunks,
-                 a_resident ? fixed : passing, a_resident ? passing : fixed,
-                 task.c + i * task.ldc + j, task.ldc, task.accumulate || block.term > 0);
+  const std::int64_t rows = a_resident ? resident : streamed;
+  const std::int64_t columns = a_resident ? streamed : resident;
+  const PackedLines& left = a_resident ? fixed : passing;
+  const PackedLines& right = a_resident ? passing : fixed;
+  float* c = task.c + i * task.ldc + j;
+  if (block.past_cache && rows == kPanel && columns == kPanel) {
+    return multiply_past_cache(chunks, left, right, c, task.ldc);
+  }
+  multiply_block(rows, columns, chunks, left, right, c, task.ldc,
+                 task.accumulate || block.term > 0);
 }
 
 void run_block(const Block& block) {
@@ -84,22 +114,26 @@ void gemm_bf16(const GemmTask<float>& task, float* workspace) {
   }
   const Operand a{task.a, task.lda, task.a_transposed, true};
   const Operand b{task.b, task.ldb, !task.b_transposed, false};
-  // An operand whose terms lie apart is better read in long lines, as the resident one is.
-  const bool a_resident = a.terms_apart == b.terms_apart ? task.m < task.n : a.terms_apart;
+  // With B resident, the rows of C are written one panel of A after the other. With A resident they
+  // are written in pieces, again and again, which is worth while where A is small.
+  constexpr std::int64_t kFewRows = 32;
+  const bool a_resident = !a.terms_apart && !b.terms_apart && task.m <= kFewRows;
   const std::int64_t lines = a_resident ? task.m : task.n;
   const std::int64_t blocks = ceil_div(lines, kResident);
   const std::int64_t block_lines = ceil_div(ceil_div(lines, blocks), kTile) * kTile;
   auto* packed = reinterpret_cast<Value*>(workspace);
   Value* stripe = packed + kBlockTerms * kResident;
+  const bool past_cache = is_past_cache(task);
   _tile_loadconfig(&kTileConfig);
   for (std::int64_t first = 0; first < lines; first += block_lines) {
     for (std::int64_t term = 0; term < task.k; term += kBlockTerms) {
       run_block({task, a_resident ? a : b, a_resident ? b : a, first,
                  smaller(block_lines, lines - first), term, smaller(kBlockTerms, task.k - term),
-                 packed, stripe});
+                 packed, stripe, past_cache});
     }
   }
   _tile_release();
+  if (past_cache) _mm_sfence();  // before other threads are told that C is there
 }
 
 }  // namespace witan::cpu::WITAN_ISA
