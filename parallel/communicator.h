@@ -4,7 +4,7 @@
 // Every rank of the group issues the same operations in the same order. An operation is enqueued on
 // the communicator's stream (on the CPU: started at once) and returns a Request; input and output
 // spans belong to the operation until wait(). Several requests may be in flight; they are waited
-// for in any order.
+// for in any order. Work of a device can go on without the host: wait_on().
 #pragma once
 
 #include <cstdint>
@@ -26,8 +26,10 @@ class Request {
   // Kept and re-used by its communicator, so that operations allocate nothing.
   class Impl {
    public:
-    virtual void wait() = 0;              // throws on error; the watchdog's limit ends the run
-    virtual void release() noexcept = 0;  // the handle is done with it; only after wait() returned
+    virtual void wait() = 0;  // throws on error; the watchdog's limit ends the run
+    virtual void wait_on(const Context&) { wait(); }
+    // The handle is done with it; only after one of the waits returned.
+    virtual void release() noexcept = 0;
 
    protected:
     ~Impl() = default;
@@ -42,6 +44,10 @@ class Request {
 
   bool active() const { return impl_ != nullptr; }
   void wait();
+  // What is enqueued on ctx.stream from now on starts after the operation, to which the spans
+  // belong until then. The host does not wait, but where it carries the operation itself (MPI).
+  // Errors, and an operation that never ends, end the run from a thread that watches.
+  void wait_on(const Context& ctx);
 
  private:
   void check_finished() const noexcept;
@@ -90,8 +96,8 @@ class Communicator {
   // small things.
   virtual std::string gather_bytes(const std::string& bytes, int root) = 0;
 
-  // Seconds this rank has spent waiting in wait() and in blocking calls since the last call; then
-  // 0.
+  // Seconds that the host of this rank has spent waiting in wait() and in blocking calls since the
+  // last call; then 0.
   virtual double take_wait_seconds() = 0;
 };
 

@@ -79,8 +79,8 @@ bool built_with_nccl();
 // Collective over the ranks of `host`. An operation is enqueued on the communicator's own stream
 // behind what is enqueued on ctx.stream; wait() looks until it is done, and meanwhile for errors
 // that NCCL meets: a wait longer than `watchdog_seconds` (0: no limit) says which operation it was,
-// ends NCCL and then every rank. Sums are taken in NCCL's order. Throws UserError if the NCCL
-// library is older than the one of the build.
+// ends NCCL and then every rank. After wait_on() a thread looks in the same way. Sums are taken in
+// NCCL's order. Throws UserError if the NCCL library is older than the one of the build.
 std::unique_ptr<Communicator> make_nccl_communicator(std::unique_ptr<Communicator> host,
                                                      const Context& ctx, double watchdog_seconds);
 

@@ -33,9 +33,9 @@ class DeviceTokenExchange final : public TokenExchange {
 
   void dispatch_begin(const Context& ctx, const ExchangePlan& plan, const TensorView& x,
                       Arena& arena) override;
-  DispatchedRows dispatch_end(const Context&) override {
+  DispatchedRows dispatch_end(const Context& ctx) override {
     WITAN_CHECK(dispatch_open_, "the end of a dispatch that has not begun");
-    dispatch_.wait();
+    dispatch_.wait_on(ctx);
     dispatch_open_ = false;
     return dispatched_;
   }
@@ -114,7 +114,7 @@ void DeviceTokenExchange::combine_begin(const Context&, const ExchangePlan& plan
 
 void DeviceTokenExchange::combine_end(const Context& ctx) {
   WITAN_CHECK(combine_plan_ != nullptr, "the end of a combine that has not begun");
-  combine_.wait();
+  combine_.wait_on(ctx);
   const ExchangePlan::RowIndices& here = std::exchange(combine_plan_, nullptr)->here;
   ops::unpermute_sum(ctx, arrived_, here.sent_rows_of_token_begin, here.sent_rows_of_token,
                      combined_);

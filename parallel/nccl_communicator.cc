@@ -5,6 +5,7 @@
 #include <sched.h>
 
 #include <chrono>
+#include <deque>
 #include <exception>
 #include <memory>
 #include <string>
@@ -15,6 +16,7 @@
 #include "core/base/stream.h"
 #include "core/tensor/device_memory.h"
 #include "parallel/device_communicator.h"
+#include "parallel/device_watch.h"
 #include "parallel/nccl_check.h"
 #include "parallel/operation_pool.h"
 #include "parallel/watchdog.h"
@@ -72,7 +74,8 @@ class NcclCommunicator final : public DeviceCommunicator {
       : DeviceCommunicator(std::move(host_group), ctx),
         stream_(ctx.device),
         inputs_ready_(ctx.device),
-        watchdog_(watchdog_seconds) {
+        watchdog_(watchdog_seconds),
+        watch_(ctx.device, watchdog_seconds) {
     check_version();
     std::string bytes;
     if (rank() == 0) {
@@ -96,7 +99,7 @@ class NcclCommunicator final : public DeviceCommunicator {
 
   ~NcclCommunicator() override {
     // With an exception on its way, operations may be in flight whose other ranks never come.
-    if (std::uncaught_exceptions() > 0) {
+    if (std::uncaught_exceptions() > 0 || !finish_operations()) {
       (void)ncclCommAbort(comm_);
     } else {
       (void)ncclCommDestroy(comm_);
@@ -191,10 +194,10 @@ class NcclCommunicator final : public DeviceCommunicator {
   }
 
  private:
-  // One operation in flight.
-  class Pending final : public Request::Impl {
+  // One operation in flight; the watch has it where its request was left to the device.
+  class Pending final : public Request::Impl, public DeviceWatch::Operation {
    public:
-    explicit Pending(NcclCommunicator& owner) : done(owner.context().device), owner_(owner) {}
+    explicit Pending(NcclCommunicator& owner) : finished(owner.context().device), owner_(owner) {}
 
     void wait() override {
       {
@@ -203,13 +206,33 @@ class NcclCommunicator final : public DeviceCommunicator {
       }
       transfer.finish(operation, owner_.name().c_str());
     }
-    void release() noexcept override { owner_.pool_.give_back(*this); }
+    void wait_on(const Context& ctx) override {
+      finished.make_wait(ctx);
+      owner_.left_.push_back(this);
+      owner_.watch_.add(*this);
+    }
+    void release() noexcept override {
+      if (owner_.left_.empty() || owner_.left_.back() != this) owner_.pool_.give_back(*this);
+    }
+
+    bool done() const override { return finished.happened(); }
+    CollectiveCall call() const override {
+      return {.operation = operation,
+              .communicator = owner_.name().c_str(),
+              .rank = owner_.rank(),
+              .size = owner_.size(),
+              .sequence = sequence,
+              .send_counts = send_counts,
+              .recv_counts = recv_counts};
+    }
+    std::string trouble() const override { return owner_.trouble(); }
+    void abort_all() const noexcept override { (void)ncclCommAbort(owner_.comm_); }
 
     const char* operation = "";
     std::int64_t sequence = 0;
     std::vector<int> send_counts, recv_counts;  // rows, for the watchdog
     ProfileTransfer transfer;
-    DeviceEvent done;
+    DeviceEvent finished;
 
    private:
     NcclCommunicator& owner_;
@@ -224,6 +247,7 @@ class NcclCommunicator final : public DeviceCommunicator {
 
   // What follows on the communicator's stream starts behind what is enqueued on the model's.
   Pending& begin(const char* operation, std::int64_t bytes) {
+    take_finished();
     Pending& op = pool_.take(*this);
     op.operation = operation;
     op.sequence = ++sequence_;
@@ -236,28 +260,49 @@ class NcclCommunicator final : public DeviceCommunicator {
   }
 
   Request started(Pending& op) {
-    op.done.record(stream_.context());
+    op.finished.record(stream_.context());
     return Request(&op);
+  }
+
+  // Operations that were left to the device and have ended since: their memory is used again.
+  void take_finished() {
+    while (!left_.empty() && watch_.take_oldest_done()) {
+      Pending& op = *left_.front();
+      left_.pop_front();
+      op.transfer.finish(op.operation, name().c_str());  // it ended some time before
+      pool_.give_back(op);
+    }
+  }
+
+  // Whether all that were left to the device have ended without an error.
+  bool finish_operations() noexcept {
+    try {
+      for (take_finished(); !left_.empty(); take_finished()) sched_yield();
+      return true;
+    } catch (const std::exception&) {
+      return false;
+    }
+  }
+
+  std::string trouble() const {
+    ncclResult_t state = ncclSuccess;
+    const ncclResult_t asked = ncclCommGetAsyncError(comm_, &state);
+    if (asked != ncclSuccess) state = asked;
+    if (state == ncclSuccess || state == ncclInProgress) return {};
+    return detail::concat("NCCL: ", ncclGetErrorString(state), " (", ncclGetLastError(comm_), ")");
   }
 
   void poll(const Pending& op) {
     const auto start = Clock::now();
-    while (!op.done.happened()) {
+    while (!op.done()) {
       ncclResult_t state = ncclSuccess;
       WITAN_NCCL_CHECK(ncclCommGetAsyncError(comm_, &state), comm_, "asking for errors of ",
                        op.operation);
       if (state != ncclInProgress) check(op, state);
       const double waited = seconds_since(start);
       if (watchdog_.expired(waited)) {
-        (void)ncclCommAbort(comm_);
-        watchdog_.bark({.operation = op.operation,
-                        .communicator = name().c_str(),
-                        .rank = rank(),
-                        .size = size(),
-                        .sequence = op.sequence,
-                        .send_counts = op.send_counts,
-                        .recv_counts = op.recv_counts},
-                       waited);
+        op.abort_all();
+        watchdog_.bark(op.call(), waited);
       }
       sched_yield();
     }
@@ -271,6 +316,8 @@ class NcclCommunicator final : public DeviceCommunicator {
   double wait_seconds_ = 0.0;
   std::int64_t sequence_ = 0;
   OperationPool<Pending> pool_;
+  std::deque<Pending*> left_;  // to the device, oldest first
+  DeviceWatch watch_;          // of those
 };
 
 }  // namespace

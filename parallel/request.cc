@@ -30,4 +30,11 @@ void Request::wait() {
   impl->release();
 }
 
+void Request::wait_on(const Context& ctx) {
+  if (impl_ == nullptr) return;
+  Impl* impl = std::exchange(impl_, nullptr);
+  impl->wait_on(ctx);
+  impl->release();
+}
+
 }  // namespace witan

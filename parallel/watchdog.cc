@@ -40,12 +40,16 @@ bool Watchdog::expired(double waited_seconds) const {
   return waited_seconds > std::min(limit, shortened_limit.load(std::memory_order_relaxed));
 }
 
-void Watchdog::bark(const CollectiveCall& call, double waited_seconds) const {
+void Watchdog::report(const CollectiveCall& call, double waited_seconds) const {
   std::fprintf(stderr,
                "witan: watchdog: waited %.1f s in %s. A rank is dead or stuck, or the ranks do not "
                "issue the same operations; ending the run with exit code %d.\n",
                waited_seconds, describe(call).c_str(), kWatchdogExitCode);
   std::fflush(stderr);
+}
+
+void Watchdog::bark(const CollectiveCall& call, double waited_seconds) const {
+  report(call, waited_seconds);
   MpiEnvironment::abort(kWatchdogExitCode);
 }
 

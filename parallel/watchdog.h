@@ -34,7 +34,9 @@ class Watchdog {
   explicit Watchdog(double limit_seconds) : limit_seconds_(limit_seconds) {}
 
   bool expired(double waited_seconds) const;
-  // Prints the message to stderr and ends every rank with kWatchdogExitCode.
+  // Prints the message to stderr.
+  void report(const CollectiveCall& call, double waited_seconds) const;
+  // The same, and ends every rank with kWatchdogExitCode.
   [[noreturn]] void bark(const CollectiveCall& call, double waited_seconds) const;
 
  private:

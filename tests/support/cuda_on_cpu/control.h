@@ -18,6 +18,10 @@ std::vector<std::string> take_faults();
 
 std::size_t live_allocations();
 
+// How often the host has waited for a stream or an event, copies to pageable memory included. Not
+// counted: looking at an event, growing and freeing memory.
+std::uint64_t host_waits();
+
 // Off at the start. On: arenas leave a red zone behind every tensor, and what they hand out is
 // filled again with the pattern of fresh memory, each time after everything enqueued has run. Only
 // for arenas that are empty when it changes.

@@ -65,7 +65,7 @@ struct Part {
     if (done) return true;
     int flag = 0;
     MPI_Status status;
-    if (MPI_Test(&request, &flag, &status) != MPI_SUCCESS) {
+    if (PMPI_Test(&request, &flag, &status) != MPI_SUCCESS) {
       report_fault(cudaErrorLaunchFailure, "NCCL: MPI refused an operation");
       return done = true;
     }
@@ -146,6 +146,17 @@ ncclResult_t add(ncclComm_t comm, cudaStream_t stream, Part part) {
 }
 
 }  // namespace
+
+// While the host waits for other processes in MPI, the device goes on: both that the program's
+// waits call come by here.
+int MPI_Test(MPI_Request* request, int* flag, MPI_Status* status) {
+  run_a_little();
+  return PMPI_Test(request, flag, status);
+}
+int MPI_Iprobe(int source, int tag, MPI_Comm comm, int* flag, MPI_Status* status) {
+  run_a_little();
+  return PMPI_Iprobe(source, tag, comm, flag, status);
+}
 
 const char* ncclGetErrorString(ncclResult_t result) {
   switch (result) {

@@ -3,11 +3,13 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
 #include <map>
 #include <memory>
+#include <thread>
 #include <vector>
 
 #include "tests/support/cuda_on_cpu/block.h"
@@ -22,9 +24,10 @@ namespace {
 using namespace witan::cuda_on_cpu;
 
 // How often an event was recorded, and up to which of those records the streams have come.
+// Any thread may ask for that.
 struct EventState {
-  std::uint64_t recorded = 0;
-  std::uint64_t reached = 0;
+  std::atomic<std::uint64_t> recorded = 0;
+  std::atomic<std::uint64_t> reached = 0;
 };
 
 struct Task {
@@ -67,6 +70,8 @@ int initial_compute_capability() {
 }
 const int compute_capability = initial_compute_capability();
 std::uint64_t launches = 0;
+std::uint64_t waits_of_the_host = 0;
+const std::thread::id owner = std::this_thread::get_id();   // the only thread that runs work
 std::map<KernelAddress, std::size_t> allowed_shared_bytes;  // where more than the usual
 
 CUstream_st& stream_of(cudaStream_t stream) { return stream == nullptr ? default_stream : *stream; }
@@ -116,6 +121,13 @@ void set_device_count(int count, int version) {
 
 void enqueue_task(cudaStream_t stream, std::function<bool()> ready, std::function<void()> run) {
   stream_of(stream).tasks.push_back({std::move(run), std::move(ready)});
+}
+
+std::uint64_t host_waits() { return waits_of_the_host; }
+
+void run_a_little() {
+  bool looked = false;
+  run_until([&] { return std::exchange(looked, true); });
 }
 
 void run_everything() {
@@ -226,7 +238,10 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
   } else {
     enqueue_copy(std::vector<char>(bytes_from, bytes_from + bytes));
   }
-  if (!is_device_address(to) && !is_pinned(to)) run_stream(stream);
+  if (!is_device_address(to) && !is_pinned(to)) {
+    ++waits_of_the_host;
+    run_stream(stream);
+  }
   return fault_status();
 }
 
@@ -255,14 +270,15 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  ++waits_of_the_host;
   run_stream(stream_of(stream));
   return fault_status();
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  const std::uint64_t record = event->state->recorded;
   stream_of(stream).tasks.push_back(
-      {[] {}, [state = event->state,
-               record = event->state->recorded] { return state->reached >= record; }});
+      {[] {}, [state = event->state, record] { return state->reached >= record; }});
   return fault_status();
 }
 
@@ -279,12 +295,14 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   const std::uint64_t record = ++event->state->recorded;
-  stream_of(stream).tasks.push_back(
-      {[state = event->state, record] { state->reached = std::max(state->reached, record); }});
+  stream_of(stream).tasks.push_back({[state = event->state, record] {
+    state->reached = std::max(state->reached.load(), record);
+  }});
   return fault_status();
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  ++waits_of_the_host;
   const std::uint64_t record = event->state->recorded;
   run_until([&] { return event->state->reached >= record; });
   return fault_status();
@@ -293,7 +311,6 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
 cudaError_t cudaEventQuery(cudaEvent_t event) {
   if (fault_status() != cudaSuccess) return fault_status();
   const EventState& state = *event->state;
-  bool looked = false;
-  run_until([&] { return state.reached >= state.recorded || std::exchange(looked, true); });
+  if (std::this_thread::get_id() == owner && state.reached < state.recorded) run_a_little();
   return state.reached >= state.recorded ? cudaSuccess : cudaErrorNotReady;
 }

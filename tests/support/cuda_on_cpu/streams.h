@@ -17,6 +17,9 @@ cudaError_t enqueue_library_work(cudaStream_t stream, const std::string& name,
 // Work of a stream that may have to wait for other processes: `run` is called once `ready` says so.
 void enqueue_task(cudaStream_t stream, std::function<bool()> ready, std::function<void()> run);
 
+// Runs one piece of work, if some can run.
+void run_a_little();
+
 // Runs what is enqueued on all streams.
 void run_everything();
 
