@@ -4,18 +4,25 @@
 #include <vector>
 
 #include "core/ops/permute.h"
+#include "core/ops/slot_weights.h"
 #include "core/tensor/twin.h"
+#include "parallel/device_plan.h"
 
 namespace witan {
 namespace {
+
+constexpr const char* kWeights = "routing weights";
 
 std::size_t at(int rank) { return static_cast<std::size_t>(rank); }
 
 class DeviceTokenExchange final : public TokenExchange {
  public:
-  DeviceTokenExchange(std::unique_ptr<TokenExchange> host, Communicator& group, Device device)
+  DeviceTokenExchange(std::unique_ptr<TokenExchange> host, Communicator& group, RowsPer rows_per,
+                      Device device)
       : host_(std::move(host)),
         group_(group),
+        planner_(group, rows_per),
+        weights_(device, "routing weights on their way"),
         outgoing_(device, "rows to send"),
         returned_(device, "rows that come back") {}
 
@@ -26,9 +33,16 @@ class DeviceTokenExchange final : public TokenExchange {
            returned_.bytes_reserved();
   }
 
-  void plan(const Context&, const TensorView& indices, std::int64_t experts, std::int64_t places,
-            Arena& arena, ExchangePlan& plan) override {
-    host_->plan({}, indices, experts, places, arena, plan);
+  void plan_begin(const Context& ctx, const TensorView& indices, std::int64_t experts,
+                  std::int64_t places, const PlanArenas& arenas, ExchangePlan& plan) override {
+    if (indices.device.is_cuda()) {
+      return planner_.begin(ctx, indices, experts, places, arenas.here, plan);
+    }
+    host_->plan_begin({}, indices, experts, places, arenas, plan);
+    place_indices(ctx, arenas.here, plan);
+  }
+  void plan_end(const Context& ctx, ExchangePlan& plan) override {
+    if (planner_.is_next(plan)) planner_.end(ctx, plan);  // else it is complete
   }
 
   void dispatch_begin(const Context& ctx, const ExchangePlan& plan, const TensorView& x,
@@ -48,24 +62,15 @@ class DeviceTokenExchange final : public TokenExchange {
   void combine_end(const Context& ctx) override;
 
   void dispatch_weights(const Context& ctx, const ExchangePlan& plan, const TensorView& weights,
-                        const TensorView& slot_weights) override {
-    ArenaScope scope(weights_);
-    const TensorView twin = twin_in(weights_, slot_weights, "routing weights");
-    host_->dispatch_weights({}, plan, weights, twin);
-    bring(ctx, twin, slot_weights);
-  }
+                        const TensorView& slot_weights) override;
   void return_weights(const Context& ctx, const ExchangePlan& plan, const TensorView& dslot_weights,
-                      const TensorView& dweights) override {
-    ArenaScope scope(weights_);
-    host_->return_weights({}, plan, copy_in(ctx, weights_, dslot_weights, "routing weights"),
-                          dweights);
-  }
+                      const TensorView& dweights) override;
 
  private:
   std::unique_ptr<TokenExchange> host_;
   Communicator& group_;
-  Arena weights_{Device{}, "routing weight twins"};
-  Arena outgoing_, returned_;
+  DevicePlanner planner_;
+  Arena weights_, outgoing_, returned_;
   std::vector<std::int64_t> send_, recv_;  // [ranks] rows of a dispatch, none to this rank
 
   // What is on its way.
@@ -120,11 +125,39 @@ void DeviceTokenExchange::combine_end(const Context& ctx) {
                      combined_);
 }
 
+void DeviceTokenExchange::dispatch_weights(const Context& ctx, const ExchangePlan& plan,
+                                           const TensorView& weights,
+                                           const TensorView& slot_weights) {
+  ArenaScope scope(weights_);
+  const TensorView here = copy_in(ctx, weights_, weights, kWeights);
+  const TensorView send =
+      weights_.allocate({plan.here.choice_of_sent_slot.size()}, weights.dtype, kWeights);
+  const TensorView arrived = weights_.allocate({plan.slots}, weights.dtype, kWeights);
+  ops::move_weights(ctx, here, plan.here.choice_of_sent_slot, send, {});
+  group_.all_to_all_v(send, plan.slots_to, arrived, plan.slots_from).wait_on(ctx);
+  ops::move_weights(ctx, arrived, {}, slot_weights, plan.here.slots_of_row);
+}
+
+void DeviceTokenExchange::return_weights(const Context& ctx, const ExchangePlan& plan,
+                                         const TensorView& dslot_weights,
+                                         const TensorView& dweights) {
+  ArenaScope scope(weights_);
+  const TensorView here = twin_in(weights_, dweights, kWeights);
+  const TensorView send = weights_.allocate({plan.slots}, dweights.dtype, kWeights);
+  const TensorView arrived =
+      weights_.allocate({plan.here.choice_of_sent_slot.size()}, dweights.dtype, kWeights);
+  ops::move_weights(ctx, dslot_weights, plan.here.slots_of_row, send, {});
+  group_.all_to_all_v(send, plan.slots_from, arrived, plan.slots_to).wait_on(ctx);
+  ops::move_weights(ctx, arrived, {}, here, plan.here.choice_of_sent_slot);
+  bring(ctx, here, dweights);
+}
+
 }  // namespace
 
 std::unique_ptr<TokenExchange> make_device_token_exchange(std::unique_ptr<TokenExchange> host,
-                                                          Communicator& group, Device device) {
-  return std::make_unique<DeviceTokenExchange>(std::move(host), group, device);
+                                                          Communicator& group, RowsPer rows_per,
+                                                          Device device) {
+  return std::make_unique<DeviceTokenExchange>(std::move(host), group, rows_per, device);
 }
 
 }  // namespace witan

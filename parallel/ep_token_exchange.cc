@@ -8,6 +8,7 @@
 
 #include "core/model/local_token_exchange.h"
 #include "core/ops/permute.h"
+#include "core/ops/slot_weights.h"
 #include "parallel/device_token_exchange.h"
 #include "parallel/node_windows.h"
 #include "parallel/part_transfer.h"
@@ -56,8 +57,10 @@ class EpTokenExchange final : public TokenExchange {
            combine_.buffer_bytes() + (windows_ ? windows_->bytes() : 0);
   }
 
-  void plan(const Context& ctx, const TensorView& indices, std::int64_t experts,
-            std::int64_t places, Arena& arena, ExchangePlan& plan) override;
+  // The whole work is done by begin.
+  void plan_begin(const Context& ctx, const TensorView& indices, std::int64_t experts,
+                  std::int64_t places, const PlanArenas& arenas, ExchangePlan& plan) override;
+  void plan_end(const Context&, ExchangePlan&) override {}
 
   void dispatch_begin(const Context& ctx, const ExchangePlan& plan, const TensorView& x,
                       Arena& arena) override;
@@ -163,8 +166,10 @@ void EpTokenExchange::exchange_sizes(ExchangePlan& plan) {
   }
 }
 
-void EpTokenExchange::plan(const Context&, const TensorView& indices, std::int64_t experts,
-                           std::int64_t places, Arena& arena, ExchangePlan& plan) {
+void EpTokenExchange::plan_begin(const Context&, const TensorView& indices, std::int64_t experts,
+                                 std::int64_t places, const PlanArenas& arenas,
+                                 ExchangePlan& plan) {
+  Arena& arena = arenas.host;
   begin_plan(indices, plan);
   plan_send({indices.as<std::int32_t>(), static_cast<std::size_t>(indices.size())}, experts,
             ranks(), options_.rows_per, places, arena, codes_, plan);
@@ -172,6 +177,7 @@ void EpTokenExchange::plan(const Context&, const TensorView& indices, std::int64
   exchange_rows(plan, arena);
   plan_receive(received_, local_experts(experts), arena, plan);
   place_sources(plan, arena);
+  place_indices({}, arena, plan);
 }
 
 // The rows of the others lie without those of this rank between them.
@@ -321,7 +327,7 @@ void EpTokenExchange::dispatch_weights(const Context& ctx, const ExchangePlan& p
                                                    weights.dtype, "weights to send");
   const TensorView arrived =
       weight_buffers_.allocate({plan.slots, 1}, weights.dtype, "weights received");
-  gather_weights(plan, weights, send);
+  ops::move_weights(ctx, weights, plan.choice_of_sent_slot, send, {});
   move_units(weights_, send.data, plan.slots_to, arrived.data, plan.slots_from,
              size_of(weights.dtype));
   ops::permute_backward(ctx, arrived, plan.slots_of_row, column(slot_weights));
@@ -337,7 +343,7 @@ void EpTokenExchange::return_weights(const Context& ctx, const ExchangePlan& pla
   ops::permute(ctx, column(dslot_weights), plan.slots_of_row, send);
   move_units(weights_, send.data, plan.slots_from, arrived.data, plan.slots_to,
              size_of(dweights.dtype));
-  scatter_weights(plan, arrived, dweights);
+  ops::move_weights(ctx, arrived, {}, dweights, plan.choice_of_sent_slot);
 }
 
 std::unique_ptr<NodeWindows> make_windows(Communicator& group, const ExchangeOptions& options) {
@@ -360,10 +366,11 @@ std::unique_ptr<NodeWindows> make_windows(Communicator& group, const ExchangeOpt
 
 std::unique_ptr<TokenExchange> make_token_exchange(Communicator& expert_group,
                                                    const ExchangeOptions& options, Device device) {
-  if (expert_group.size() == 1) return std::make_unique<LocalTokenExchange>();
+  if (expert_group.size() == 1) return std::make_unique<LocalTokenExchange>(device);
   if (device.is_cuda()) {
     return make_device_token_exchange(
-        std::make_unique<EpTokenExchange>(expert_group, options, nullptr), expert_group, device);
+        std::make_unique<EpTokenExchange>(expert_group, options, nullptr), expert_group,
+        options.rows_per, device);
   }
   return std::make_unique<EpTokenExchange>(expert_group, options,
                                            make_windows(expert_group, options));

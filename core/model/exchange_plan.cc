@@ -115,8 +115,6 @@ void begin_plan(const TensorView& indices, ExchangePlan& plan) {
   WITAN_CHECK(indices.shape.rank() == 2 && indices.dtype == DType::kInt32,
               "expert indices: expected [tokens, top_k] int32, found ", indices.shape.to_string(),
               " ", name_of(indices.dtype));
-  WITAN_CHECK(indices.device.is_cpu(), "expert indices: expected CPU memory, found ",
-              name_of(indices.device.type));
   WITAN_CHECK(indices.size() <= kMaxRows, "tokens * top_k = ", indices.size(),
               " exceeds what 32-bit row indices can address; use smaller micro-batches");
   WITAN_CHECK(indices.shape[1] > 0, "expert indices: no choices, shape ",
@@ -289,39 +287,20 @@ void plan_local(std::span<const std::int32_t> indices, std::int64_t experts, std
   cursors_to_offsets(plan.expert_offsets);
 }
 
+void use_indices_where_they_are(ExchangePlan& plan) {
+  plan.here = {plan.source_of_slot,    plan.slots_of_row_begin,  plan.slots_of_row,
+               plan.token_of_sent_row, plan.choice_of_sent_slot, plan.sent_rows_of_token_begin,
+               plan.sent_rows_of_token};
+}
+
 void place_indices(const Context& ctx, Arena& arena, ExchangePlan& plan) {
-  const auto place = [&](const TensorView& indices) {
-    return copy_in(ctx, arena, indices, kLabel);
-  };
-  plan.here = {place(plan.source_of_slot),
-               place(plan.slots_of_row_begin),
-               place(plan.slots_of_row),
-               place(plan.token_of_sent_row),
-               place(plan.sent_rows_of_token_begin),
-               place(plan.sent_rows_of_token)};
-}
-
-void gather_weights(const ExchangePlan& plan, const TensorView& weights, const TensorView& sent) {
-  const auto* choice = plan.choice_of_sent_slot.as<std::int32_t>();
-  dispatch_float(weights.dtype, "routing weights", [&](auto zero) {
-    const auto* from = weights.as<decltype(zero)>();
-    auto* to = sent.as<decltype(zero)>();
-    for (std::int64_t i = 0; i < sent.size(); ++i) {
-      to[i] = choice[i] == kNoChoice ? zero : from[choice[i]];
-    }
-  });
-}
-
-void scatter_weights(const ExchangePlan& plan, const TensorView& sent, const TensorView& weights) {
-  const auto* choice = plan.choice_of_sent_slot.as<std::int32_t>();
-  dispatch_float(weights.dtype, "routing weights", [&](auto zero) {
-    const auto* from = sent.as<decltype(zero)>();
-    auto* to = weights.as<decltype(zero)>();
-    std::fill_n(to, weights.size(), zero);
-    for (std::int64_t i = 0; i < sent.size(); ++i) {
-      if (choice[i] != kNoChoice) to[choice[i]] = from[i];
-    }
-  });
+  use_indices_where_they_are(plan);
+  ExchangePlan::RowIndices& here = plan.here;
+  for (TensorView* indices :
+       {&here.source_of_slot, &here.slots_of_row_begin, &here.slots_of_row, &here.token_of_sent_row,
+        &here.choice_of_sent_slot, &here.sent_rows_of_token_begin, &here.sent_rows_of_token}) {
+    *indices = copy_in(ctx, arena, *indices, kLabel);
+  }
 }
 
 }  // namespace witan

@@ -34,8 +34,8 @@ struct SlotCodes {
   std::vector<std::int64_t> chosen;      // [experts] slots that are no padding
 };
 
-// Sizes of a plan from indices [tokens, top_k] int32. Here and below ops::kNoChoice takes no slot;
-// a token without any choice has no row to send and gets zeros back.
+// Sizes of a plan from indices [tokens, top_k] int32 on any device. Here and below ops::kNoChoice
+// takes no slot; a token without any choice has no row to send and gets zeros back.
 void begin_plan(const TensorView& indices, ExchangePlan& plan);
 
 // The sender's half of a begun plan: fills rows_to, slots_to, token_of_sent_row,
@@ -57,12 +57,9 @@ void plan_receive(std::span<const SlotCode> codes, std::int64_t local_experts, A
 void plan_local(std::span<const std::int32_t> indices, std::int64_t experts, std::int64_t places,
                 Arena& arena, ExchangePlan& plan);
 
-// plan.here: the lists that move rows, on the device of `arena`.
+// plan.here: the lists that move rows and weights, on the device of `arena`.
 void place_indices(const Context& ctx, Arena& arena, ExchangePlan& plan);
-
-// weights [tokens, top_k] in the order of choice_of_sent_slot, 0 for padding; and back, where the
-// weights that were not sent get 0.
-void gather_weights(const ExchangePlan& plan, const TensorView& weights, const TensorView& sent);
-void scatter_weights(const ExchangePlan& plan, const TensorView& sent, const TensorView& weights);
+// The same where they have been made on that device.
+void use_indices_where_they_are(ExchangePlan& plan);
 
 }  // namespace witan

@@ -1,19 +1,24 @@
 // The token exchange of one rank that holds every expert: rows are tokens, nothing moves.
 #pragma once
 
+#include "core/base/recycled_queue.h"
 #include "core/model/exchange_plan.h"
 #include "core/model/token_exchange.h"
+#include "core/tensor/host_copy.h"
 
 namespace witan {
 
 class LocalTokenExchange final : public TokenExchange {
  public:
+  explicit LocalTokenExchange(Device device = {}) : buffer_(device, "routing weight buffers") {}
+
   int ranks() const override { return 1; }
   int rank() const override { return 0; }
   std::size_t buffer_bytes() const override { return buffer_.bytes_reserved(); }
 
-  void plan(const Context& ctx, const TensorView& indices, std::int64_t experts,
-            std::int64_t places, Arena& arena, ExchangePlan& plan) override;
+  void plan_begin(const Context& ctx, const TensorView& indices, std::int64_t experts,
+                  std::int64_t places, const PlanArenas& arenas, ExchangePlan& plan) override;
+  void plan_end(const Context& ctx, ExchangePlan& plan) override;
 
   void dispatch_begin(const Context&, const ExchangePlan&, const TensorView& x, Arena&) override {
     rows_ = x;
@@ -31,11 +36,16 @@ class LocalTokenExchange final : public TokenExchange {
                       const TensorView& dweights) override;
 
  private:
-  // Both lists name the same (token, choice) pairs in the same order.
-  static void move_weights(const TensorView& from, const TensorView& from_index,
-                           const TensorView& to, const TensorView& to_index, Arena& buffer);
+  void plan_on_device(const Context& ctx, const TensorView& indices, std::int64_t experts,
+                      std::int64_t places, Arena& arena, ExchangePlan& plan);
 
-  Arena buffer_{Device{}, "routing weight buffers"};
+  // Of a plan made on the device whose sizes are on their way.
+  struct Sizes {
+    const ExchangePlan* plan = nullptr;
+    HostCopy counts;  // [experts + 1] int32: choices of each expert, and of all
+  };
+  RecycledQueue<Sizes> sizes_;
+  Arena buffer_;
   TensorView rows_;  // of the dispatch in flight
 };
 

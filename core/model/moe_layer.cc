@@ -5,7 +5,6 @@
 #include <string>
 
 #include "core/base/profile.h"
-#include "core/model/exchange_plan.h"
 #include "core/model/rounds.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/permute.h"
@@ -105,20 +104,24 @@ void MoeLayer::route(const ModelContext& model, const Batch& batch, const Tensor
     }
     ++stats_.micro_batches;
     stats_.rounds += saved.in_rounds() ? static_cast<std::int64_t>(saved.rounds.size()) - 1 : 1;
-    if (!saved.in_rounds()) plan(model, batch.training, saved);
+    if (!saved.in_rounds()) begin_plan(model, batch.training, saved);
     count(batch, saved.router);
     saved.has_choice = true;
   }
-  if (saved.in_rounds()) return;
+}
+
+void MoeLayer::end_plan(const ModelContext& model, Saved& saved, bool is_new) const {
   const ProfileScope profile("dispatch");
   for (Chunk& chunk : saved.chunks) {
-    chunk.slot_weights = arenas.saved.allocate({chunk.plan.slots}, x.dtype, "routing weights");
+    if (is_new) model.exchange->plan_end(model.ctx, chunk.plan);
+    chunk.slot_weights = model.arenas->saved.allocate(
+        {chunk.plan.slots}, saved.router.weights.dtype, "routing weights");
     model.exchange->dispatch_weights(model.ctx, chunk.plan, chunk.of(saved.router.weights),
                                      chunk.slot_weights);
   }
 }
 
-void MoeLayer::plan(const ModelContext& model, bool training, Saved& saved) const {
+void MoeLayer::begin_plan(const ModelContext& model, bool training, Saved& saved) const {
   const ProfileScope profile("exchange plan");
   const std::int64_t tokens = saved.router.indices.rows();
   const auto chunks = static_cast<std::int64_t>(model.exchange_chunks);
@@ -128,9 +131,9 @@ void MoeLayer::plan(const ModelContext& model, bool training, Saved& saved) cons
     Chunk& chunk = saved.chunks[static_cast<std::size_t>(i)];
     chunk.begin = tokens * i / chunks;
     const std::int64_t count = tokens * (i + 1) / chunks - chunk.begin;
-    model.exchange->plan(model.ctx, saved.travel.slice_rows(chunk.begin, count),
-                         computing_experts(), places, model.arenas->choice, chunk.plan);
-    place_indices(model.ctx, model.arenas->device_choice(), chunk.plan);
+    model.exchange->plan_begin(model.ctx, saved.travel.slice_rows(chunk.begin, count),
+                               computing_experts(), places,
+                               {model.arenas->choice, model.arenas->device_choice()}, chunk.plan);
   }
 }
 
@@ -224,6 +227,7 @@ void MoeLayer::forward(const ModelContext& model, const Batch& batch, const Tens
   TokenExchange& exchange = *model.exchange;
   Arena& scratch = model.arenas->scratch;
   Arena& arena = model.recompute == Recompute::kMoeLayer ? scratch : model.arenas->saved;
+  const bool is_new = !saved.has_choice;
   route(model, batch, x, saved);
 
   ArenaScope scope(scratch);
@@ -234,10 +238,14 @@ void MoeLayer::forward(const ModelContext& model, const Batch& batch, const Tens
     return;
   }
   std::vector<Chunk>& chunks = saved.chunks;
+  // The shared expert works while the rows travel; while the sizes of the plan do, where rows stay.
+  const bool rows_travel = exchange.ranks() > 1;
+  TensorView shared_y;
+  if (shared_ && !rows_travel) shared_y = forward_shared(model, x, saved);
+  end_plan(model, saved, is_new);
   profiled("dispatch",
            [&] { exchange.dispatch_begin(ctx, chunks[0].plan, chunks[0].of(x), arena); });
-  TensorView shared_y;
-  if (shared_) shared_y = forward_shared(model, x, saved);  // while the rows travel
+  if (shared_ && rows_travel) shared_y = forward_shared(model, x, saved);
   for (std::size_t i = 0; i < chunks.size(); ++i) {
     Chunk& chunk = chunks[i];
     chunk.rows = profiled("dispatch", [&] { return exchange.dispatch_end(ctx); });

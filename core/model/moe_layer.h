@@ -79,7 +79,9 @@ class MoeLayer {
 
  private:
   void route(const ModelContext& model, const Batch& batch, const TensorView& x, Saved& saved);
-  void plan(const ModelContext& model, bool training, Saved& saved) const;
+  void begin_plan(const ModelContext& model, bool training, Saved& saved) const;
+  // Its end, if it `is_new`; then the weights of this forward go to the slots.
+  void end_plan(const ModelContext& model, Saved& saved, bool is_new) const;
   // In core/model/moe_rounds.cc: the same as what forward() and backward() do with chunks.
   Chunk& begin_round(const ModelContext& model, const TensorView& x, Saved& saved,
                      std::size_t round) const;

@@ -1,7 +1,6 @@
 // The MoE layer in rounds: memory for ModelContext::max_rows rows at a time, whatever the router
 // does. A round keeps nothing, its plan included; the backward makes it again.
 #include "core/base/profile.h"
-#include "core/model/exchange_plan.h"
 #include "core/model/moe_layer.h"
 
 namespace witan {
@@ -16,9 +15,9 @@ MoeLayer::Chunk& MoeLayer::begin_round(const ModelContext& model, const TensorVi
   chunk.begin = saved.rounds[round];
   const TensorView choices =
       saved.travel.slice_rows(chunk.begin, saved.rounds[round + 1] - chunk.begin);
-  model.exchange->plan(model.ctx, choices, computing_experts(), 0, model.arenas->host_scratch(),
-                       chunk.plan);
-  place_indices(model.ctx, scratch, chunk.plan);
+  model.exchange->plan_begin(model.ctx, choices, computing_experts(), 0,
+                             {model.arenas->host_scratch(), scratch}, chunk.plan);
+  model.exchange->plan_end(model.ctx, chunk.plan);
   chunk.slot_weights = scratch.allocate({chunk.plan.slots}, x.dtype, "routing weights");
   model.exchange->dispatch_weights(model.ctx, chunk.plan, chunk.of(saved.router.weights),
                                    chunk.slot_weights);

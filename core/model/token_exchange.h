@@ -24,9 +24,9 @@
 
 namespace witan {
 
-// Who sends which rows where, for one micro-batch in one layer. Made by the host, in its memory;
-// host vectors keep their capacity from step to step. A slot is a pair of (row, local expert): what
-// an expert works on.
+// Who sends which rows where, for one micro-batch in one layer. Its lists are made where the
+// indices are, by the host or on the device; sizes are the host's, in vectors that keep their
+// capacity from step to step. A slot is a pair of (row, local expert): what an expert works on.
 struct ExchangePlan {
   std::int64_t tokens = 0;  // of this rank
   std::int64_t top_k = 0;
@@ -45,7 +45,9 @@ struct ExchangePlan {
   // Not with one rank: which token of its source each row is.
   TensorView token_of_row;  // [rows] int32
 
-  // Sender: with one rank only choice_of_sent_slot is filled. Rows to send lie by destination rank,
+  // Sender: with one rank only choice_of_sent_slot is filled, and on the device -1 may follow in it
+  // and in slots_of_row where experts are padded: how many choices there are is then not known
+  // here. Rows to send lie by destination rank,
   // then token (then choice, in the per-choice mode).
   std::vector<std::int64_t> rows_to, rows_from;    // [ranks] rows for, from each rank
   std::vector<std::int64_t> slots_to, slots_from;  // [ranks] slots for, from each rank
@@ -57,11 +59,12 @@ struct ExchangePlan {
   TensorView sent_rows_of_token_begin;  // [tokens + 1] int32
   TensorView sent_rows_of_token;        // [sent rows, padding aside] int32
 
-  // The lists above by which rows are moved, on the device of the rows: filled by place_indices(),
-  // on the CPU the same memory.
+  // The lists above by which rows and weights are moved, on the device of the rows: copies of those
+  // that the host made, else the same memory.
   struct RowIndices {
     TensorView source_of_slot, slots_of_row_begin, slots_of_row;
-    TensorView token_of_sent_row, sent_rows_of_token_begin, sent_rows_of_token;
+    TensorView token_of_sent_row, choice_of_sent_slot;
+    TensorView sent_rows_of_token_begin, sent_rows_of_token;
   };
   RowIndices here;
 };
@@ -70,6 +73,12 @@ struct ExchangePlan {
 struct DispatchedRows {
   TensorView own;     // [plan.tokens, d] what this rank dispatched
   TensorView others;  // [rows of the other ranks, d] in the order of the plan's rows
+};
+
+// Memory of a plan: of the lists that the host makes, and of those on the device of the rows.
+struct PlanArenas {
+  Arena& host;
+  Arena& here;
 };
 
 class TokenExchange {
@@ -86,12 +95,20 @@ class TokenExchange {
   std::int64_t local_experts(std::int64_t experts) const { return experts / ranks(); }
   std::int64_t first_expert(std::int64_t experts) const { return local_experts(experts) * rank(); }
 
-  // indices [tokens, top_k] int32 (host): global expert ids, or -1 for no choice. Tells every rank
-  // what it will get; index tensors come from `arena` (host). place_indices() follows. With
-  // `places` > 0 every expert gets so many slots of this rank, at least as many as chose it; the
-  // others are padding of weight 0.
-  virtual void plan(const Context& ctx, const TensorView& indices, std::int64_t experts,
-                    std::int64_t places, Arena& arena, ExchangePlan& plan) = 0;
+  // indices [tokens, top_k] int32 (host or ctx.device): global expert ids, or -1 for no choice.
+  // Tells every rank what it will get. With `places` > 0 every expert gets so many slots of this
+  // rank, at least as many as chose it; the others are padding of weight 0. Of indices on the
+  // device the plan, its lists included, is complete only after plan_end(): the sizes are on their
+  // way to the host, which may enqueue other work first.
+  virtual void plan_begin(const Context& ctx, const TensorView& indices, std::int64_t experts,
+                          std::int64_t places, const PlanArenas& arenas, ExchangePlan& plan) = 0;
+  // In the order of the begins.
+  virtual void plan_end(const Context& ctx, ExchangePlan& plan) = 0;
+  void plan(const Context& ctx, const TensorView& indices, std::int64_t experts,
+            std::int64_t places, Arena& arena, ExchangePlan& plan) {
+    plan_begin(ctx, indices, experts, places, {arena, arena}, plan);
+    plan_end(ctx, plan);
+  }
 
   // Begin starts a transfer, end waits for it; between the two the caller may compute. At most one
   // transfer of each direction is in flight.
@@ -111,8 +128,9 @@ class TokenExchange {
                              const TensorView& y) = 0;
   virtual void combine_end(const Context& ctx) = 0;
 
-  // weights [tokens, top_k] (host) -> slot_weights [plan.slots] (on ctx.device), and back:
-  // dslot_weights [plan.slots] -> dweights [tokens, top_k].
+  // weights [tokens, top_k] -> slot_weights [plan.slots], and back: dslot_weights [plan.slots] ->
+  // dweights [tokens, top_k]. Those of slots on ctx.device, the others there or on the host, which
+  // then waits for dweights.
   virtual void dispatch_weights(const Context& ctx, const ExchangePlan& plan,
                                 const TensorView& weights, const TensorView& slot_weights) = 0;
   virtual void return_weights(const Context& ctx, const ExchangePlan& plan,

@@ -142,6 +142,31 @@ TEST_P(DeviceCollectives, OrderedWithTheModelsStream) {
   }
 }
 
+// The same with requests that end in stream order: the host goes on, and the device waits.
+TEST_P(DeviceCollectives, RequestsThatTheStreamWaitsFor) {
+  const DeviceStream other(ctx().device);
+  const Tensor data = empty({1000});
+  const Tensor copied = empty({1000});
+  for (int round = 0; round < 4; ++round) {
+    const std::vector<float> values(1000, static_cast<float>(rank() + round));
+    (void)group_->take_wait_seconds();
+    const std::uint64_t waits = cuda_on_cpu::host_waits();
+    transfer(ctx(), view_of(values.data(), {1000}), data);
+    Request first = group_->all_reduce(data, ReduceOp::kMax);
+    first.wait_on(ctx());
+    EXPECT_FALSE(first.active());
+    group_->broadcast(data, 0).wait_on(other.context());
+    transfer(other.context(), data, copied);
+    if (GetParam() == Kind::kNccl) {
+      EXPECT_EQ(cuda_on_cpu::host_waits(), waits);
+      EXPECT_EQ(group_->take_wait_seconds(), 0.0);
+    }
+    const std::vector<float> largest(1000, static_cast<float>(size() - 1 + round));
+    EXPECT_EQ(to_host<float>(other.context(), copied), largest);
+    synchronize(ctx());
+  }
+}
+
 TEST_P(DeviceCollectives, TensorsOfTheHostTakeTheHostsWay) {
   double value = rank();
   group_->all_reduce(view_of(&value, {1}), ReduceOp::kSum).wait();

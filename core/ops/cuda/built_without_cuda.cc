@@ -9,6 +9,7 @@
 #include "core/ops/cuda/cross_entropy.h"
 #include "core/ops/cuda/elementwise.h"
 #include "core/ops/cuda/embedding.h"
+#include "core/ops/cuda/exchange_plan.h"
 #include "core/ops/cuda/gemm.h"
 #include "core/ops/cuda/grouped_bias.h"
 #include "core/ops/cuda/grouped_gemm.h"
@@ -20,6 +21,7 @@
 #include "core/ops/cuda/reduce.h"
 #include "core/ops/cuda/rope.h"
 #include "core/ops/cuda/sigmoid_gate.h"
+#include "core/ops/cuda/slot_weights.h"
 #include "core/ops/cuda/topk.h"
 #include "core/ops/cuda/wire_rows.h"
 
@@ -111,6 +113,23 @@ void bias_backward(const Context&, const TensorView&, const TensorView&) {
 
 void embedding_backward(const Context&, const TensorView&, const TensorView&, const TensorView&) {
   throw_built_without_cuda("embedding_backward");
+}
+
+// exchange_plan.h
+
+void plan_local(const Context&, const TensorView&, std::int64_t, std::int64_t,
+                const LocalPlanLists&) {
+  throw_built_without_cuda("an exchange plan");
+}
+
+void plan_send(const Context&, const TensorView&, std::int64_t, bool, std::int64_t,
+               const SendPlanLists&) {
+  throw_built_without_cuda("an exchange plan");
+}
+
+void plan_receive(const Context&, const TensorView&, std::int64_t, const OwnRows&,
+                  const ReceivePlanLists&) {
+  throw_built_without_cuda("an exchange plan");
 }
 
 // gemm.h
@@ -262,6 +281,13 @@ void sigmoid_gate(const Context&, const TensorView&, const TensorView&, const Te
 void sigmoid_gate_backward(const Context&, const TensorView&, const TensorView&, const TensorView&,
                            const TensorView&) {
   throw_built_without_cuda("sigmoid_gate_backward");
+}
+
+// slot_weights.h
+
+void move_weights(const Context&, const TensorView&, const TensorView&, const TensorView&,
+                  const TensorView&) {
+  throw_built_without_cuda("move_weights");
 }
 
 // topk.h
