@@ -1,5 +1,6 @@
-// A small program for device_hang_test.sh: GPUs reduce together, until rank 1 sleeps instead. The
-// others leave the operation to the device and are then stuck in a wait for their stream.
+// A small program for device_hang_test.sh: GPUs reduce together, leave it to their streams and wait
+// for those. In between rank 1 goes to sleep ("sleep"), or all hosts pause for longer than the
+// watchdog's limit with nothing open ("pause").
 #include <chrono>
 #include <string>
 #include <thread>
@@ -14,7 +15,7 @@
 namespace witan {
 namespace {
 
-void run(const MpiEnvironment& mpi, bool sleeps, double watchdog_seconds) {
+void run(const MpiEnvironment& mpi, const std::string& how, double watchdog_seconds) {
   const DeviceStream stream({DeviceType::kCuda, mpi.local_rank()});
   const Context& ctx = stream.context();
   const auto group = make_nccl_communicator(mpi.split(0, "expert", 0.0), ctx, watchdog_seconds);
@@ -22,7 +23,9 @@ void run(const MpiEnvironment& mpi, bool sleeps, double watchdog_seconds) {
   const Tensor data = transferred(ctx, view_of(ones.data(), {5}), ctx.device);
   for (int i = 0; i < 3; ++i) group->all_reduce(data, ReduceOp::kSum).wait_on(ctx);
   synchronize(ctx);
-  if (sleeps && mpi.rank() == 1) std::this_thread::sleep_for(std::chrono::minutes(10));
+  if (how == "pause")
+    std::this_thread::sleep_for(std::chrono::duration<double>(2.5 * watchdog_seconds));
+  if (how == "sleep" && mpi.rank() == 1) std::this_thread::sleep_for(std::chrono::minutes(10));
   for (int i = 0; i < 3; ++i) group->all_reduce(data, ReduceOp::kSum).wait_on(ctx);
   synchronize(ctx);
 }
@@ -33,5 +36,5 @@ void run(const MpiEnvironment& mpi, bool sleeps, double watchdog_seconds) {
 int main(int argc, char** argv) {
   const witan::MpiEnvironment mpi(&argc, &argv);
   witan::cuda_on_cpu::set_device_count(mpi.size());
-  witan::run(mpi, argv[1] == std::string("sleep"), std::stod(argv[2]));
+  witan::run(mpi, argv[1], std::stod(argv[2]));
 }
