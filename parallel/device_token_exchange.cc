@@ -3,6 +3,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/ops/elementwise.h"
 #include "core/ops/permute.h"
 #include "core/ops/slot_weights.h"
 #include "core/tensor/twin.h"
@@ -18,9 +19,10 @@ std::size_t at(int rank) { return static_cast<std::size_t>(rank); }
 class DeviceTokenExchange final : public TokenExchange {
  public:
   DeviceTokenExchange(std::unique_ptr<TokenExchange> host, Communicator& group, RowsPer rows_per,
-                      Device device)
+                      ops::WireFormat format, Device device)
       : host_(std::move(host)),
         group_(group),
+        format_(format),
         planner_(group, rows_per),
         weights_(device, "routing weights on their way"),
         outgoing_(device, "rows to send"),
@@ -50,6 +52,7 @@ class DeviceTokenExchange final : public TokenExchange {
   DispatchedRows dispatch_end(const Context& ctx) override {
     WITAN_CHECK(dispatch_open_, "the end of a dispatch that has not begun");
     dispatch_.wait_on(ctx);
+    if (rounds()) ops::unpack_rows(ctx, bytes_of(arriving_, 0), format_, dispatched_.others);
     dispatch_open_ = false;
     return dispatched_;
   }
@@ -67,8 +70,25 @@ class DeviceTokenExchange final : public TokenExchange {
                       const TensorView& dweights) override;
 
  private:
+  // Rows of ranks below this one, of its own, of those above.
+  struct Parts {
+    std::int64_t below = 0, own = 0, above = 0;
+    std::int64_t others() const { return below + above; }
+  };
+  // `counts`: `rows` by rank, none for this one.
+  Parts without_own(const std::vector<std::int64_t>& rows, std::vector<std::int64_t>& counts) const;
+
+  bool rounds() const { return format_ != ops::WireFormat::kAsIs; }
+  // Memory of rows like those of x on their way.
+  TensorView on_wire(Arena& arena, const TensorView& x, std::int64_t rows, const char* label) const;
+  static std::byte* bytes_of(const TensorView& wire, std::int64_t row) {
+    return static_cast<std::byte*>(wire.slice_rows(row, 0).data);
+  }
+  void combine_rounded(const Context& ctx, const ExchangePlan& plan, const TensorView& rows);
+
   std::unique_ptr<TokenExchange> host_;
   Communicator& group_;
+  ops::WireFormat format_;  // of rows of and for other ranks
   DevicePlanner planner_;
   Arena weights_, outgoing_, returned_;
   std::vector<std::int64_t> send_, recv_;  // [ranks] rows of a dispatch, none to this rank
@@ -77,36 +97,52 @@ class DeviceTokenExchange final : public TokenExchange {
   bool dispatch_open_ = false;
   Request dispatch_, combine_;
   DispatchedRows dispatched_;
+  TensorView arriving_;  // others' rows of a dispatch, in bfloat16
   const ExchangePlan* combine_plan_ = nullptr;
   TensorView arrived_, combined_;
+  TensorView returning_;  // others' rows of a combine, in bfloat16
+  Parts returned_parts_;
 };
+
+DeviceTokenExchange::Parts DeviceTokenExchange::without_own(
+    const std::vector<std::int64_t>& rows, std::vector<std::int64_t>& counts) const {
+  counts = rows;
+  Parts parts;
+  parts.own = std::exchange(counts[at(rank())], 0);
+  for (int peer = 0; peer < ranks(); ++peer) {
+    (peer < rank() ? parts.below : parts.above) += counts[at(peer)];
+  }
+  return parts;
+}
+
+TensorView DeviceTokenExchange::on_wire(Arena& arena, const TensorView& x, std::int64_t rows,
+                                        const char* label) const {
+  if (!rounds()) return arena.allocate(x.shape.with_rows(rows), x.dtype, label);
+  constexpr std::int64_t kWord = 4;
+  const std::int64_t words = ops::wire_row_bytes(format_, x.dtype, x.cols()) / kWord;
+  return arena.allocate({rows, words}, DType::kInt32, label);
+}
 
 void DeviceTokenExchange::dispatch_begin(const Context& ctx, const ExchangePlan& plan,
                                          const TensorView& x, Arena& arena) {
   WITAN_CHECK(!dispatch_open_, "a dispatch was begun twice");
-  const std::size_t own = at(rank());
-  send_ = plan.rows_to;
-  recv_ = plan.rows_from;
-  const std::int64_t own_sent = std::exchange(send_[own], 0);
-  const std::int64_t own_received = std::exchange(recv_[own], 0);
-  std::int64_t before = 0;
-  for (std::size_t peer = 0; peer < own; ++peer) before += send_[peer];
+  const Parts out = without_own(plan.rows_to, send_);
+  const Parts in = without_own(plan.rows_from, recv_);
   const TensorView& token = plan.here.token_of_sent_row;
-  const std::int64_t after = token.size() - before - own_sent;
-
   outgoing_.reset();
-  const TensorView rows =
-      outgoing_.allocate(x.shape.with_rows(before + after), x.dtype, "rows to send");
-  ops::permute(ctx, x, token.slice_rows(0, before), rows.slice_rows(0, before));
-  ops::permute(ctx, x, token.slice_rows(before + own_sent, after), rows.slice_rows(before, after));
-  dispatched_ = {
-      x, arena.allocate(x.shape.with_rows(plan.rows - own_received), x.dtype, "dispatched rows")};
-  dispatch_ = group_.all_to_all_v(rows, send_, dispatched_.others, recv_);
+  const TensorView rows = on_wire(outgoing_, x, out.others(), "rows to send");
+  ops::pack_rows(ctx, x, token.slice_rows(0, out.below), format_, bytes_of(rows, 0));
+  ops::pack_rows(ctx, x, token.slice_rows(out.below + out.own, token.size() - out.below - out.own),
+                 format_, bytes_of(rows, out.below));
+  dispatched_ = {x, arena.allocate(x.shape.with_rows(in.others()), x.dtype, "dispatched rows")};
+  arriving_ =
+      rounds() ? on_wire(outgoing_, x, in.others(), "rows that arrive") : dispatched_.others;
+  dispatch_ = group_.all_to_all_v(rows, send_, arriving_, recv_);
   dispatch_open_ = true;
 }
 
 // This rank's own rows go along, a copy inside its memory: the sums read from one tensor.
-void DeviceTokenExchange::combine_begin(const Context&, const ExchangePlan& plan,
+void DeviceTokenExchange::combine_begin(const Context& ctx, const ExchangePlan& plan,
                                         const TensorView& rows, const TensorView& y) {
   WITAN_CHECK(combine_plan_ == nullptr, "a combine was begun twice");
   combine_plan_ = &plan;
@@ -114,12 +150,33 @@ void DeviceTokenExchange::combine_begin(const Context&, const ExchangePlan& plan
   returned_.reset();
   arrived_ = returned_.allocate(y.shape.with_rows(plan.token_of_sent_row.size()), y.dtype,
                                 "rows that come back");
+  if (rounds()) return combine_rounded(ctx, plan, rows);
   combine_ = group_.all_to_all_v(rows, plan.rows_from, arrived_, plan.rows_to);
+}
+
+// Only what travels is rounded: this rank's own rows are not.
+void DeviceTokenExchange::combine_rounded(const Context& ctx, const ExchangePlan& plan,
+                                          const TensorView& rows) {
+  const Parts out = without_own(plan.rows_from, send_);
+  const Parts in = returned_parts_ = without_own(plan.rows_to, recv_);
+  const TensorView wire = on_wire(returned_, rows, out.others(), "rows to return");
+  ops::pack_all_rows(ctx, rows.slice_rows(0, out.below), format_, bytes_of(wire, 0));
+  ops::pack_all_rows(ctx, rows.slice_rows(out.below + out.own, out.above), format_,
+                     bytes_of(wire, out.below));
+  returning_ = on_wire(returned_, rows, in.others(), "rows that come back");
+  combine_ = group_.all_to_all_v(wire, send_, returning_, recv_);
+  ops::copy(ctx, rows.slice_rows(out.below, out.own), arrived_.slice_rows(in.below, in.own));
 }
 
 void DeviceTokenExchange::combine_end(const Context& ctx) {
   WITAN_CHECK(combine_plan_ != nullptr, "the end of a combine that has not begun");
   combine_.wait_on(ctx);
+  if (rounds()) {
+    const Parts& in = returned_parts_;
+    ops::unpack_rows(ctx, bytes_of(returning_, 0), format_, arrived_.slice_rows(0, in.below));
+    ops::unpack_rows(ctx, bytes_of(returning_, in.below), format_,
+                     arrived_.slice_rows(in.below + in.own, in.above));
+  }
   const ExchangePlan::RowIndices& here = std::exchange(combine_plan_, nullptr)->here;
   ops::unpermute_sum(ctx, arrived_, here.sent_rows_of_token_begin, here.sent_rows_of_token,
                      combined_);
@@ -156,8 +213,8 @@ void DeviceTokenExchange::return_weights(const Context& ctx, const ExchangePlan&
 
 std::unique_ptr<TokenExchange> make_device_token_exchange(std::unique_ptr<TokenExchange> host,
                                                           Communicator& group, RowsPer rows_per,
-                                                          Device device) {
-  return std::make_unique<DeviceTokenExchange>(std::move(host), group, rows_per, device);
+                                                          ops::WireFormat format, Device device) {
+  return std::make_unique<DeviceTokenExchange>(std::move(host), group, rows_per, format, device);
 }
 
 }  // namespace witan

@@ -7,14 +7,16 @@
 
 #include "core/model/exchange_plan.h"
 #include "core/model/token_exchange.h"
+#include "core/ops/wire_rows.h"
 #include "parallel/communicator.h"
 
 namespace witan {
 
-// `host` makes plans of indices in host memory, with `rows_per`; `group` moves rows on `device`;
-// both of the same ranks, more than one. The group must outlive the exchange.
+// `host` makes plans of indices in host memory, with `rows_per`; `group` moves rows on `device`,
+// those of and for other ranks in `format`; both of the same ranks, more than one. The group must
+// outlive the exchange.
 std::unique_ptr<TokenExchange> make_device_token_exchange(std::unique_ptr<TokenExchange> host,
                                                           Communicator& group, RowsPer rows_per,
-                                                          Device device);
+                                                          ops::WireFormat format, Device device);
 
 }  // namespace witan

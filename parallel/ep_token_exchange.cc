@@ -370,7 +370,7 @@ std::unique_ptr<TokenExchange> make_token_exchange(Communicator& expert_group,
   if (device.is_cuda()) {
     return make_device_token_exchange(
         std::make_unique<EpTokenExchange>(expert_group, options, nullptr), expert_group,
-        options.rows_per, device);
+        options.rows_per, options.format, device);
   }
   return std::make_unique<EpTokenExchange>(expert_group, options,
                                            make_windows(expert_group, options));

@@ -63,8 +63,13 @@ std::int64_t device_exchange_bytes(const PlanSubject& subject, const PlanLayout&
                                    const RoutedRows& rows) {
   if (layout.expert_parallel == 1) return 0;
   const std::int64_t leave = rows.sent_near + rows.sent_far;
-  return (leave + rows.sent) / subject.exchange.chunks * subject.dims.d_model *
-         subject.activation_bytes;
+  const std::int64_t arrive = rows.rows - rows.own;
+  const bool rounds = subject.exchange.format != ops::WireFormat::kAsIs;
+  // A dispatch: what leaves and, where it is rounded, what arrives. A combine: what its sums read,
+  // and where it is rounded both ways as well.
+  const std::int64_t on_wire = rounds ? 2 * (leave + arrive) : leave;
+  return (on_wire * subject.wire_bytes + rows.sent * subject.activation_bytes) /
+         subject.exchange.chunks * subject.dims.d_model;
 }
 
 std::int64_t pinned_bytes(const PlanSubject& subject, const PlanLayout& layout,

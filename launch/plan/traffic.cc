@@ -58,7 +58,8 @@ class Traffic {
 void add_exchange(const PlanSubject& subject, const PlanLayout& layout, std::int64_t moe_layers,
                   std::int64_t shorter, Traffic& traffic) {
   const RoutedRows rows = routed_rows(subject, layout, 1.0, shorter);
-  const std::int64_t near = subject.dims.d_model * subject.activation_bytes;
+  const std::int64_t near =
+      subject.dims.d_model * (subject.on_cuda() ? subject.wire_bytes : subject.activation_bytes);
   const std::int64_t far = subject.dims.d_model * subject.wire_bytes;
   const auto send_rows = [&](const char* kind) {
     traffic.exchange(kind, moe_layers, rows.sent_near, rows.sent_far, near, far);

@@ -104,12 +104,16 @@ class DeviceExchange : public OnGpus, public ::testing::WithParamInterface<Devic
   }
   const Context& ctx() const { return stream_->context(); }
   static bool is_staged() { return GetParam() == DeviceTransport::kStagedMpi; }
-  std::unique_ptr<TokenExchange> on_host(RowsPer rows_per) {
+  std::unique_ptr<TokenExchange> on_host(RowsPer rows_per,
+                                         ops::WireFormat format = ops::WireFormat::kAsIs) {
     return make_token_exchange(
-        *host_group_, {.rows_per = rows_per, .transport = ExchangeTransport::kAllToAll}, Device{});
+        *host_group_,
+        {.rows_per = rows_per, .transport = ExchangeTransport::kAllToAll, .format = format},
+        Device{});
   }
-  std::unique_ptr<TokenExchange> on_device(RowsPer rows_per) {
-    return make_token_exchange(*group_, {.rows_per = rows_per}, ctx().device);
+  std::unique_ptr<TokenExchange> on_device(RowsPer rows_per,
+                                           ops::WireFormat format = ops::WireFormat::kAsIs) {
+    return make_token_exchange(*group_, {.rows_per = rows_per, .format = format}, ctx().device);
   }
 
   std::optional<DeviceStream> stream_;
@@ -208,37 +212,40 @@ TEST_P(DeviceExchange, PlansOfTheDeviceAreThoseOfTheHost) {
 }
 
 // Normal numbers of this rank.
+template <class T>
 Tensor values(const Context& ctx, const std::string& name, const Shape& shape) {
-  const auto numbers = normal_values<double>(shape.size(), name + std::to_string(world().rank()));
+  const auto numbers = normal_values<T>(shape.size(), name + std::to_string(world().rank()));
   return transferred(ctx, view_of(numbers.data(), shape), ctx.device);
 }
 
 // Rows and weights to the slots, and what is there back to the tokens.
+template <class T>
 struct ThereAndBack {
-  std::vector<double> slot_weights, y, weights;
+  std::vector<T> slot_weights, y, weights;
   std::uint64_t host_waits = 0;
 };
 
-ThereAndBack there_and_back(const Context& ctx, TokenExchange& exchange, const ExchangePlan& plan,
-                            Arena& arena) {
+template <class T = double>
+ThereAndBack<T> there_and_back(const Context& ctx, TokenExchange& exchange,
+                               const ExchangePlan& plan, Arena& arena) {
+  constexpr DType kType = dtype_of<T>::value;
   constexpr std::int64_t kColumns = 6;
-  const Tensor x = values(ctx, "x", {plan.tokens, kColumns});
-  const Tensor weights = values(ctx, "weights", {plan.tokens, plan.top_k});
-  const Tensor y(x.view().shape, DType::kFloat64, ctx.device);
-  const Tensor returned(weights.view().shape, DType::kFloat64, ctx.device);
-  const TensorView slots = arena.allocate({plan.slots}, DType::kFloat64, "weights");
+  const Tensor x = values<T>(ctx, "x", {plan.tokens, kColumns});
+  const Tensor weights = values<T>(ctx, "weights", {plan.tokens, plan.top_k});
+  const Tensor y(x.view().shape, kType, ctx.device);
+  const Tensor returned(weights.view().shape, kType, ctx.device);
+  const TensorView slots = arena.allocate({plan.slots}, kType, "weights");
   const std::uint64_t waits_before = cuda_on_cpu::host_waits();
   exchange.dispatch_weights(ctx, plan, weights, slots);
   const DispatchedRows rows = exchange.dispatch(ctx, plan, x, arena);
-  const TensorView by_slot = arena.allocate({plan.slots, kColumns}, DType::kFloat64, "rows");
+  const TensorView by_slot = arena.allocate({plan.slots, kColumns}, kType, "rows");
   ops::permute(ctx, rows.own, rows.others, plan.here.source_of_slot, by_slot);
   const TensorView out = exchange.combine_input(plan, y, arena);
   ops::unpermute_sum(ctx, by_slot, plan.here.slots_of_row_begin, plan.here.slots_of_row, out);
   exchange.combine(ctx, plan, out, y);
   exchange.return_weights(ctx, plan, slots, returned);
   const std::uint64_t waits = cuda_on_cpu::host_waits() - waits_before;
-  return {to_host<double>(ctx, slots), to_host<double>(ctx, y), to_host<double>(ctx, returned),
-          waits};
+  return {to_host<T>(ctx, slots), to_host<T>(ctx, y), to_host<T>(ctx, returned), waits};
 }
 
 // In every order of the streams; the host enqueues all of it without waiting for anything, but
@@ -254,7 +261,7 @@ TEST_P(DeviceExchange, RowsAndWeightsArriveWithoutTheHost) {
       host_arena.reset();
       ExchangePlan host_plan;
       host->plan({}, made.indices(), kExperts, made.places, host_arena, host_plan);
-      const ThereAndBack expected = there_and_back({}, *host, host_plan, host_arena);
+      const auto expected = there_and_back({}, *host, host_plan, host_arena);
       for (std::uint64_t seed = 0; seed < 3; ++seed) {
         cuda_on_cpu::set_seed(10 * seed + static_cast<std::uint64_t>(world().rank()));
         arena.reset();
@@ -265,7 +272,7 @@ TEST_P(DeviceExchange, RowsAndWeightsArriveWithoutTheHost) {
                            {host_arena, arena}, plan);
         device->plan_end(ctx(), plan);
         (void)group_->take_wait_seconds();
-        const ThereAndBack found = there_and_back(ctx(), *device, plan, arena);
+        const auto found = there_and_back(ctx(), *device, plan, arena);
         EXPECT_EQ(found.slot_weights, expected.slot_weights);
         EXPECT_EQ(found.y, expected.y);
         EXPECT_EQ(found.weights, expected.weights);
@@ -274,6 +281,42 @@ TEST_P(DeviceExchange, RowsAndWeightsArriveWithoutTheHost) {
         EXPECT_EQ(group_->take_wait_seconds(), 0.0);
       }
     }
+  }
+}
+
+// Rows for other ranks in bfloat16: the bits of the host's exchange, which rounds the same rows and
+// adds in the same order.
+TEST_P(DeviceExchange, RoundedRowsAreThoseOfTheHost) {
+  Arena host_arena, arena(ctx().device);
+  for (const RowsPer rows_per : {RowsPer::kRank, RowsPer::kChoice}) {
+    const auto host = on_host(rows_per, ops::WireFormat::kBfloat16);
+    const auto device = on_device(rows_per, ops::WireFormat::kBfloat16);
+    const auto exact = on_device(rows_per);
+    bool rounded = false;
+    for (const Routing& made : routings(false)) {
+      SCOPED_TRACE(made.name);
+      host_arena.reset();
+      ExchangePlan host_plan;
+      host->plan({}, made.indices(), kExperts, made.places, host_arena, host_plan);
+      const auto expected = there_and_back<float>({}, *host, host_plan, host_arena);
+      for (std::uint64_t seed = 0; seed < 2; ++seed) {
+        cuda_on_cpu::set_seed(10 * seed + static_cast<std::uint64_t>(world().rank()));
+        arena.reset();
+        ExchangePlan plan;
+        const Tensor indices = transferred(ctx(), made.indices(), ctx().device);
+        device->plan(ctx(), indices, kExperts, made.places, arena, plan);
+        const auto found = there_and_back<float>(ctx(), *device, plan, arena);
+        EXPECT_EQ(found.slot_weights, expected.slot_weights);
+        EXPECT_EQ(found.y, expected.y);
+        EXPECT_EQ(found.weights, expected.weights);
+        if (seed > 0) continue;
+        arena.reset();
+        ExchangePlan again;
+        exact->plan(ctx(), indices, kExperts, made.places, arena, again);
+        rounded = rounded || there_and_back<float>(ctx(), *exact, again, arena).y != found.y;
+      }
+    }
+    EXPECT_EQ(rounded, world().size() > 1);
   }
 }
 
