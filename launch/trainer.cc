@@ -39,7 +39,8 @@ Trainer::Trainer(const configs::RunConfig& run, Engine& engine, const SampleStre
       end_of_document_(end_of_document),
       per_rank_(run.train().global_batch() / engine.mesh().world_size()),
       micro_batch_(run.train().has_micro_batch() ? run.train().micro_batch() : per_rank_),
-      optimizer_(run.optimizer(), engine.params(), engine.mesh(), engine.runtime().ctx),
+      optimizer_(run.optimizer(), engine.params(), engine.mesh(), engine.runtime().ctx,
+                 run.parallel().overlap_gradient_reduction()),
       metrics_(engine.model().moe_layers(), engine.model().mtp_stats(), engine.mesh().world()) {
   const std::int64_t micro_batches = per_rank_ / micro_batch_;
   batches_.resize(static_cast<std::size_t>(micro_batches));
@@ -127,9 +128,13 @@ double Trainer::forward_backward() {
     }
     if (fractions_exact_ && !counts_first) metrics_.reduce_fractions();
     const ProfileScope profile("backward");
-    loss += model.backward(
-        buffers.batch, gradient_scale,
-        &buffers == &batches_.front() ? ops::Accumulate::kNo : ops::Accumulate::kYes);
+    const bool last = &buffers == &batches_.back();
+    loss +=
+        model.backward(buffers.batch, gradient_scale,
+                       &buffers == &batches_.front() ? ops::Accumulate::kNo : ops::Accumulate::kYes,
+                       [&](int layer) {
+                         if (last) optimizer_.reduce_layer(layer);
+                       });
   }
   return loss;
 }

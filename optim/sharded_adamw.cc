@@ -116,7 +116,14 @@ struct ShardedAdamW::Shard {
   std::vector<Piece> share_pieces;  // every element stands in the share of exactly one rank
   std::vector<Piece> pieces;
   Tensor moments[2];  // m, v of [begin, begin + size)
-  Request request;
+  // Over NCCL the gradients are reduced layer by layer.
+  struct Bucket {
+    int layer = -1;  // of the model; -1: of none
+    std::int64_t begin = 0, size = 0;
+    bool begun = false;
+  };
+  std::vector<Bucket> buckets;  // of the whole buffer, in its order; empty: all at once
+  std::vector<Request> requests;
 
   // A group without tensors takes part in nothing; it is empty on every rank.
   bool empty() const { return size == 0; }
@@ -126,8 +133,8 @@ struct ShardedAdamW::Shard {
 };
 
 ShardedAdamW::ShardedAdamW(const configs::OptimizerConfig& config, ParamStore& params,
-                           const Mesh& mesh, const Context& ctx)
-    : config_(config), params_(params), mesh_(mesh), ctx_(ctx) {
+                           const Mesh& mesh, const Context& ctx, bool overlap)
+    : config_(config), params_(params), mesh_(mesh), ctx_(ctx), overlap_(overlap) {
   WITAN_CHECK(params.has_gradients(), "the optimizer needs parameters with gradients");
   check_rules(config_, params.table());
   for (const ParamGroup group : {ParamGroup::kDense, ParamGroup::kExpert}) {
@@ -149,6 +156,15 @@ ShardedAdamW::ShardedAdamW(const configs::OptimizerConfig& config, ParamStore& p
       moment = Tensor(Shape{shard.size}, params.dtype(), params.device(), "optimizer state");
       ops::fill(ctx_, moment, 0.0);
     }
+    if (mesh.on_nccl() && ranks > 1) {
+      for (const ParamSpan& span : params.spans(group)) {
+        const int layer = params.table()[span.id].layer;
+        if (shard.buckets.empty() || shard.buckets.back().layer != layer) {
+          shard.buckets.push_back({layer, span.begin});
+        }
+        shard.buckets.back().size = span.begin + span.size - shard.buckets.back().begin;
+      }
+    }
     shards_.push_back(std::move(shard));
   }
 }
@@ -166,17 +182,56 @@ void ShardedAdamW::reduce_begin(ParamGroup group) {
   const ProfileScope profile("gradient reduction");
   Shard& s = shard(group);
   if (s.empty()) return;
-  WITAN_CHECK(!s.request.active(), "gradient reduction begun twice on communicator '",
+  if (!s.buckets.empty()) {
+    for (std::size_t i = 0; i < s.buckets.size(); ++i) {
+      if (!s.buckets[i].begun) begin_bucket(s, i);
+    }
+    return;
+  }
+  WITAN_CHECK(s.requests.empty(), "gradient reduction begun twice on communicator '",
               s.ranks->name(), "'");
   const TensorView grads = params_.flat_grads(group);
-  s.request =
+  s.requests.push_back(
       s.split ? s.ranks->reduce_scatter_sum(grads, grads.slice_rows(s.share_begin, s.share_size))
-              : s.ranks->all_reduce(grads, ReduceOp::kSum);
+              : s.ranks->all_reduce(grads, ReduceOp::kSum));
+}
+
+void ShardedAdamW::reduce_layer(int layer) {
+  if (!overlap_) return;
+  const ProfileScope profile("gradient reduction");
+  for (Shard& s : shards_) {
+    for (std::size_t i = 0; i < s.buckets.size(); ++i) {
+      if (s.buckets[i].layer == layer) begin_bucket(s, i);
+    }
+  }
+}
+
+// With ZeRO-1 each rank gets the sum of what lies in its share; a layer has a part of one share, or
+// parts of a few.
+void ShardedAdamW::begin_bucket(Shard& s, std::size_t bucket) {
+  Shard::Bucket& b = s.buckets[bucket];
+  WITAN_CHECK(!b.begun, "gradient reduction of layer ", b.layer, " begun twice on communicator '",
+              s.ranks->name(), "'");
+  b.begun = true;
+  const TensorView grads = params_.flat_grads(s.group);
+  if (!s.split) {
+    s.requests.push_back(s.ranks->all_reduce(grads.slice_rows(b.begin, b.size), ReduceOp::kSum));
+    return;
+  }
+  for (int owner = 0; owner < s.ranks->size(); ++owner) {
+    const std::int64_t begin = std::max(b.begin, owner * s.share_size);
+    const std::int64_t end = std::min(b.begin + b.size, (owner + 1) * s.share_size);
+    if (begin >= end) continue;
+    s.requests.push_back(s.ranks->reduce_sum(grads.slice_rows(begin, end - begin), owner));
+  }
 }
 
 void ShardedAdamW::reduce_end(ParamGroup group) {
   const ProfileScope profile("gradient reduction");
-  shard(group).request.wait();
+  Shard& s = shard(group);
+  for (Request& request : s.requests) request.wait_on(ctx_);
+  s.requests.clear();
+  for (Shard::Bucket& bucket : s.buckets) bucket.begun = false;
 }
 
 ShardedAdamW::Norm ShardedAdamW::gradient_norm(double divisor) {
@@ -215,10 +270,14 @@ void ShardedAdamW::step(std::int64_t step, double lr, double norm, double diviso
     update(s, step, lr, grad_scale);
     if (!s.split) continue;
     const TensorView values = params_.flat_values(s.group);
-    s.request = s.ranks->all_gather(values.slice_rows(s.share_begin, s.share_size), values);
+    s.requests.push_back(
+        s.ranks->all_gather(values.slice_rows(s.share_begin, s.share_size), values));
   }
   const ProfileScope profile("all-gather of weights");
-  for (Shard& s : shards_) s.request.wait();
+  for (Shard& s : shards_) {
+    for (Request& request : s.requests) request.wait_on(ctx_);
+    s.requests.clear();
+  }
 }
 
 void ShardedAdamW::update(const Shard& s, std::int64_t step, double lr, double grad_scale) {

@@ -21,17 +21,24 @@ class ShardedAdamW {
   // Refuses (UserError) an optimizer.rule that matches no tensor. Tensors whose rule has factor 0,
   // and experts' parts of them, are frozen: not updated, not decayed, and their gradients do not
   // count in the norm.
+  // `overlap`: whether reduce_layer() does anything; between GPUs over NCCL only.
   ShardedAdamW(const configs::OptimizerConfig& config, ParamStore& params, const Mesh& mesh,
-               const Context& ctx);
+               const Context& ctx, bool overlap = true);
   ~ShardedAdamW();
   ShardedAdamW(const ShardedAdamW&) = delete;
   ShardedAdamW& operator=(const ShardedAdamW&) = delete;
 
   // Sums the gradients over the ranks that hold them: after end() this rank's shard is complete
-  // (with zero1; else all of it). Begin starts it, so that the caller may do other work; the
-  // gradients belong to the operation until end(). The expert group can be begun first.
+  // (with zero1; else all of it) for work enqueued on ctx.stream. Begin starts it, so that the
+  // caller may do other work; the gradients belong to the operation until end(). The expert group
+  // can be begun first.
   void reduce_begin(ParamGroup group);
   void reduce_end(ParamGroup group);
+  // The gradients of this decoder layer are complete, by work that is enqueued: over NCCL their
+  // sums begin on the communicators' streams, while the backward of the layers before goes on.
+  // Reductions are the same, layer by layer, whether they begin here or in reduce_begin(): same
+  // sums, same bits.
+  void reduce_layer(int layer);
 
   struct Norm {
     double value = 0.0;     // of the sum of gradients / divisor, over all trained tensors
@@ -62,12 +69,14 @@ class ShardedAdamW {
   struct Shard;
   const Shard& shard(ParamGroup group) const;
   Shard& shard(ParamGroup group);
+  void begin_bucket(Shard& shard, std::size_t bucket);
   void update(const Shard& shard, std::int64_t step, double lr, double grad_scale);
 
   const configs::OptimizerConfig config_;
   ParamStore& params_;
   const Mesh& mesh_;
   Context ctx_;
+  bool overlap_;
   std::vector<Shard> shards_;  // [dense, expert]
 };
 

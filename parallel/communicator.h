@@ -75,6 +75,8 @@ class Communicator {
   // Rank r keeps elements [r n, (r + 1) n) of the sum in `to` [n]; `from` [size n]. to may be that
   // part of from. The sum is taken in the order of the ranks.
   virtual Request reduce_scatter_sum(const TensorView& from, const TensorView& to) = 0;
+  // Rank `root` keeps the sum, in place; elsewhere `data` stays as it is.
+  virtual Request reduce_sum(const TensorView& data, int root) = 0;
   // `from` [n] of every rank into `to` [size n]; from may be this rank's part of to.
   virtual Request all_gather(const TensorView& from, const TensorView& to) = 0;
   // counts [size] in rows; `to` holds their sum.

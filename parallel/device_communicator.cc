@@ -43,6 +43,12 @@ Request DeviceCommunicator::reduce_scatter_sum(const TensorView& from, const Ten
   return device_reduce_scatter_sum(from, to);
 }
 
+Request DeviceCommunicator::reduce_sum(const TensorView& data, int root) {
+  if (on_host("reduce_sum", data, data)) return host_->reduce_sum(data, root);
+  check_root(*this, "reduce_sum", root);
+  return device_reduce_sum(data, root);
+}
+
 Request DeviceCommunicator::all_gather(const TensorView& from, const TensorView& to) {
   if (on_host("all_gather", from, to)) return host_->all_gather(from, to);
   check_parts(*this, "all_gather", to, from);

@@ -26,6 +26,7 @@ class DeviceCommunicator : public Communicator {
   Request all_to_all(const TensorView& from, const TensorView& to) final;
   Request all_reduce(const TensorView& data, ReduceOp op) final;
   Request reduce_scatter_sum(const TensorView& from, const TensorView& to) final;
+  Request reduce_sum(const TensorView& data, int root) final;
   Request all_gather(const TensorView& from, const TensorView& to) final;
   Request all_gather_v(const TensorView& from, const TensorView& to,
                        std::span<const std::int64_t> counts) final;
@@ -51,6 +52,7 @@ class DeviceCommunicator : public Communicator {
                                       std::span<const std::int64_t> recv_counts) = 0;
   virtual Request device_all_reduce(const TensorView& data, ReduceOp op) = 0;
   virtual Request device_reduce_scatter_sum(const TensorView& from, const TensorView& to) = 0;
+  virtual Request device_reduce_sum(const TensorView& data, int root) = 0;
   virtual Request device_all_gather(const TensorView& from, const TensorView& to) = 0;
   virtual Request device_all_gather_v(const TensorView& from, const TensorView& to,
                                       std::span<const std::int64_t> counts) = 0;

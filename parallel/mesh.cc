@@ -111,6 +111,11 @@ void check_exchange(const configs::RunConfig& run, int ranks, const configs::Fai
 // Nothing that is written may be without effect.
 void check_device_transport(const configs::RunConfig& run, const configs::Fail& fail) {
   const configs::ParallelConfig& parallel = run.parallel();
+  const bool nccl = run.device() == configs::CUDA &&
+                    parallel.device_transport() != configs::ParallelConfig::STAGED_MPI;
+  if (parallel.has_overlap_gradient_reduction() && !nccl) {
+    fail("parallel.overlap_gradient_reduction", "is for NCCL between GPUs; leave it out");
+  }
   if (run.device() == configs::CPU) {
     if (parallel.device_transport() == configs::ParallelConfig::AUTO) return;
     fail("parallel.device_transport", "is for device: CUDA; this run's device is CPU");
@@ -120,10 +125,6 @@ void check_device_transport(const configs::RunConfig& run, const configs::Fail& 
     fail("parallel.exchange.transport",
          "SHARED_WINDOWS shares host memory, but the rows of device CUDA are in that of GPUs; "
          "leave it out, and see parallel.device_transport");
-  }
-  if (parallel.exchange().network_type() == configs::ExchangeConfig::BFLOAT16) {
-    fail("parallel.exchange.network_type",
-         "BFLOAT16 is not there between GPUs yet; use AS_PRECISION or AS_COMPUTED");
   }
 }
 

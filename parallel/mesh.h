@@ -36,6 +36,7 @@ class Mesh {
   // changes on the CPU. Collective over the world. UserError where NCCL is asked for and two ranks
   // share a GPU, or the build has none.
   void use_device(const Context& ctx, DeviceTransport transport, double watchdog_seconds);
+  bool on_nccl() const { return on_nccl_; }
   // What carries those tensors, for messages: "NCCL"; empty on the CPU.
   const std::string& device_transport() const { return device_transport_; }
 
@@ -58,6 +59,7 @@ class Mesh {
   std::unique_ptr<Communicator> world_, expert_, replica_;
   int node_ = 0, nodes_ = 1;
   bool experts_cross_nodes_ = false;
+  bool on_nccl_ = false;
   std::string device_transport_;
 };
 

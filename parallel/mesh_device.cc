@@ -57,6 +57,7 @@ void Mesh::use_device(const Context& ctx, DeviceTransport transport, double watc
       *group = make_staged_communicator(std::move(*group), ctx);
     }
   }
+  on_nccl_ = nccl;
   device_transport_ = nccl ? "NCCL" : "MPI through pinned memory";
 }
 

@@ -282,6 +282,18 @@ Request MpiCommunicator::reduce_scatter_sum(const TensorView& from, const Tensor
   return Request(&op);
 }
 
+Request MpiCommunicator::reduce_sum(const TensorView& data, int root) {
+  check_place(*this, "reduce_sum", {}, {data});
+  check_root(*this, "reduce_sum", root);
+  const int count = mpi_count(data.size(), "elements of reduce_sum");
+  Pending& op = begin("reduce_sum", rank_ == root ? 0 : bytes_of(data));
+  op.send_counts.push_back(count);
+  check_mpi(MPI_Ireduce(rank_ == root ? MPI_IN_PLACE : data.data, data.data, count,
+                        mpi_type(data.dtype), MPI_SUM, root, comm_, &op.request),
+            "MPI_Ireduce");
+  return Request(&op);
+}
+
 Request MpiCommunicator::all_gather(const TensorView& from, const TensorView& to) {
   check_place(*this, "all_gather", {}, {from, to});
   check_parts(*this, "all_gather", to, from);

@@ -38,6 +38,7 @@ class MpiCommunicator final : public Communicator {
   Request all_to_all(const TensorView& from, const TensorView& to) override;
   Request all_reduce(const TensorView& data, ReduceOp op) override;
   Request reduce_scatter_sum(const TensorView& from, const TensorView& to) override;
+  Request reduce_sum(const TensorView& data, int root) override;
   Request all_gather(const TensorView& from, const TensorView& to) override;
   Request all_gather_v(const TensorView& from, const TensorView& to,
                        std::span<const std::int64_t> counts) override;

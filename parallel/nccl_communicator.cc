@@ -157,6 +157,15 @@ class NcclCommunicator final : public DeviceCommunicator {
     return started(op);
   }
 
+  Request device_reduce_sum(const TensorView& data, int root) override {
+    if (data.size() == 0) return {};
+    Pending& op = begin("reduce_sum", rank() == root ? 0 : bytes_of(data));
+    op.send_counts.push_back(static_cast<int>(data.size()));
+    check(op, ncclReduce(data.data, data.data, elements(data), nccl_type(data.dtype), ncclSum, root,
+                         comm_, stream()));
+    return started(op);
+  }
+
   Request device_all_gather(const TensorView& from, const TensorView& to) override {
     if (from.size() == 0) return {};
     Pending& op = begin("all_gather", bytes_of(from) * (size() - 1));

@@ -41,6 +41,11 @@ class SelfCommunicator final : public Communicator {
     copy(from, to);
     return {};
   }
+  Request reduce_sum(const TensorView& data, int root) override {
+    check_place(*this, "reduce_sum", ctx_.device, {data});
+    check_root(*this, "reduce_sum", root);
+    return {};
+  }
   Request all_gather(const TensorView& from, const TensorView& to) override {
     check_place(*this, "all_gather", ctx_.device, {from, to});
     check_parts(*this, "all_gather", to, from);

@@ -36,6 +36,10 @@ class StagedCommunicator final : public DeviceCommunicator {
       return host().reduce_scatter_sum(host_from, host_to);
     });
   }
+  Request device_reduce_sum(const TensorView& data, int root) override {
+    return start_in_place(
+        data, [&](const TensorView& host_data) { return host().reduce_sum(host_data, root); });
+  }
   Request device_all_gather(const TensorView& from, const TensorView& to) override {
     return start(from, to, [&](const TensorView& host_from, const TensorView& host_to) {
       return host().all_gather(host_from, host_to);

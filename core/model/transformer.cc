@@ -162,7 +162,8 @@ void Transformer::pool_counts() {
 }
 
 double Transformer::backward(const Batch& batch, double gradient_scale,
-                             ops::Accumulate expert_gradients) {
+                             ops::Accumulate expert_gradients,
+                             const std::function<void(int layer)>& layer_done) {
   model_.expert_gradients = expert_gradients;
   pool_counts();
   ArenaScope scope(arenas_.scratch);
@@ -186,6 +187,7 @@ double Transformer::backward(const Batch& batch, double gradient_scale,
       layers_[i]->forward(model_, batch_, saved_[i].x, y, saved_[i]);
     }
     layers_[i]->backward(model_, batch_, saved_[i], dx, gradient_scale);
+    if (layer_done) layer_done(static_cast<int>(i));
   }
   const ProfileScope profile("embedding backward");
   ops::embedding_backward(model_.ctx, batch.tokens, dx, dembedding_);

@@ -2,6 +2,7 @@
 // top to bottom; the backward is the forward reversed.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -43,8 +44,10 @@ class Transformer {
   // gradient_scale: BalanceInput.
   // With expert_gradients kNo it overwrites the experts' gradients, which need not be zero then:
   // for the first micro-batch of a step, since most memory of a sparse model is theirs.
+  // `layer_done` is told each decoder layer when all work on its gradients is enqueued.
   double backward(const Batch& batch, double gradient_scale,
-                  ops::Accumulate expert_gradients = ops::Accumulate::kYes);
+                  ops::Accumulate expert_gradients = ops::Accumulate::kYes,
+                  const std::function<void(int layer)>& layer_done = {});
 
   // Forward only, keeping nothing; MoeStats count. Then losses() or logits(). With Mtp::kYes
   // through the modules of multi-token prediction too, if there are any.

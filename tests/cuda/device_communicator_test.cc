@@ -91,10 +91,13 @@ TEST_P(DeviceCollectives, ReductionsAndGathers) {
   const Tensor part = empty({kPart});
   const Tensor gathered = empty({kPart * ranks});
   const Tensor told = on_gpu(whole, {kPart * ranks});
+  const Tensor kept = on_gpu(whole, {kPart * ranks});
+  Request at_last = group_->reduce_sum(kept, size() - 1);
   Request all = group_->all_reduce(reduced, ReduceOp::kSum);  // several in flight
   Request scatter = group_->reduce_scatter_sum(scattered, part);
   scatter.wait();
   all.wait();
+  at_last.wait();
   group_->all_gather(part, gathered).wait();
   group_->broadcast(told, size() - 1).wait();
   std::vector<float> sum, last;
@@ -103,6 +106,7 @@ TEST_P(DeviceCollectives, ReductionsAndGathers) {
     last.push_back(static_cast<float>(10 * (ranks - 1) + i));
   }
   EXPECT_EQ(host(reduced), sum);
+  EXPECT_EQ(host(kept), rank() == size() - 1 ? sum : whole);
   EXPECT_EQ(host(gathered), sum);
   EXPECT_EQ(host(told), last);
 

@@ -171,6 +171,26 @@ TYPED_TEST(CollectiveTest, ReduceScatterAndAllGather) {
   }
 }
 
+TYPED_TEST(CollectiveTest, ReduceSum) {
+  for (const auto& group : communicators()) {
+    for (const std::int64_t n : {0, 1, 5000}) {
+      for (int root = 0; root < group->size(); ++root) {
+        std::vector<TypeParam> data(static_cast<std::size_t>(n));
+        const auto value = [](int rank, std::size_t i) {
+          return static_cast<TypeParam>((rank + 2) * static_cast<int>(i % 50));
+        };
+        for (std::size_t i = 0; i < data.size(); ++i) data[i] = value(group->rank(), i);
+        group->reduce_sum(view_of(data.data(), {n}), root).wait();
+        for (std::size_t i = 0; i < data.size(); ++i) {
+          TypeParam sum = 0;
+          for (int rank = 0; rank < group->size(); ++rank) sum += value(rank, i);
+          ASSERT_EQ(data[i], group->rank() == root ? sum : value(group->rank(), i));
+        }
+      }
+    }
+  }
+}
+
 TYPED_TEST(CollectiveTest, AllGatherV) {
   for (const auto& group : communicators()) {
     for (const bool in_place : {false, true}) {

@@ -305,6 +305,18 @@ ncclResult_t ncclAllReduce(const void* from, void* to, std::size_t count, ncclDa
   return add(comm, stream, {from, to, bytes, bytes, start});
 }
 
+ncclResult_t ncclReduce(const void* from, void* to, std::size_t count, ncclDataType_t type,
+                        ncclRedOp_t op, int root, ncclComm_t comm, cudaStream_t stream) {
+  const auto start = [root, count, type, op](Part& part, const ncclComm& group) {
+    MPI_Ireduce(part.sent.data(), part.received.data(), static_cast<int>(count), mpi_type(type),
+                mpi_op(op), root, group.mpi, &part.request);
+  };
+  const std::size_t bytes = count * bytes_of(type);
+  int rank = 0;
+  MPI_Comm_rank(comm->mpi, &rank);
+  return add(comm, stream, {from, to, bytes, rank == root ? bytes : 0, start});
+}
+
 ncclResult_t ncclReduceScatter(const void* from, void* to, std::size_t count, ncclDataType_t type,
                                ncclRedOp_t op, ncclComm_t comm, cudaStream_t stream) {
   const auto start = [count, type, op](Part& part, const ncclComm& group) {
