@@ -131,8 +131,8 @@ TEST_F(AttentionCuda, PlainFloat64) {
   compare<double>(Products::kFull, plain_cases(), kFloat64LevelTolerance, kFloat64LevelTolerance);
 }
 
-// Heads that the tensor cores do not take: operands rounded, probabilities as they are, which the CPU
-// rounds too.
+// Heads that the tensor cores do not take: operands rounded, probabilities as they are, which the
+// CPU rounds too.
 TEST_F(AttentionCuda, PlainWithBfloat16Operands) {
   compare<float>(Products::kBfloat16, {{1, 70, 2, 1, 12, true}, {1, 5, 1, 1, 16, false, 24}},
                  kFloat32AttentionTolerance, kBfloat16AttentionTolerance);
