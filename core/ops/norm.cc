@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/ops/cpu/elementwise_kernels.h"
 #include "core/ops/cpu/norm_kernels.h"
 #include "core/ops/cpu/row_blocks.h"
 #include "core/ops/cpu/scratch.h"
@@ -34,6 +35,41 @@ void add_partials(const T* partials, std::int64_t blocks, std::int64_t stride, T
       16);
 }
 
+void check_sum(const Context& ctx, const char* op, const TensorView& a, const TensorView& b,
+               const TensorView& sum) {
+  check_operand(ctx, op, "a", a, sum.dtype, sum.shape);
+  check_operand(ctx, op, "b", b, sum.dtype, sum.shape);
+}
+
+void check_layernorm(const Context& ctx, const char* op, const TensorView& x, const TensorView& w,
+                     const TensorView& b, const TensorView& y, const TensorView& mean,
+                     const TensorView& rstd) {
+  check_rows(ctx, op, x, w);
+  check_operand(ctx, op, "b", b, x.dtype, w.shape);
+  check_operand(ctx, op, "y", y, x.dtype, x.shape);
+  check_operand(ctx, op, "mean", mean, x.dtype, {x.rows()});
+  check_operand(ctx, op, "rstd", rstd, x.dtype, {x.rows()});
+}
+
+// sum = a + b and norm(first row, rows), a few rows at a time, so that norm reads them from the
+// cache.
+template <class T, class Norm>
+void add_then(const TensorView& a, const TensorView& b, const TensorView& sum, const Norm& norm) {
+  constexpr std::int64_t kElements = 4096;
+  const std::int64_t d = sum.cols();
+  const std::int64_t step = kElements / (d + 1) + 1;
+  const T* left = a.as<T>();
+  const T* right = b.as<T>();
+  T* total = sum.as<T>();
+  parallel_ranges(sum.rows(), grain_rows(d), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; row += step) {
+      const std::int64_t rows = std::min(step, end - row);
+      WITAN_CALL_ISA(add<T>, left + row * d, right + row * d, total + row * d, rows * d);
+      norm(row, rows);
+    }
+  });
+}
+
 }  // namespace
 
 void rmsnorm(const Context& ctx, const TensorView& x, const TensorView& w, double eps,
@@ -52,6 +88,23 @@ void rmsnorm(const Context& ctx, const TensorView& x, const TensorView& w, doubl
     parallel_ranges(x.rows(), grain_rows(d), [&](std::int64_t begin, std::int64_t end) {
       WITAN_CALL_ISA(rmsnorm<T>, input + begin * d, weight, eps, output + begin * d, scale + begin,
                      end - begin, d);
+    });
+  });
+}
+
+void add_rmsnorm(const Context& ctx, const TensorView& a, const TensorView& b, const TensorView& w,
+                 double eps, const TensorView& sum, const TensorView& y, const TensorView& rstd) {
+  check_rows(ctx, "add_rmsnorm", sum, w);
+  check_sum(ctx, "add_rmsnorm", a, b, sum);
+  check_operand(ctx, "add_rmsnorm", "y", y, sum.dtype, sum.shape);
+  check_operand(ctx, "add_rmsnorm", "rstd", rstd, sum.dtype, {sum.rows()});
+  if (ctx.device.is_cuda()) return cuda::add_rmsnorm(ctx, a, b, w, eps, sum, y, rstd);
+  const std::int64_t d = sum.cols();
+  dispatch_float(sum.dtype, "add_rmsnorm", [&](auto type) {
+    using T = decltype(type);
+    add_then<T>(a, b, sum, [&](std::int64_t row, std::int64_t rows) {
+      WITAN_CALL_ISA(rmsnorm<T>, sum.as<T>() + row * d, w.as<T>(), eps, y.as<T>() + row * d,
+                     rstd.as<T>() + row, rows, d);
     });
   });
 }
@@ -93,11 +146,7 @@ void rmsnorm_backward(const Context& ctx, const TensorView& dy, const TensorView
 
 void layernorm(const Context& ctx, const TensorView& x, const TensorView& w, const TensorView& b,
                double eps, const TensorView& y, const TensorView& mean, const TensorView& rstd) {
-  check_rows(ctx, "layernorm", x, w);
-  check_operand(ctx, "layernorm", "b", b, x.dtype, w.shape);
-  check_operand(ctx, "layernorm", "y", y, x.dtype, x.shape);
-  check_operand(ctx, "layernorm", "mean", mean, x.dtype, {x.rows()});
-  check_operand(ctx, "layernorm", "rstd", rstd, x.dtype, {x.rows()});
+  check_layernorm(ctx, "layernorm", x, w, b, y, mean, rstd);
   if (ctx.device.is_cuda()) return cuda::layernorm(ctx, x, w, b, eps, y, mean, rstd);
   const std::int64_t d = x.cols();
   dispatch_float(x.dtype, "layernorm", [&](auto type) {
@@ -111,6 +160,24 @@ void layernorm(const Context& ctx, const TensorView& x, const TensorView& w, con
     parallel_ranges(x.rows(), grain_rows(d), [&](std::int64_t begin, std::int64_t end) {
       WITAN_CALL_ISA(layernorm<T>, input + begin * d, weight, bias, eps, output + begin * d,
                      centre + begin, scale + begin, end - begin, d);
+    });
+  });
+}
+
+void add_layernorm(const Context& ctx, const TensorView& a, const TensorView& b,
+                   const TensorView& w, const TensorView& bias, double eps, const TensorView& sum,
+                   const TensorView& y, const TensorView& mean, const TensorView& rstd) {
+  check_layernorm(ctx, "add_layernorm", sum, w, bias, y, mean, rstd);
+  check_sum(ctx, "add_layernorm", a, b, sum);
+  if (ctx.device.is_cuda()) {
+    return cuda::add_layernorm(ctx, a, b, w, bias, eps, sum, y, mean, rstd);
+  }
+  const std::int64_t d = sum.cols();
+  dispatch_float(sum.dtype, "add_layernorm", [&](auto type) {
+    using T = decltype(type);
+    add_then<T>(a, b, sum, [&](std::int64_t row, std::int64_t rows) {
+      WITAN_CALL_ISA(layernorm<T>, sum.as<T>() + row * d, w.as<T>(), bias.as<T>(), eps,
+                     y.as<T>() + row * d, mean.as<T>() + row, rstd.as<T>() + row, rows, d);
     });
   });
 }

@@ -13,7 +13,12 @@ namespace witan::ops {
 void rmsnorm(const Context& ctx, const TensorView& x, const TensorView& w, double eps,
              const TensorView& y, const TensorView& rstd);
 
-// dx is overwritten or, on the residual stream, accumulated; dw accumulates.
+// sum = a + b, then the same of sum: the residual stream is normed on its way to memory. The bits
+// are those of add() and rmsnorm(). sum may alias a or b.
+void add_rmsnorm(const Context& ctx, const TensorView& a, const TensorView& b, const TensorView& w,
+                 double eps, const TensorView& sum, const TensorView& y, const TensorView& rstd);
+
+// dx is overwritten or, on the residual stream, accumulated (in the same pass); dw accumulates.
 void rmsnorm_backward(const Context& ctx, const TensorView& dy, const TensorView& x,
                       const TensorView& w, const TensorView& rstd, const TensorView& dx,
                       Accumulate accumulate_dx, const TensorView& dw);
@@ -21,6 +26,11 @@ void rmsnorm_backward(const Context& ctx, const TensorView& dy, const TensorView
 // mean, rstd [rows] are written for the backward.
 void layernorm(const Context& ctx, const TensorView& x, const TensorView& w, const TensorView& b,
                double eps, const TensorView& y, const TensorView& mean, const TensorView& rstd);
+
+// As add_rmsnorm; `bias` is LayerNorm's b.
+void add_layernorm(const Context& ctx, const TensorView& a, const TensorView& b,
+                   const TensorView& w, const TensorView& bias, double eps, const TensorView& sum,
+                   const TensorView& y, const TensorView& mean, const TensorView& rstd);
 
 // dx as above; dw and db accumulate.
 void layernorm_backward(const Context& ctx, const TensorView& dy, const TensorView& x,

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/ops/elementwise.h"
 #include "core/tensor/cuda_scratch.h"
 #include "tests/cuda/cuda_case.h"
 
@@ -131,6 +132,40 @@ TYPED_TEST(RmsnormCuda, LayerNormEqualsTheCpuTwin) {
                            ops::layernorm_backward(ctx, t[6], t[0], t[1], t[4], t[5], t[7],
                                                    accumulate, t[8], t[9]);
                          });
+    }
+  }
+}
+
+// One pass over the residual stream: the bits of a sum and its norm.
+TYPED_TEST(RmsnormCuda, ASumAndItsNormInOnePass) {
+  using T = TypeParam;
+  for (const Shape& shape : this->shapes()) {
+    SCOPED_TRACE(shape.to_string());
+    const DType type = dtype_of<T>::value;
+    const Shape rows{shape[0]};
+    for (const bool layer : {false, true}) {
+      if (layer && shape[1] == 1) continue;  // as above
+      std::vector<Tensor> tensors;
+      tensors.push_back(normal<T>("a", shape));
+      tensors.push_back(normal<T>("b", shape));
+      tensors.push_back(normal<T>("w", {shape[1]}));
+      tensors.push_back(normal<T>("bias", {shape[1]}));
+      for (int i = 0; i < 3; ++i) tensors.push_back(unwritten(shape, type));  // y, sum, y again
+      for (int i = 0; i < 2; ++i) tensors.push_back(unwritten(rows, type));   // mean, rstd
+      this->expect_twins(
+          tensors, this->kToleranceDw, [&](const Context& ctx, const std::vector<TensorView>& t) {
+            ops::add(ctx, t[0], t[1], t[5]);
+            if (layer) {
+              ops::layernorm(ctx, t[5], t[2], t[3], this->kEps, t[6], t[7], t[8]);
+              ops::add_layernorm(ctx, t[0], t[1], t[2], t[3], this->kEps, t[1], t[4], t[7], t[8]);
+            } else {
+              ops::fill(ctx, t[7], 0.0);
+              ops::rmsnorm(ctx, t[5], t[2], this->kEps, t[6], t[8]);
+              ops::add_rmsnorm(ctx, t[0], t[1], t[2], this->kEps, t[1], t[4], t[8]);
+            }
+            EXPECT_EQ(to_host<T>(ctx, t[4]), to_host<T>(ctx, t[6]));
+            EXPECT_EQ(to_host<T>(ctx, t[1]), to_host<T>(ctx, t[5]));
+          });
     }
   }
 }

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "core/ops/elementwise.h"
 #include "tests/support/gradient_check.h"
 #include "tests/support/op_case.h"
 
@@ -110,6 +111,31 @@ TEST(Norm, EveryLevelMatchesFloat64) {
   all.push_back({false, 2500, 33});
   for (const NormCase& c : all) {
     test::check_op([&](DType dtype) { return c.run(dtype); }, test::kFloat32RowTolerance);
+  }
+}
+
+TEST(Norm, ASumAndItsNormInOnePassHaveTheSameBits) {
+  for (const std::int64_t d : {1, 33, 1024, 5000}) {
+    for (const DType dtype : {DType::kFloat32, DType::kFloat64}) {
+      const std::int64_t rows = 19;
+      const Tensor a = test::tensor_of(test::random_normal(rows * d, 1), {rows, d}, dtype);
+      const Tensor b = test::tensor_of(test::random_normal(rows * d, 2), {rows, d}, dtype);
+      const Tensor w = test::tensor_of(test::random_normal(d, 3), {d}, dtype);
+      const Tensor sum = test::unwritten({rows, d}, dtype);
+      const Tensor y[2] = {test::unwritten({rows, d}, dtype), test::unwritten({rows, d}, dtype)};
+      const Tensor mean = test::unwritten({rows}, dtype);
+      const Tensor rstd = test::unwritten({rows}, dtype);
+      ops::add({}, a, b, sum);
+      ops::rmsnorm({}, sum, w, kEps, y[0], rstd);
+      const Tensor fused = test::unwritten({rows, d}, dtype);
+      ops::add_rmsnorm({}, a, b, w, kEps, fused, y[1], rstd);
+      EXPECT_EQ(test::values_of(fused), test::values_of(sum));
+      EXPECT_EQ(test::values_of(y[1]), test::values_of(y[0]));
+      ops::layernorm({}, sum, w, w, kEps, y[0], mean, rstd);
+      ops::add_layernorm({}, a, b, w, w, kEps, b, y[1], mean, rstd);  // in place
+      EXPECT_EQ(test::values_of(b), test::values_of(sum));
+      EXPECT_EQ(test::values_of(y[1]), test::values_of(y[0]));
+    }
   }
 }
 

@@ -211,6 +211,17 @@ void rmsnorm(const Context&, const TensorView&, const TensorView&, double, const
   throw_built_without_cuda("rmsnorm");
 }
 
+void add_rmsnorm(const Context&, const TensorView&, const TensorView&, const TensorView&, double,
+                 const TensorView&, const TensorView&, const TensorView&) {
+  throw_built_without_cuda("add_rmsnorm");
+}
+
+void add_layernorm(const Context&, const TensorView&, const TensorView&, const TensorView&,
+                   const TensorView&, double, const TensorView&, const TensorView&,
+                   const TensorView&, const TensorView&) {
+  throw_built_without_cuda("add_layernorm");
+}
+
 void rmsnorm_backward(const Context&, const TensorView&, const TensorView&, const TensorView&,
                       const TensorView&, const TensorView&, Accumulate, const TensorView&) {
   throw_built_without_cuda("rmsnorm_backward");

@@ -7,6 +7,7 @@
 #include "core/ops/cuda/block_sum.h"
 #include "core/ops/cuda/column_sums.h"
 #include "core/ops/cuda/norm.h"
+#include "core/ops/cuda/operand.h"
 #include "core/ops/cuda/pack.h"
 #include "core/tensor/cuda_scratch.h"
 
@@ -25,28 +26,47 @@ __device__ void put(T* to, bool accumulate, const Value& value) {
   store_pack<kWidth>(to, pack);
 }
 
+// The input of a norm as it is read first: x, or x + added, which is written to `sum`. Every thread
+// reads the pieces that it wrote, so nothing has to be waited for.
+template <int kWidth, class T>
+__device__ Pack<T, kWidth> read_first(const T* x, const T* added, T* sum, std::int64_t i) {
+  Pack<T, kWidth> in = load_pack<kWidth>(x + i);
+  if (added == nullptr) return in;
+  const Pack<T, kWidth> more = load_pack<kWidth>(added + i);
+  WITAN_UNROLL
+  for (int j = 0; j < kWidth; ++j) in.value[j] += more.value[j];
+  store_pack<kWidth>(sum + i, in);
+  return in;
+}
+
 // x, y: [rows, d], w: [d], rstd: [rows]; one block a row. 8 bytes an element of float32: the second
-// reading of x, and w, come from the cache.
+// reading of x, and w, come from the cache. With added, sum [rows, d]: of x + added, 16 bytes;
+// apart from each other the sum and its norm move 20.
 template <class T, int kWidth>
-__global__ void rmsnorm_forward_kernel(const T* x, const T* w, std::int64_t d, double eps, T* y,
-                                       T* rstd) {
+__global__ void rmsnorm_forward_kernel(const T* x, const T* added, const T* w, std::int64_t d,
+                                       double eps, T* sum, T* y, T* rstd) {
   WITAN_SHARED(double[kMaxWarps], partial);
   const std::int64_t row = blockIdx.x;
   x += row * d;
+  if (added != nullptr) {
+    added += row * d;
+    sum += row * d;
+  }
   y += row * d;
-  double sum = 0.0;
+  double squares = 0.0;
   for_each_piece_of_row<kWidth>(d, [&](std::int64_t i) {
-    const Pack<T, kWidth> in = load_pack<kWidth>(x + i);
+    const Pack<T, kWidth> in = read_first<kWidth>(x, added, sum, i);
     WITAN_UNROLL
     for (int j = 0; j < kWidth; ++j) {
       const double value = static_cast<double>(in.value[j]);
-      sum += value * value;
+      squares += value * value;
     }
   });
-  sum = block_sum(sum, partial);
-  const double scale = 1.0 / sqrt(sum / static_cast<double>(d) + eps);
+  squares = block_sum(squares, partial);
+  const double scale = 1.0 / sqrt(squares / static_cast<double>(d) + eps);
+  const T* in_again = added == nullptr ? x : sum;
   for_each_piece_of_row<kWidth>(d, [&](std::int64_t i) {
-    const Pack<T, kWidth> in = load_pack<kWidth>(x + i);
+    const Pack<T, kWidth> in = load_pack<kWidth>(in_again + i);
     const Pack<T, kWidth> weight = load_pack<kWidth>(w + i);
     Pack<T, kWidth> out;
     WITAN_UNROLL
@@ -105,25 +125,32 @@ __global__ void rmsnorm_backward_dw_kernel(const T* dy, const T* x, const T* rst
   });
 }
 
-// x, y: [rows, d], w, b: [d], mean, rstd: [rows]; one block a row, 8 bytes an element of float32
+// x, y: [rows, d], w, b: [d], mean, rstd: [rows]; one block a row, 8 bytes an element of float32.
+// With added, sum [rows, d]: of x + added, 16 bytes.
 template <class T, int kWidth>
-__global__ void layernorm_forward_kernel(const T* x, const T* w, const T* b, std::int64_t d,
-                                         double eps, T* y, T* mean, T* rstd) {
+__global__ void layernorm_forward_kernel(const T* x, const T* added, const T* w, const T* b,
+                                         std::int64_t d, double eps, T* sum, T* y, T* mean,
+                                         T* rstd) {
   WITAN_SHARED(double[kMaxWarps], partial_sum);
   WITAN_SHARED(double[kMaxWarps], partial_squares);
   const std::int64_t row = blockIdx.x;
   x += row * d;
+  if (added != nullptr) {
+    added += row * d;
+    sum += row * d;
+  }
   y += row * d;
-  double sum = 0.0;
+  double total = 0.0;
   for_each_piece_of_row<kWidth>(d, [&](std::int64_t i) {
-    const Pack<T, kWidth> in = load_pack<kWidth>(x + i);
+    const Pack<T, kWidth> in = read_first<kWidth>(x, added, sum, i);
     WITAN_UNROLL
-    for (int j = 0; j < kWidth; ++j) sum += static_cast<double>(in.value[j]);
+    for (int j = 0; j < kWidth; ++j) total += static_cast<double>(in.value[j]);
   });
-  const double centre = block_sum(sum, partial_sum) / static_cast<double>(d);
+  const double centre = block_sum(total, partial_sum) / static_cast<double>(d);
+  const T* in_again = added == nullptr ? x : sum;
   double squares = 0.0;
   for_each_piece_of_row<kWidth>(d, [&](std::int64_t i) {
-    const Pack<T, kWidth> in = load_pack<kWidth>(x + i);
+    const Pack<T, kWidth> in = load_pack<kWidth>(in_again + i);
     WITAN_UNROLL
     for (int j = 0; j < kWidth; ++j) {
       const double value = static_cast<double>(in.value[j]) - centre;
@@ -134,7 +161,7 @@ __global__ void layernorm_forward_kernel(const T* x, const T* w, const T* b, std
   const T shift = static_cast<T>(centre);
   const T scale = static_cast<T>(1.0 / sqrt(variance + eps));
   for_each_piece_of_row<kWidth>(d, [&](std::int64_t i) {
-    const Pack<T, kWidth> in = load_pack<kWidth>(x + i);
+    const Pack<T, kWidth> in = load_pack<kWidth>(in_again + i);
     const Pack<T, kWidth> weight = load_pack<kWidth>(w + i);
     const Pack<T, kWidth> bias = load_pack<kWidth>(b + i);
     Pack<T, kWidth> out;
@@ -216,22 +243,51 @@ void dispatch_rows(std::int64_t d, std::initializer_list<TensorView> operands, c
   dispatch_width<T>(fits, f);
 }
 
-}  // namespace
-
-void rmsnorm(const Context& ctx, const TensorView& x, const TensorView& w, double eps,
-             const TensorView& y, const TensorView& rstd) {
+// Of x, or with `added` of x + added, which goes to sum.
+void start_rmsnorm(const Context& ctx, const TensorView& x, const TensorView& added,
+                   const TensorView& w, double eps, const TensorView& sum, const TensorView& y,
+                   const TensorView& rstd) {
   const std::int64_t rows = x.rows();
   const std::int64_t d = x.cols();
   if (rows == 0 || d == 0) return;
   dispatch_float(x.dtype, "rmsnorm", [&](auto zero) {
     using T = decltype(zero);
-    dispatch_rows<T>(d, {x, w, y}, [&](auto width) {
+    dispatch_rows<T>(d, {x, added, w, sum, y}, [&](auto width) {
       constexpr int kWidth = decltype(width)::value;
       launch(rmsnorm_forward_kernel<T, kWidth>, dim3(grid_extent(rows, kMaxGridX)),
-             row_block(d / kWidth), 0, ctx.stream, x.as<T>(), w.as<T>(), d, eps, y.as<T>(),
-             rstd.as<T>());
+             row_block(d / kWidth), 0, ctx.stream, x.as<T>(), data_or_null<T>(added), w.as<T>(), d,
+             eps, data_or_null<T>(sum), y.as<T>(), rstd.as<T>());
     });
   });
+}
+
+void start_layernorm(const Context& ctx, const TensorView& x, const TensorView& added,
+                     const TensorView& w, const TensorView& b, double eps, const TensorView& sum,
+                     const TensorView& y, const TensorView& mean, const TensorView& rstd) {
+  const std::int64_t rows = x.rows();
+  const std::int64_t d = x.cols();
+  if (rows == 0 || d == 0) return;
+  dispatch_float(x.dtype, "layernorm", [&](auto zero) {
+    using T = decltype(zero);
+    dispatch_rows<T>(d, {x, added, w, b, sum, y}, [&](auto width) {
+      constexpr int kWidth = decltype(width)::value;
+      launch(layernorm_forward_kernel<T, kWidth>, dim3(grid_extent(rows, kMaxGridX)),
+             row_block(d / kWidth), 0, ctx.stream, x.as<T>(), data_or_null<T>(added), w.as<T>(),
+             b.as<T>(), d, eps, data_or_null<T>(sum), y.as<T>(), mean.as<T>(), rstd.as<T>());
+    });
+  });
+}
+
+}  // namespace
+
+void rmsnorm(const Context& ctx, const TensorView& x, const TensorView& w, double eps,
+             const TensorView& y, const TensorView& rstd) {
+  start_rmsnorm(ctx, x, {}, w, eps, {}, y, rstd);
+}
+
+void add_rmsnorm(const Context& ctx, const TensorView& a, const TensorView& b, const TensorView& w,
+                 double eps, const TensorView& sum, const TensorView& y, const TensorView& rstd) {
+  start_rmsnorm(ctx, a, b, w, eps, sum, y, rstd);
 }
 
 void rmsnorm_backward(const Context& ctx, const TensorView& dy, const TensorView& x,
@@ -258,18 +314,13 @@ void rmsnorm_backward(const Context& ctx, const TensorView& dy, const TensorView
 
 void layernorm(const Context& ctx, const TensorView& x, const TensorView& w, const TensorView& b,
                double eps, const TensorView& y, const TensorView& mean, const TensorView& rstd) {
-  const std::int64_t rows = x.rows();
-  const std::int64_t d = x.cols();
-  if (rows == 0 || d == 0) return;
-  dispatch_float(x.dtype, "layernorm", [&](auto zero) {
-    using T = decltype(zero);
-    dispatch_rows<T>(d, {x, w, b, y}, [&](auto width) {
-      constexpr int kWidth = decltype(width)::value;
-      launch(layernorm_forward_kernel<T, kWidth>, dim3(grid_extent(rows, kMaxGridX)),
-             row_block(d / kWidth), 0, ctx.stream, x.as<T>(), w.as<T>(), b.as<T>(), d, eps,
-             y.as<T>(), mean.as<T>(), rstd.as<T>());
-    });
-  });
+  start_layernorm(ctx, x, {}, w, b, eps, {}, y, mean, rstd);
+}
+
+void add_layernorm(const Context& ctx, const TensorView& a, const TensorView& b,
+                   const TensorView& w, const TensorView& bias, double eps, const TensorView& sum,
+                   const TensorView& y, const TensorView& mean, const TensorView& rstd) {
+  start_layernorm(ctx, a, b, w, bias, eps, sum, y, mean, rstd);
 }
 
 void layernorm_backward(const Context& ctx, const TensorView& dy, const TensorView& x,
