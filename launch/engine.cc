@@ -36,7 +36,7 @@ Engine::Engine(const configs::ModelConfig& model, const Mesh& mesh, const Runtim
       expert_ranks_(mesh.expert()),
       model_(model, params_, *exchange_, runtime.ctx,
              {options.recompute, options.tags, options.exchange.chunks, options.exchange.max_rows,
-              &all_ranks_, &expert_ranks_}) {}
+              &all_ranks_, &expert_ranks_, runtime.cuda_graphs}) {}
 
 std::vector<MemoryPart> Engine::memory_parts() const {
   const auto bytes = [](const TensorView& view) { return static_cast<std::int64_t>(view.bytes()); };
@@ -48,7 +48,7 @@ std::vector<MemoryPart> Engine::memory_parts() const {
   return {{"weights", static_cast<std::int64_t>(params_.value_bytes())},
           {"weights in bf16", static_cast<std::int64_t>(params_.rounded_bytes())},
           {"gradients", gradients},
-          {"activations", static_cast<std::int64_t>(arenas.saved.bytes_reserved())},
+          {"activations", static_cast<std::int64_t>(arenas.activation_bytes())},
           {"routing", static_cast<std::int64_t>(arenas.routing_bytes())},
           {"scratch", static_cast<std::int64_t>(arenas.scratch.bytes_reserved())},
           {"exchange",

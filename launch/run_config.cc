@@ -79,6 +79,12 @@ void check_device(const RunConfig& run, const configs::Fail& fail) {
   if (run.device() == configs::CPU && run.runtime().device_index_size() > 0) {
     fail("runtime.device_index", "is for device: CUDA; this run's device is CPU");
   }
+  if (run.runtime().cuda_graphs() && run.device() == configs::CPU) {
+    fail("runtime.cuda_graphs", "is for device: CUDA; this run's device is CPU");
+  }
+  if (run.runtime().cuda_graphs() && run.model().attention().has_latent()) {
+    fail("runtime.cuda_graphs", "latent attention is not captured; leave it out for this model");
+  }
   if (run.device() == configs::CUDA && run.model().attention().sliding_window() > 0) {
     fail("model.attention.sliding_window",
          "sliding windows work on the CPU only; leave it out, or use device CPU");

@@ -113,6 +113,7 @@ Runtime start_runtime(const RuntimeConfig& config, const MpiEnvironment& mpi,
     runtime.kernels = detail::concat("CUDA (GPU ", cuda::bus_id(runtime.ctx.device),
                                      "), routing: ", runtime.kernels);
   }
+  runtime.cuda_graphs = config.cuda_graphs();
   if (config.precision() == RuntimeConfig::BF16) {
     runtime.ctx.products = Products::kBfloat16;
     runtime.kernels += ", products in bf16";

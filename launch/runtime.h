@@ -21,6 +21,7 @@ struct Runtime {
   int threads = 1;
   std::string kernels;                // ops::describe_kernels()
   std::vector<std::string> warnings;  // fewer cores than threads, ...
+  bool cuda_graphs = false;           // RuntimeConfig.cuda_graphs
 };
 
 // Applies a RuntimeConfig: instruction set, GEMM, threads; takes a GPU and a stream. UserError if

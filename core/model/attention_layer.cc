@@ -8,6 +8,7 @@
 #include "core/ops/elementwise.h"
 #include "core/ops/gemm.h"
 #include "core/ops/kv_append.h"
+#include "core/ops/rounded_weights.h"
 
 namespace witan {
 
@@ -49,9 +50,9 @@ ops::AttentionShape AttentionLayer::shape(const Batch& batch) const {
   return shape;
 }
 
-void AttentionLayer::project(const ModelContext& model, const Batch& batch, const TensorView& x,
-                             Saved& saved) const {
-  Arena& arena = model.arenas->saved;
+void AttentionLayer::allocate_projected(const ModelContext& model, const TensorView& x,
+                                        Saved& saved) const {
+  Arena& arena = model.arenas->steady();
   const bool qk_norm = !q_norm_.empty();
   saved.qkv = arena.allocate({x.rows(), qkv_rows_}, x.dtype, "attention");
   saved.projected =
@@ -59,6 +60,28 @@ void AttentionLayer::project(const ModelContext& model, const Batch& batch, cons
   if (qk_norm) {
     saved.qk_rstd = arena.allocate({x.rows(), rope_.norms()}, x.dtype, "attention");
   }
+}
+
+void AttentionLayer::allocate(const ModelContext& model, const TensorView& x, Saved& saved) const {
+  Arena& arena = model.arenas->steady();
+  allocate_projected(model, x, saved);
+  saved.out = arena.allocate({x.rows(), rope_.heads * rope_.head_dim}, x.dtype, "attention");
+  saved.lse = arena.allocate({x.rows(), rope_.heads}, x.dtype, "attention");
+}
+
+void AttentionLayer::add_to_key(GraphKey& key, const Batch& batch, const Saved& saved) const {
+  key.add(batch.sequences);
+  key.add(batch.seq_len);
+  for (const TensorView& x : {batch.positions, batch.first_key, saved.projected, saved.qkv,
+                              saved.qk_rstd, saved.out, saved.lse}) {
+    add_to(key, x);
+  }
+  // Kept copies in bfloat16, or none while they are stale.
+  for (const TensorView& w : {wqkv_, wout_}) key.add(ops::find_rounded(w));
+}
+
+void AttentionLayer::project(const ModelContext& model, const Batch& batch, const TensorView& x,
+                             const Saved& saved) const {
   ops::gemm_nt(model.ctx, x, wqkv_, saved.projected);
   if (!bqkv_.empty()) ops::add_bias(model.ctx, saved.projected, bqkv_);
   ops::rope(model.ctx, rope_, saved.projected, batch.positions, q_norm_, k_norm_, saved.qkv,
@@ -73,12 +96,9 @@ void AttentionLayer::project_out(const ModelContext& model, const TensorView& ou
 }
 
 void AttentionLayer::forward(const ModelContext& model, const Batch& batch, const TensorView& x,
-                             const TensorView& y, Saved& saved) const {
+                             const TensorView& y, const Saved& saved) const {
   const ProfileScope profile("attention");
-  Arena& arena = model.arenas->saved;
   project(model, batch, x, saved);
-  saved.out = arena.allocate({x.rows(), rope_.heads * rope_.head_dim}, x.dtype, "attention");
-  saved.lse = arena.allocate({x.rows(), rope_.heads}, x.dtype, "attention");
   ops::attention(model.ctx, shape(batch), saved.qkv, batch.first_key, saved.out, saved.lse);
   project_out(model, saved.out, y);
 }
@@ -109,6 +129,7 @@ void AttentionLayer::forward_cached(const ModelContext& model, const Batch& batc
                                     const TensorView& y) const {
   const ProfileScope profile("attention");
   Saved saved;
+  allocate_projected(model, x, saved);
   project(model, batch, x, saved);
   const auto layer = static_cast<std::size_t>(layer_);
   ArenaScope scope(model.arenas->scratch);

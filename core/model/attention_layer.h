@@ -7,6 +7,7 @@
 #include "core/model/param_store.h"
 #include "core/ops/attention.h"
 #include "core/ops/rope.h"
+#include "core/tensor/graph_key.h"
 
 namespace witan {
 
@@ -22,12 +23,16 @@ class AttentionLayer {
     TensorView lse;        // [tokens, heads]
   };
 
-  // x, y [tokens, d].
+  // What a forward of x keeps.
+  void allocate(const ModelContext& model, const TensorView& x, Saved& saved) const;
+  // x, y [tokens, d]; `saved` is allocated.
   void forward(const ModelContext& model, const Batch& batch, const TensorView& x,
-               const TensorView& y, Saved& saved) const;
+               const TensorView& y, const Saved& saved) const;
   // dx overwritten; parameter gradients accumulate.
   void backward(const ModelContext& model, const Batch& batch, const TensorView& dy,
                 const TensorView& x, const Saved& saved, const TensorView& dx) const;
+  // What both follow from besides x, y and their gradients.
+  void add_to_key(GraphKey& key, const Batch& batch, const Saved& saved) const;
 
   // Decoding: appends this batch's keys and values to the cache and attends to all of it.
   // cache.lengths already counts the new tokens.
@@ -35,8 +40,9 @@ class AttentionLayer {
                       const KvCache& cache, const TensorView& y) const;
 
  private:
+  void allocate_projected(const ModelContext& model, const TensorView& x, Saved& saved) const;
   void project(const ModelContext& model, const Batch& batch, const TensorView& x,
-               Saved& saved) const;
+               const Saved& saved) const;
   void project_out(const ModelContext& model, const TensorView& out, const TensorView& y) const;
   ops::AttentionShape shape(const Batch& batch) const;
 

@@ -30,50 +30,97 @@ DecoderLayer::DecoderLayer(const configs::ModelConfig& model, const ParamStore& 
   }
 }
 
+template <class MakeKey, class Work>
+void DecoderLayer::enqueue(const ModelContext& model, std::unique_ptr<GraphSegment>& graph,
+                           const MakeKey& make_key, const Work& work) {
+  if (!model.cuda_graphs) return work();
+  const ProfileScope profile("attention graph");
+  if (!graph) graph = std::make_unique<GraphSegment>();
+  graph->run(model.ctx, make_key(), work);
+}
+
 void DecoderLayer::forward(const ModelContext& model, const Batch& batch, const TensorView& x,
                            const TensorView& y, Saved& saved) {
-  Arena& arena = model.arenas->saved;
-  saved.x = x;
-  saved.attention_in = arena.allocate(x.shape, x.dtype, "decoder layer");
-  attention_norm_.forward(model.ctx, x, saved.attention_in, arena, saved.attention_norm);
-  saved.middle = arena.allocate(x.shape, x.dtype, "decoder layer");
+  const Context& ctx = model.ctx;
+  begin(model, x, saved);
+  const auto norm = [&] {
+    attention_norm_.forward(ctx, x, saved.attention_in, saved.attention_norm);
+  };
+  const auto add_and_norm = [&] {
+    ffn_norm_.forward_sum(ctx, x, saved.middle, saved.middle, saved.ffn_in, saved.ffn_norm);
+  };
   if (latent_) {
+    norm();
     latent_->forward(model, batch, saved.attention_in, saved.middle, saved.latent);
+    allocate_ffn_in(model, saved);
+    add_and_norm();
   } else {
-    attention_->forward(model, batch, saved.attention_in, saved.middle, saved.attention);
+    attention_->allocate(model, x, saved.attention);
+    allocate_ffn_in(model, saved);
+    enqueue(
+        model, forward_graph_, [&] { return key_of(model, batch, saved); },
+        [&] {
+          norm();
+          attention_->forward(model, batch, saved.attention_in, saved.middle, saved.attention);
+          add_and_norm();
+        });
   }
-  ops::add(model.ctx, x, saved.middle, saved.middle);
   feed_forward(model, batch, y, saved);
 }
 
 void DecoderLayer::forward_cached(const ModelContext& model, const Batch& batch,
                                   const TensorView& x, const KvCache& cache, const TensorView& y,
                                   Saved& saved) {
-  Arena& arena = model.arenas->saved;
-  saved.attention_in = arena.allocate(x.shape, x.dtype, "decoder layer");
-  attention_norm_.forward(model.ctx, x, saved.attention_in, arena, saved.attention_norm);
-  saved.middle = arena.allocate(x.shape, x.dtype, "decoder layer");
+  begin(model, x, saved);
+  attention_norm_.forward(model.ctx, x, saved.attention_in, saved.attention_norm);
   if (latent_) {
     latent_->forward_cached(model, batch, saved.attention_in, cache, saved.middle);
   } else {
     attention_->forward_cached(model, batch, saved.attention_in, cache, saved.middle);
   }
-  ops::add(model.ctx, x, saved.middle, saved.middle);
+  allocate_ffn_in(model, saved);
+  ffn_norm_.forward_sum(model.ctx, x, saved.middle, saved.middle, saved.ffn_in, saved.ffn_norm);
   feed_forward(model, batch, y, saved);
+}
+
+void DecoderLayer::begin(const ModelContext& model, const TensorView& x, Saved& saved) const {
+  Arena& arena = model.arenas->steady();
+  saved.x = x;
+  saved.attention_in = arena.allocate(x.shape, x.dtype, "decoder layer");
+  attention_norm_.allocate(x, arena, saved.attention_norm);
+  saved.middle = arena.allocate(x.shape, x.dtype, "decoder layer");
+}
+
+void DecoderLayer::allocate_ffn_in(const ModelContext& model, Saved& saved) const {
+  Arena& arena = model.arenas->steady();
+  saved.ffn_in = arena.allocate(saved.middle.shape, saved.middle.dtype, "decoder layer");
+  ffn_norm_.allocate(saved.middle, arena, saved.ffn_norm);
+}
+
+// Parameters and their gradients stay where they are for the life of the layer.
+GraphKey DecoderLayer::key_of(const ModelContext& model, const Batch& batch,
+                              const Saved& saved) const {
+  GraphKey key;
+  add_to(key, model.ctx);
+  add_to(key, model.arenas->scratch);
+  for (const TensorView& tensor :
+       {saved.x, saved.attention_in, saved.attention_norm.mean, saved.attention_norm.rstd,
+        saved.middle, saved.ffn_in, saved.ffn_norm.mean, saved.ffn_norm.rstd}) {
+    add_to(key, tensor);
+  }
+  attention_->add_to_key(key, batch, saved.attention);
+  return key;
 }
 
 void DecoderLayer::feed_forward(const ModelContext& model, const Batch& batch, const TensorView& y,
                                 Saved& saved) {
-  Arena& arena = model.arenas->saved;
-  saved.ffn_in = arena.allocate(saved.middle.shape, saved.middle.dtype, "decoder layer");
-  ffn_norm_.forward(model.ctx, saved.middle, saved.ffn_in, arena, saved.ffn_norm);
   ArenaScope scope(model.arenas->scratch);
   const TensorView branch = model.arenas->scratch.allocate(y.shape, y.dtype, "decoder layer");
   if (moe_) {
     moe_->forward(model, batch, saved.ffn_in, branch, saved.moe);
   } else {
     const ProfileScope profile("dense ffn");
-    ffn_->forward(model.ctx, saved.ffn_in, branch, arena, saved.ffn);
+    ffn_->forward(model.ctx, saved.ffn_in, branch, model.arenas->saved, saved.ffn);
   }
   ops::add(model.ctx, saved.middle, branch, y);
 }
@@ -89,15 +136,22 @@ void DecoderLayer::backward(const ModelContext& model, const Batch& batch, Saved
     const ProfileScope profile("dense ffn backward");
     ffn_->backward(model.ctx, dx, saved.ffn_in, saved.ffn, dbranch, scratch);
   }
-  ffn_norm_.backward(model.ctx, dbranch, saved.middle, saved.ffn_norm, dx, ops::Accumulate::kYes);
-
-  if (latent_) {
-    latent_->backward(model, batch, dx, saved.attention_in, saved.latent, dbranch);
-  } else {
-    attention_->backward(model, batch, dx, saved.attention_in, saved.attention, dbranch);
-  }
-  attention_norm_.backward(model.ctx, dbranch, saved.x, saved.attention_norm, dx,
-                           ops::Accumulate::kYes);
+  const auto backward_of = [&](const auto& attention, const auto& attention_saved) {
+    ffn_norm_.backward(model.ctx, dbranch, saved.middle, saved.ffn_norm, dx, ops::Accumulate::kYes);
+    attention.backward(model, batch, dx, saved.attention_in, attention_saved, dbranch);
+    attention_norm_.backward(model.ctx, dbranch, saved.x, saved.attention_norm, dx,
+                             ops::Accumulate::kYes);
+  };
+  if (latent_) return backward_of(*latent_, saved.latent);
+  enqueue(
+      model, backward_graph_,
+      [&] {
+        GraphKey key = key_of(model, batch, saved);
+        add_to(key, dx);
+        add_to(key, dbranch);
+        return key;
+      },
+      [&] { backward_of(*attention_, saved.attention); });
 }
 
 }  // namespace witan

@@ -1,6 +1,7 @@
 // One decoder layer: x += attention(norm(x)); x += ffn_or_moe(norm(x)).
 #pragma once
 
+#include <memory>
 #include <optional>
 
 #include "core/model/attention_layer.h"
@@ -39,13 +40,26 @@ class DecoderLayer {
   void forward_cached(const ModelContext& model, const Batch& batch, const TensorView& x,
                       const KvCache& cache, const TensorView& y, Saved& saved);
 
+  // Of the graphs, forward and backward; null before the first call with cuda_graphs.
+  const GraphSegment* forward_graph() const { return forward_graph_.get(); }
+  const GraphSegment* backward_graph() const { return backward_graph_.get(); }
   MoeLayer* moe() { return moe_ ? &*moe_ : nullptr; }
 
  private:
+  // Memory of the first half, and its input.
+  void begin(const ModelContext& model, const TensorView& x, Saved& saved) const;
+  void allocate_ffn_in(const ModelContext& model, Saved& saved) const;
+  // What the work of the first half, forward and backward, follows from.
+  GraphKey key_of(const ModelContext& model, const Batch& batch, const Saved& saved) const;
+  template <class MakeKey, class Work>
+  static void enqueue(const ModelContext& model, std::unique_ptr<GraphSegment>& graph,
+                      const MakeKey& make_key, const Work& work);
   void feed_forward(const ModelContext& model, const Batch& batch, const TensorView& y,
                     Saved& saved);
 
   NormLayer attention_norm_, ffn_norm_;
+  // With ModelContext::cuda_graphs: from the norm in front of attention to the one behind it.
+  std::unique_ptr<GraphSegment> forward_graph_, backward_graph_;
   std::optional<AttentionLayer> attention_;  // one of the two
   std::optional<LatentAttentionLayer> latent_;
   std::optional<Ffn> ffn_;

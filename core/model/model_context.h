@@ -29,6 +29,7 @@ class ModelArenas {
       : saved(device, "activations", rows),
         choice(Device{}, "routing"),
         scratch(device, "scratch", rows),
+        steady_(device, "activations of graphs", rows),
         host_saved_(Device{}, "routing for the backward"),
         host_scratch_(Device{}, "routing scratch"),
         device_choice_(device, "routing indices") {}
@@ -37,6 +38,11 @@ class ModelArenas {
   }
   Arena& host_saved() { return on_host() ? saved : host_saved_; }
   Arena& host_scratch() { return on_host() ? scratch : host_scratch_; }
+  // Activations whose extents follow from those of the batch. Apart from the others, which follow
+  // from what the router chose, their addresses repeat from step to step: graphs need that.
+  Arena& steady() { return steady_apart_ ? steady_ : saved; }
+  void keep_steady_apart() { steady_apart_ = true; }
+  std::size_t activation_bytes() const { return saved.bytes_reserved() + steady_.bytes_reserved(); }
   // Index tensors of the plans that the device reads.
   Arena& device_choice() { return on_host() ? choice : device_choice_; }
   // Of the routing, on the host and on the device.
@@ -49,10 +55,11 @@ class ModelArenas {
 
  private:
   bool on_host() const { return saved.device().is_cpu(); }
-  std::array<Arena*, 6> all() {
-    return {&saved, &choice, &scratch, &host_saved_, &host_scratch_, &device_choice_};
+  std::array<Arena*, 7> all() {
+    return {&saved, &choice, &scratch, &host_saved_, &host_scratch_, &device_choice_, &steady_};
   }
-  Arena host_saved_, host_scratch_, device_choice_;
+  Arena steady_, host_saved_, host_scratch_, device_choice_;
+  bool steady_apart_ = false;
 };
 
 struct ModelContext {
@@ -67,6 +74,8 @@ struct ModelContext {
   // Most slots that this rank's experts work on at once, the same on every rank; 0: no limit.
   std::int64_t max_rows = 0;
   RankGroup* all_ranks = &RankGroup::alone();
+  // Stretches of a layer whose work follows from the shapes are launched as CUDA graphs.
+  bool cuda_graphs = false;
   // [experts]: choices of this micro-batch in all MoE layers; empty: the layer's own.
   std::span<const std::int64_t> pooled_counts = {};
   RankGroup* expert_ranks = &RankGroup::alone();  // the expert-parallel group

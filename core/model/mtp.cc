@@ -82,8 +82,12 @@ void MtpModule::forward_into(const ModelContext& model, const TensorView& before
   }
   saved.last = arena.allocate(x.shape, x.dtype, "residual stream");
   const Arena::Mark mark = arena.mark();
+  const Arena::Mark steady_mark = model.arenas->steady().mark();
   layer_.forward(model, batch, x, saved.last, saved.layer);
-  if (model.recompute == Recompute::kLayer) arena.rewind(mark);
+  if (model.recompute == Recompute::kLayer) {
+    arena.rewind(mark);
+    model.arenas->steady().rewind(steady_mark);
+  }
   norm_.forward(model.ctx, saved.last, saved.hidden, arena, saved.norm);
 }
 
@@ -101,6 +105,7 @@ void MtpModule::forward_only(const ModelContext& model, const Batch& main, const
   saved.hidden = model.arenas->saved.allocate({saved.cut.batch.rows(), before.cols()}, before.dtype,
                                               "final norm");
   ArenaScope activations(model.arenas->saved);
+  ArenaScope steady(model.arenas->steady());
   ArenaScope choice(model.arenas->choice);
   forward_into(model, before, saved);
 }
@@ -112,6 +117,7 @@ void MtpModule::backward(const ModelContext& model, const TensorView& dhidden, S
   Arena& scratch = model.arenas->scratch;
   ArenaScope scope(scratch);
   ArenaScope recomputed(model.arenas->saved);
+  ArenaScope steady_recomputed(model.arenas->steady());
   const TensorView dx = scratch.allocate(dhidden.shape, dhidden.dtype, "residual backward");
   norm_.backward(model.ctx, dhidden, saved.last, saved.norm, dx, ops::Accumulate::kNo);
   if (model.recompute == Recompute::kLayer) {

@@ -15,16 +15,35 @@ NormLayer::NormLayer(const configs::NormConfig& config, const ParamStore& params
   dbias_ = params.grad(name + ".bias");
 }
 
-void NormLayer::forward(const Context& ctx, const TensorView& x, const TensorView& y, Arena& arena,
-                        Saved& saved) const {
-  const ProfileScope profile("norm");
+void NormLayer::allocate(const TensorView& x, Arena& arena, Saved& saved) const {
   saved.rstd = arena.allocate({x.rows()}, x.dtype, "norm");
+  if (layer_norm_) saved.mean = arena.allocate({x.rows()}, x.dtype, "norm");
+}
+
+void NormLayer::forward(const Context& ctx, const TensorView& x, const TensorView& y,
+                        const Saved& saved) const {
+  const ProfileScope profile("norm");
   if (layer_norm_) {
-    saved.mean = arena.allocate({x.rows()}, x.dtype, "norm");
     ops::layernorm(ctx, x, weight_, bias_, eps_, y, saved.mean, saved.rstd);
   } else {
     ops::rmsnorm(ctx, x, weight_, eps_, y, saved.rstd);
   }
+}
+
+void NormLayer::forward_sum(const Context& ctx, const TensorView& a, const TensorView& b,
+                            const TensorView& sum, const TensorView& y, const Saved& saved) const {
+  const ProfileScope profile("norm");
+  if (layer_norm_) {
+    ops::add_layernorm(ctx, a, b, weight_, bias_, eps_, sum, y, saved.mean, saved.rstd);
+  } else {
+    ops::add_rmsnorm(ctx, a, b, weight_, eps_, sum, y, saved.rstd);
+  }
+}
+
+void NormLayer::forward(const Context& ctx, const TensorView& x, const TensorView& y, Arena& arena,
+                        Saved& saved) const {
+  allocate(x, arena, saved);
+  forward(ctx, x, y, saved);
 }
 
 void NormLayer::backward(const Context& ctx, const TensorView& dy, const TensorView& x,

@@ -18,7 +18,15 @@ class NormLayer {
     TensorView mean, rstd;  // [rows]; mean with LayerNorm only
   };
 
-  // x, y [rows, d].
+  // What a forward of x keeps.
+  void allocate(const TensorView& x, Arena& arena, Saved& saved) const;
+  // y = norm(x) [rows, d], into an allocated `saved`.
+  void forward(const Context& ctx, const TensorView& x, const TensorView& y,
+               const Saved& saved) const;
+  // sum = a + b, y = norm(sum), in one pass; sum may alias a or b.
+  void forward_sum(const Context& ctx, const TensorView& a, const TensorView& b,
+                   const TensorView& sum, const TensorView& y, const Saved& saved) const;
+  // Both: x, y [rows, d].
   void forward(const Context& ctx, const TensorView& x, const TensorView& y, Arena& arena,
                Saved& saved) const;
   // dx overwritten or accumulated; parameter gradients accumulate.

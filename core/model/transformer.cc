@@ -14,12 +14,13 @@ class LayerMemory {
  public:
   explicit LayerMemory(ModelArenas& arenas)
       : saved_(arenas.saved),
+        steady_(arenas.steady()),
         host_saved_(arenas.host_saved()),
         choice_(arenas.choice),
         device_choice_(arenas.device_choice()) {}
 
  private:
-  ArenaScope saved_, host_saved_, choice_, device_choice_;
+  ArenaScope saved_, steady_, host_saved_, choice_, device_choice_;
 };
 
 }  // namespace
@@ -36,6 +37,8 @@ Transformer::Transformer(const configs::ModelConfig& model, ParamStore& params,
       saved_(static_cast<std::size_t>(dims_.layers)) {
   params.keep_rounded(ctx);
   model_.max_rows = options.max_rows;
+  model_.cuda_graphs = options.cuda_graphs && ctx.device.is_cuda();
+  if (model_.cuda_graphs) arenas_.keep_steady_apart();
   model_.all_ranks = options.all_ranks;
   model_.expert_ranks = options.expert_ranks;
   if (params.has_gradients()) dembedding_ = params.grad("embedding");
@@ -75,7 +78,7 @@ void Transformer::begin(const Batch& batch) {
 TensorView Transformer::embed(const Batch& batch) {
   const ProfileScope profile("embedding");
   const TensorView x =
-      arenas_.saved.allocate({batch.rows(), dims_.d_model}, params_.dtype(), "embedding");
+      arenas_.steady().allocate({batch.rows(), dims_.d_model}, params_.dtype(), "embedding");
   ops::embedding(model_.ctx, batch.tokens, embedding_, x);
   return x;
 }
@@ -90,13 +93,15 @@ void Transformer::forward_train(const Batch& batch) {
   begin(batch);
   TensorView x = embed(batch);
   for (std::size_t i = 0; i < layers_.size(); ++i) {
-    const TensorView y = arenas_.saved.allocate(x.shape, x.dtype, "residual stream");
+    const TensorView y = arenas_.steady().allocate(x.shape, x.dtype, "residual stream");
     const Arena::Mark mark = arenas_.saved.mark();
+    const Arena::Mark steady_mark = arenas_.steady().mark();
     const Arena::Mark host_mark = arenas_.host_saved().mark();
     const LayerScope layer(static_cast<int>(i));
     layers_[i]->forward(model_, batch_, x, y, saved_[i]);
     if (model_.recompute == Recompute::kLayer) {
       arenas_.saved.rewind(mark);
+      arenas_.steady().rewind(steady_mark);
       arenas_.host_saved().rewind(host_mark);
     }
     x = y;
@@ -177,6 +182,7 @@ double Transformer::backward(const Batch& batch, double gradient_scale,
 
   for (std::size_t i = layers_.size(); i-- > 0;) {
     ArenaScope recomputed(arenas_.saved);
+    ArenaScope steady_recomputed(arenas_.steady());
     ArenaScope host_recomputed(arenas_.host_saved());
     const LayerScope layer(static_cast<int>(i));
     if (model_.recompute == Recompute::kLayer) {

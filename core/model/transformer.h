@@ -29,6 +29,7 @@ class Transformer {
     // Must outlive the model.
     RankGroup* all_ranks = &RankGroup::alone();
     RankGroup* expert_ranks = &RankGroup::alone();
+    bool cuda_graphs = false;  // as in ModelContext
   };
   // `params` and `exchange` outlive the model.
   Transformer(const configs::ModelConfig& model, ParamStore& params, TokenExchange& exchange,
@@ -69,6 +70,7 @@ class Transformer {
   std::vector<MoeLayer*>& moe_layers() { return moe_layers_; }
   // By depth; empty without multi-token prediction.
   std::span<MtpStats> mtp_stats() { return mtp_ ? mtp_->stats() : std::span<MtpStats>{}; }
+  const std::vector<std::unique_ptr<DecoderLayer>>& layers() const { return layers_; }
   ModelArenas& arenas() { return arenas_; }
   const ModelArenas& arenas() const { return arenas_; }
   KvCache make_cache(std::int64_t batch, std::int64_t capacity) const;

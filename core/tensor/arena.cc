@@ -1,6 +1,7 @@
 #include "core/tensor/arena.h"
 
 #include <algorithm>
+#include <atomic>
 #include <utility>
 
 #include "core/base/current_layer.h"
@@ -13,6 +14,7 @@ namespace {
 
 constexpr std::size_t kFirstBlock = std::size_t{1} << 20;
 Arena::GrowthLog growth_log = nullptr;
+std::atomic<std::int64_t> generations = 0;
 
 std::size_t aligned(std::size_t bytes) {
   return (bytes + kTensorAlignment - 1) / kTensorAlignment * kTensorAlignment;
@@ -36,6 +38,7 @@ void Arena::free_blocks() noexcept {
     }
   }
   blocks_.clear();
+  generation_ = ++generations;
 }
 
 std::size_t Arena::bytes_reserved() const {
@@ -66,6 +69,7 @@ void Arena::add_block(std::size_t bytes, const char* label) {
     }
   }
   blocks_.push_back({data, capacity});
+  generation_ = ++generations;
   if (growth_log != nullptr) {
     growth_log(name_.c_str(), current_layer(), label, capacity, bytes_reserved());
   }

@@ -43,6 +43,9 @@ class Arena {
     std::size_t total = 0;
   };
   Mark mark() const;
+  // Of its blocks: another number whenever one is taken or given back, in any arena. At the same
+  // generation and mark the same requests get the same addresses.
+  std::int64_t generation() const { return generation_; }
   void rewind(const Mark& mark);
 
   // Gives everything back. If the step needed more than one block, they are merged into one of the
@@ -72,6 +75,7 @@ class Arena {
   std::string name_;
   BlockSource* source_;
   std::vector<Block> blocks_;
+  std::int64_t generation_ = 0;
   std::size_t current_ = 0;  // block that is being filled
   std::size_t used_ = 0;     // bytes used in it
   std::size_t total_ = 0;    // bytes in use over all blocks

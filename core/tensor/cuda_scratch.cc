@@ -10,20 +10,16 @@
 namespace witan::cuda {
 namespace {
 
-struct Buffer {
-  void* data = nullptr;
-  std::size_t bytes = 0;
-};
 using Key = std::pair<int, void*>;  // device index, stream handle
 
 std::mutex mutex;
-std::map<Key, Buffer> buffers;
+std::map<Key, ScratchBuffer> buffers;
 
 }  // namespace
 
 void* scratch(const Context& ctx, std::size_t bytes) {
   const std::lock_guard lock(mutex);
-  Buffer& buffer = buffers[{ctx.device.index, ctx.stream.handle}];
+  ScratchBuffer& buffer = buffers[{ctx.device.index, ctx.stream.handle}];
   if (buffer.bytes < bytes) {
     synchronize(ctx);
     device_free(ctx.device, std::exchange(buffer.data, nullptr), std::exchange(buffer.bytes, 0));
@@ -31,6 +27,12 @@ void* scratch(const Context& ctx, std::size_t bytes) {
     buffer.bytes = bytes;
   }
   return buffer.data;
+}
+
+ScratchBuffer scratch_of(const Context& ctx) {
+  const std::lock_guard lock(mutex);
+  const auto found = buffers.find({ctx.device.index, ctx.stream.handle});
+  return found == buffers.end() ? ScratchBuffer{} : found->second;
 }
 
 void release_scratch(const Context& ctx) {

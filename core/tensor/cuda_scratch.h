@@ -12,6 +12,13 @@ namespace witan::cuda {
 // before the next op does; contents undefined. Growing waits for the stream.
 void* scratch(const Context& ctx, std::size_t bytes);
 
+// The scratch of ctx.stream as it is; empty before the first op.
+struct ScratchBuffer {
+  void* data = nullptr;
+  std::size_t bytes = 0;
+};
+ScratchBuffer scratch_of(const Context& ctx);
+
 // Frees the scratch of ctx.stream after waiting for it; before its stream is destroyed, or at the
 // end.
 void release_scratch(const Context& ctx);

@@ -4,6 +4,7 @@
 namespace witan::cuda {
 
 void* scratch(const Context&, std::size_t) { throw_built_without_cuda("scratch memory"); }
+ScratchBuffer scratch_of(const Context&) { return {}; }
 void release_scratch(const Context&) {}
 
 }  // namespace witan::cuda

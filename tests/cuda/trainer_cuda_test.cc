@@ -3,6 +3,7 @@
 // allows.
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <string>
 
 #include "core/ops/rounded_weights.h"
@@ -177,6 +178,45 @@ TEST_F(CudaTrainer, RoundedWeightsFollowTheWeights) {
   write(*late);
   EXPECT_EQ(late->trainer().gradients(false).loss, expected);
   EXPECT_NE(expected, before);
+}
+
+// The attention of a layer as graphs: the same bits, and most of the time a launch, although the
+// routing, and with it the rows of experts, changes from step to step.
+TEST_F(CudaTrainer, GraphsGiveTheSameBits) {
+  const Corpus corpus;
+  for (const char* change : {"runtime { precision: BF16 } ",
+                             "runtime { precision: FLOAT32 } train { recompute: LAYER } "}) {
+    SCOPED_TRACE(change);
+    const configs::RunConfig plain = run_config(corpus, invariant_balance(false), change);
+    configs::RunConfig run = plain;
+    run.mutable_runtime()->set_cuda_graphs(true);
+    const int ep = expert_parallel_sizes(run).back();
+    CudaSession expected(plain, ep, DeviceTransport::kAuto);
+    CudaSession found(run, ep, DeviceTransport::kAuto);
+    constexpr int kSteps = 6;
+    for (int step = 0; step < kSteps; ++step) {
+      EXPECT_EQ(found->trainer().step(false).loss, expected->trainer().step(false).loss);
+    }
+    const bool twice = run.train().recompute() == configs::TrainConfig::LAYER;
+    for (const auto& layer : found->engine().model().layers()) {
+      ASSERT_NE(layer->forward_graph(), nullptr);
+      const GraphSegment::Counts forward = layer->forward_graph()->counts();
+      const GraphSegment::Counts backward = layer->backward_graph()->counts();
+      EXPECT_EQ(forward.run + forward.launched, twice ? 2 * kSteps : kSteps);
+      EXPECT_EQ(backward.run + backward.launched, kSteps);
+      EXPECT_GE(forward.launched, kSteps / 2);
+      EXPECT_GE(backward.launched, kSteps / 2);
+    }
+    for (int id = 0; id < found->engine().table().size(); ++id) {
+      const HostTwin weights(found->engine().params().context(),
+                             found->engine().params().value(id));
+      const HostTwin others(expected->engine().params().context(),
+                            expected->engine().params().value(id));
+      const TensorView here = weights.read().view();
+      EXPECT_EQ(std::memcmp(here.data, others.read().view().data, here.bytes()), 0)
+          << found->engine().table()[id].name;
+    }
+  }
 }
 
 TEST_F(CudaTrainer, ASteadyStepAllocatesNoDeviceMemory) {

@@ -161,6 +161,7 @@ class Session {
     if (run.runtime().precision() == configs::RuntimeConfig::BF16) {
       runtime.ctx.products = Products::kBfloat16;
     }
+    runtime.cuda_graphs = run.runtime().cuda_graphs();
     return runtime;
   }
 

@@ -121,6 +121,37 @@ void stream_wait_event(Stream stream, void* event) {
                    "making a stream wait for an event");
 }
 
+void capture_begin(Stream stream) {
+  // Thread-local: what other threads do (a watchdog, a transport) does not end the capture.
+  WITAN_CUDA_CHECK(cudaStreamBeginCapture(handle_of(stream), cudaStreamCaptureModeThreadLocal),
+                   "beginning to capture a stream");
+}
+
+void* capture_end(Stream stream) {
+  cudaGraph_t graph = nullptr;
+  WITAN_CUDA_CHECK(cudaStreamEndCapture(handle_of(stream), &graph), "capturing a stream");
+  cudaGraphExec_t executable = nullptr;
+  const cudaError_t status = cudaGraphInstantiate(&executable, graph, 0);
+  (void)cudaGraphDestroy(graph);
+  WITAN_CUDA_CHECK(status, "making a graph");
+  return executable;
+}
+
+void capture_abandon(Stream stream) noexcept {
+  cudaGraph_t graph = nullptr;
+  (void)cudaStreamEndCapture(handle_of(stream), &graph);
+  if (graph != nullptr) (void)cudaGraphDestroy(graph);
+}
+
+void graph_launch(void* graph, Stream stream) {
+  WITAN_CUDA_CHECK(cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph), handle_of(stream)),
+                   "launching a graph");
+}
+
+void graph_destroy(void* graph) noexcept {
+  (void)cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph));
+}
+
 void* event_create(Device device) {
   use_device(device);
   cudaEvent_t event = nullptr;

@@ -29,6 +29,15 @@ void stream_destroy(Stream stream) noexcept;  // waits for it first
 void stream_synchronize(Stream stream);
 void stream_wait_event(Stream stream, void* event);
 
+// Work that is enqueued on `stream` from here on is recorded, not run, until capture_end(), which
+// gives it as a graph that can be launched as a whole. Meanwhile this thread must not wait for the
+// stream nor take or give back device memory. capture_abandon(): ends it and drops what it has.
+void capture_begin(Stream stream);
+void* capture_end(Stream stream);
+void capture_abandon(Stream stream) noexcept;
+void graph_launch(void* graph, Stream stream);
+void graph_destroy(void* graph) noexcept;  // what is in flight still runs
+
 void* event_create(Device device);
 void event_destroy(void* event) noexcept;
 void event_record(void* event, Stream stream);

@@ -14,6 +14,12 @@ void stream_destroy(Stream) noexcept {}
 void stream_synchronize(Stream) { throw_built_without_cuda("a wait for a stream"); }
 void stream_wait_event(Stream, void*) { throw_built_without_cuda("a wait for an event"); }
 
+void capture_begin(Stream) { throw_built_without_cuda("a graph"); }
+void* capture_end(Stream) { throw_built_without_cuda("a graph"); }
+void capture_abandon(Stream) noexcept {}
+void graph_launch(void*, Stream) { throw_built_without_cuda("a graph"); }
+void graph_destroy(void*) noexcept {}
+
 void* event_create(Device) { throw_built_without_cuda("an event"); }
 void event_destroy(void*) noexcept {}
 void event_record(void*, Stream) { throw_built_without_cuda("a record of an event"); }

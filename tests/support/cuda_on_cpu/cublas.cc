@@ -124,6 +124,12 @@ void scribble(const cublasContext& context) {
   std::memset(bytes + context.workspace_bytes - edge, 0xff, edge);
 }
 
+bool workspace_fits(const cublasContext& context) {
+  if (is_allocated(context.workspace, context.workspace_bytes)) return true;
+  report_fault(cudaErrorIllegalAddress, "cuBLAS: its workspace has been freed");
+  return false;
+}
+
 cublasStatus_t status_of(cudaError_t status) {
   return status == cudaSuccess ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_EXECUTION_FAILED;
 }
@@ -184,11 +190,17 @@ cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t transa,
   if (scalars != CUBLAS_STATUS_SUCCESS) return scalars;
   const Product product{transa, transb, m, n, k, lda, ldb, ldc, add == 1.0};
   if (!extents_fit(product)) return CUBLAS_STATUS_INVALID_VALUE;
-  if (!matrices_fit(product, types, a, b, c)) return CUBLAS_STATUS_INVALID_VALUE;
-  return status_of(enqueue_library_work(handle->stream, "cublasGemmEx", [=, context = *handle] {
-    scribble(context);
-    run_product(product, types, a, b, c);
-  }));
+  const auto good = [=, context = *handle] {
+    return matrices_fit(product, types, a, b, c) && workspace_fits(context);
+  };
+  if (!good()) return CUBLAS_STATUS_INVALID_VALUE;
+  return status_of(enqueue_library_work(
+      handle->stream, "cublasGemmEx",
+      [=, context = *handle] {
+        scribble(context);
+        run_product(product, types, a, b, c);
+      },
+      good));
 }
 
 cublasStatus_t cublasGemmGroupedBatchedEx(

@@ -32,6 +32,7 @@ enum cudaError_t {
   cudaErrorNotReady = 600,
   cudaErrorIllegalAddress = 700,
   cudaErrorLaunchFailure = 719,
+  cudaErrorStreamCaptureUnsupported = 900,
 };
 enum cudaMemcpyKind { cudaMemcpyDefault = 4 };
 enum cudaDeviceAttr {
@@ -40,6 +41,7 @@ enum cudaDeviceAttr {
 };
 enum cudaDataType_t { CUDA_R_32F = 0, CUDA_R_64F = 1, CUDA_R_16BF = 14 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
 inline constexpr unsigned cudaStreamNonBlocking = 1;
 inline constexpr unsigned cudaEventDisableTiming = 2;
 
@@ -47,6 +49,10 @@ struct CUstream_st;
 struct CUevent_st;
 using cudaStream_t = CUstream_st*;
 using cudaEvent_t = CUevent_st*;
+struct CUgraph_st;
+struct CUgraphExec_st;
+using cudaGraph_t = CUgraph_st*;
+using cudaGraphExec_t = CUgraphExec_st*;
 
 struct uint3 {
   unsigned x, y, z;
@@ -84,6 +90,17 @@ cudaError_t cudaEventDestroy(cudaEvent_t event);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
 cudaError_t cudaEventSynchronize(cudaEvent_t event);
 cudaError_t cudaEventQuery(cudaEvent_t event);  // runs a little of what is enqueued
+// Of kernels, products, fills and copies of device memory on one stream. What would end a capture
+// on a GPU is a fault: waiting, taking or giving back memory, pageable host memory in a copy. So
+// are events, which a GPU takes but the project does not use there.
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
+                                 unsigned long long flags);
+// Looks again at every address that was captured: memory that has been freed since is a fault.
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream);
+cudaError_t cudaGraphDestroy(cudaGraph_t graph);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable);
 
 namespace witan::cuda_on_cpu {
 
@@ -103,17 +120,20 @@ bool check_argument(std::size_t position, const T& value) {
 }
 
 using KernelAddress = void (*)();
+// `arguments_good` is asked again when a graph is launched.
 cudaError_t enqueue_kernel(KernelAddress kernel, const LaunchShape& shape, cudaStream_t stream,
-                           std::function<void()> thread_body);
+                           std::function<void()> thread_body, std::function<bool()> arguments_good);
 cudaError_t allow_shared_bytes(KernelAddress kernel, int bytes);
 
 template <class... Params, std::size_t... I>
 cudaError_t launch_unpacked(void (*kernel)(Params...), const LaunchShape& shape, void** args,
                             cudaStream_t stream, std::index_sequence<I...>) {
   const std::tuple<Params...> values(*static_cast<Params*>(args[I])...);
-  if (!(check_argument(I, std::get<I>(values)) && ...)) return cudaErrorIllegalAddress;
-  return enqueue_kernel(reinterpret_cast<KernelAddress>(kernel), shape, stream,
-                        [kernel, values] { std::apply(kernel, values); });
+  const auto arguments_good = [values] { return (check_argument(I, std::get<I>(values)) && ...); };
+  if (!arguments_good()) return cudaErrorIllegalAddress;
+  return enqueue_kernel(
+      reinterpret_cast<KernelAddress>(kernel), shape, stream,
+      [kernel, values] { std::apply(kernel, values); }, arguments_good);
 }
 
 // ---- what a kernel sees; valid while one runs

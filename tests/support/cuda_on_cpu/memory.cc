@@ -247,6 +247,7 @@ cudaError_t cudaFreeHost(void* data) {
 
 cudaError_t cudaMalloc(void** data, std::size_t bytes) {
   if (fault_status() != cudaSuccess) return fault_status();
+  if (forbidden_in_capture("cudaMalloc")) return fault_status();
   *data = bytes == 0 ? nullptr : memory().allocate(bytes);
   return bytes == 0 || *data != nullptr ? cudaSuccess : cudaErrorMemoryAllocation;
 }
@@ -254,6 +255,7 @@ cudaError_t cudaMalloc(void** data, std::size_t bytes) {
 // As on a GPU, freeing waits for everything that is enqueued.
 cudaError_t cudaFree(void* data) {
   if (data == nullptr) return cudaSuccess;
+  if (forbidden_in_capture("cudaFree")) return fault_status();
   run_everything();
   memory().check_red_zones("cudaFree");
   if (!memory().free(data)) {

@@ -33,12 +33,20 @@ struct EventState {
 struct Task {
   std::function<void()> run;
   std::function<bool()> ready = {};  // empty: always
+  std::function<bool()> good = {};   // asked when a graph is launched; empty: always
 };
 
 }  // namespace
 
+struct CUgraph_st {
+  std::vector<Task> tasks;
+};
+struct CUgraphExec_st {
+  std::vector<Task> tasks;
+};
 struct CUstream_st {
   std::deque<Task> tasks;
+  CUgraph_st* capture = nullptr;  // takes what is enqueued
 };
 struct CUevent_st {
   std::shared_ptr<EventState> state = std::make_shared<EventState>();
@@ -75,6 +83,19 @@ const std::thread::id owner = std::this_thread::get_id();   // the only thread t
 std::map<KernelAddress, std::size_t> allowed_shared_bytes;  // where more than the usual
 
 CUstream_st& stream_of(cudaStream_t stream) { return stream == nullptr ? default_stream : *stream; }
+
+void push(CUstream_st& stream, Task task) {
+  if (stream.capture != nullptr) {
+    stream.capture->tasks.push_back(std::move(task));
+  } else {
+    stream.tasks.push_back(std::move(task));
+  }
+}
+
+cudaError_t refuse_in_capture(const std::string& call) {
+  report_fault(cudaErrorStreamCaptureUnsupported, call + " while a stream is captured");
+  return cudaErrorStreamCaptureUnsupported;
+}
 
 // Runs the head of a randomly chosen stream, until `done`.
 template <class Done>
@@ -120,7 +141,16 @@ void set_device_count(int count, int version) {
 }
 
 void enqueue_task(cudaStream_t stream, std::function<bool()> ready, std::function<void()> run) {
-  stream_of(stream).tasks.push_back({std::move(run), std::move(ready)});
+  if (forbidden_in_capture("work that waits for other processes")) return;
+  push(stream_of(stream), {std::move(run), std::move(ready)});
+}
+
+bool forbidden_in_capture(const std::string& call) {
+  const bool captured = std::any_of(streams.begin(), streams.end(), [](const CUstream_st* stream) {
+    return stream->capture != nullptr;
+  });
+  if (captured) refuse_in_capture(call);
+  return captured;
 }
 
 std::uint64_t host_waits() { return waits_of_the_host; }
@@ -138,14 +168,16 @@ void run_everything() {
 }
 
 cudaError_t enqueue_library_work(cudaStream_t stream, const std::string& name,
-                                 std::function<void()> work) {
+                                 std::function<void()> work, std::function<bool()> good) {
   if (fault_status() != cudaSuccess) return fault_status();
-  stream_of(stream).tasks.push_back({[name, work = std::move(work)] {
-    if (fault_status() != cudaSuccess) return;
-    const DeviceMemoryOpen opened;
-    work();
-    check_red_zones(name);
-  }});
+  push(stream_of(stream), {[name, work = std::move(work)] {
+                             if (fault_status() != cudaSuccess) return;
+                             const DeviceMemoryOpen opened;
+                             work();
+                             check_red_zones(name);
+                           },
+                           {},
+                           std::move(good)});
   return cudaSuccess;
 }
 
@@ -158,7 +190,8 @@ cudaError_t allow_shared_bytes(KernelAddress kernel, int bytes) {
 }
 
 cudaError_t enqueue_kernel(KernelAddress kernel, const LaunchShape& shape, cudaStream_t stream,
-                           std::function<void()> thread_body) {
+                           std::function<void()> thread_body,
+                           std::function<bool()> arguments_good) {
   if (fault_status() != cudaSuccess) return fault_status();
   const auto& [grid, block, shared_bytes] = shape;
   const std::uint64_t threads = std::uint64_t{block.x} * block.y * block.z;
@@ -171,12 +204,15 @@ cudaError_t enqueue_kernel(KernelAddress kernel, const LaunchShape& shape, cudaS
     return refuse_launch("more than 48 KiB of shared memory, not asked for");
   }
   const std::string name = "kernel launch " + std::to_string(++launches);
-  stream_of(stream).tasks.push_back({[shape, body = std::move(thread_body), name] {
-    if (fault_status() != cudaSuccess) return;  // a device with an error runs nothing more
-    const DeviceMemoryOpen opened;
-    run_grid(shape, body, order, name);
-    check_red_zones(name);
-  }});
+  push(stream_of(stream), {[shape, body = std::move(thread_body), name] {
+                             // A device with an error runs nothing more.
+                             if (fault_status() != cudaSuccess) return;
+                             const DeviceMemoryOpen opened;
+                             run_grid(shape, body, order, name);
+                             check_red_zones(name);
+                           },
+                           {},
+                           std::move(arguments_good)});
   return cudaSuccess;
 }
 
@@ -218,19 +254,30 @@ cudaError_t cudaSetDevice(int device) {
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind,
                             cudaStream_t handle) {
   if (fault_status() != cudaSuccess) return fault_status();
-  for (const void* side : {static_cast<const void*>(to), from}) {
-    if (is_device_address(side) && !is_allocated(side, bytes)) {
+  const auto good = [to, from, bytes] {
+    for (const void* side : {static_cast<const void*>(to), from}) {
+      if (!is_device_address(side) || is_allocated(side, bytes)) continue;
       report_fault(cudaErrorInvalidValue,
                    "a copy of " + std::to_string(bytes) + " bytes leaves its allocation");
-      return cudaErrorInvalidValue;
+      return false;
     }
-  }
+    return true;
+  };
+  if (!good()) return cudaErrorInvalidValue;
   CUstream_st& stream = stream_of(handle);
+  const auto pageable = [](const void* side) {
+    return !is_device_address(side) && !is_pinned(side);
+  };
+  if (stream.capture != nullptr && (pageable(to) || pageable(from))) {
+    return refuse_in_capture("a copy of pageable host memory");
+  }
   const auto enqueue_copy = [&](auto source) {
-    stream.tasks.push_back({[to, source, bytes] {
-      const DeviceMemoryOpen opened;
-      std::memcpy(to, &source[0], bytes);
-    }});
+    push(stream, {[to, source, bytes] {
+                    const DeviceMemoryOpen opened;
+                    std::memcpy(to, &source[0], bytes);
+                  },
+                  {},
+                  good});
   };
   const char* bytes_from = static_cast<const char*>(from);
   if (is_device_address(from) || is_pinned(from)) {
@@ -246,13 +293,15 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
 }
 
 cudaError_t cudaMemsetAsync(void* data, int value, std::size_t bytes, cudaStream_t stream) {
-  if (!is_allocated(data, bytes)) {
+  const auto good = [data, bytes] {
+    if (is_allocated(data, bytes)) return true;
     report_fault(cudaErrorInvalidValue,
                  "cudaMemsetAsync of " + std::to_string(bytes) + " bytes leaves its allocation");
-    return cudaErrorInvalidValue;
-  }
-  return enqueue_library_work(stream, "cudaMemsetAsync",
-                              [data, value, bytes] { std::memset(data, value, bytes); });
+    return false;
+  };
+  if (!good()) return cudaErrorInvalidValue;
+  return enqueue_library_work(
+      stream, "cudaMemsetAsync", [data, value, bytes] { std::memset(data, value, bytes); }, good);
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
@@ -270,15 +319,17 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  if (forbidden_in_capture("a wait for a stream")) return fault_status();
   ++waits_of_the_host;
   run_stream(stream_of(stream));
   return fault_status();
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  if (stream_of(stream).capture != nullptr) return refuse_in_capture("an event");
   const std::uint64_t record = event->state->recorded;
-  stream_of(stream).tasks.push_back(
-      {[] {}, [state = event->state, record] { return state->reached >= record; }});
+  push(stream_of(stream),
+       {[] {}, [state = event->state, record] { return state->reached >= record; }});
   return fault_status();
 }
 
@@ -294,14 +345,16 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  if (stream_of(stream).capture != nullptr) return refuse_in_capture("an event");
   const std::uint64_t record = ++event->state->recorded;
-  stream_of(stream).tasks.push_back({[state = event->state, record] {
-    state->reached = std::max(state->reached.load(), record);
-  }});
+  push(stream_of(stream), {[state = event->state, record] {
+         state->reached = std::max(state->reached.load(), record);
+       }});
   return fault_status();
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  if (forbidden_in_capture("a wait for an event")) return fault_status();
   ++waits_of_the_host;
   const std::uint64_t record = event->state->recorded;
   run_until([&] { return event->state->reached >= record; });
@@ -313,4 +366,45 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
   const EventState& state = *event->state;
   if (std::this_thread::get_id() == owner && state.reached < state.recorded) run_a_little();
   return state.reached >= state.recorded ? cudaSuccess : cudaErrorNotReady;
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  if (fault_status() != cudaSuccess) return fault_status();
+  if (stream == nullptr || stream->capture != nullptr) return cudaErrorStreamCaptureUnsupported;
+  stream->capture = new CUgraph_st;
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  *graph = std::exchange(stream_of(stream).capture, nullptr);
+  if (*graph == nullptr) return cudaErrorInvalidValue;
+  return fault_status();
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
+                                 unsigned long long) {
+  if (fault_status() != cudaSuccess) return fault_status();
+  *executable = new CUgraphExec_st{graph->tasks};
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t handle) {
+  if (fault_status() != cudaSuccess) return fault_status();
+  CUstream_st& stream = stream_of(handle);
+  if (stream.capture != nullptr) return refuse_in_capture("a launch of a graph");
+  for (const Task& task : executable->tasks) {
+    if (task.good && !task.good()) return fault_status();
+    push(stream, task);
+  }
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  return fault_status();
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  delete executable;  // what is enqueued has been copied
+  return fault_status();
 }
