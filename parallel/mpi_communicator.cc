@@ -29,8 +29,9 @@ MPI_Datatype mpi_type(DType dtype) {
     case DType::kFloat64: return MPI_DOUBLE;
     case DType::kInt32: return MPI_INT32_T;
     case DType::kInt64: return MPI_INT64_T;
+    case DType::kBfloat16: break;
   }
-  return MPI_DATATYPE_NULL;
+  WITAN_CHECK(false, "a collective over a tensor of ", name_of(dtype));
 }
 
 MPI_Op mpi_op(ReduceOp op) {

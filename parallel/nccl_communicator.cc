@@ -36,8 +36,9 @@ ncclDataType_t nccl_type(DType dtype) {
     case DType::kFloat64: return ncclFloat64;
     case DType::kInt32: return ncclInt32;
     case DType::kInt64: return ncclInt64;
+    case DType::kBfloat16: break;
   }
-  return ncclFloat32;
+  WITAN_CHECK(false, "a collective over a tensor of ", name_of(dtype));
 }
 
 ncclRedOp_t nccl_op(ReduceOp op) {

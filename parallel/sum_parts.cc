@@ -46,7 +46,9 @@ void sum_parts(const TensorView& own_part, const TensorView& arrived, int rank, 
     case DType::kFloat64: return sum_all<double>(own_part, arrived, rank, ranks, sum);
     case DType::kInt32: return sum_all<std::int32_t>(own_part, arrived, rank, ranks, sum);
     case DType::kInt64: return sum_all<std::int64_t>(own_part, arrived, rank, ranks, sum);
+    case DType::kBfloat16: break;
   }
+  WITAN_CHECK(false, "a sum of tensors of ", name_of(sum.dtype));
 }
 
 }  // namespace witan

@@ -8,10 +8,17 @@
 
 namespace witan {
 
-enum class DType : std::uint8_t { kFloat32, kFloat64, kInt32, kInt64 };
+// kBfloat16 is how operands of matrix products are stored where they would be rounded to it anyway
+// (docs/numerics.md): ops that make or multiply them take it and say so, nothing else does.
+enum class DType : std::uint8_t { kFloat32, kFloat64, kInt32, kInt64, kBfloat16 };
 
 constexpr std::size_t size_of(DType dtype) {
-  return dtype == DType::kFloat32 || dtype == DType::kInt32 ? 4 : 8;
+  switch (dtype) {
+    case DType::kBfloat16: return 2;
+    case DType::kFloat32:
+    case DType::kInt32: return 4;
+    default: return 8;
+  }
 }
 
 constexpr const char* name_of(DType dtype) {
@@ -20,9 +27,15 @@ constexpr const char* name_of(DType dtype) {
     case DType::kFloat64: return "float64";
     case DType::kInt32: return "int32";
     case DType::kInt64: return "int64";
+    case DType::kBfloat16: return "bfloat16";
   }
   return "?";
 }
+
+// The upper half of a float's bits.
+struct Bfloat16 {
+  std::uint16_t bits;
+};
 
 template <class T>
 struct dtype_of;
@@ -41,6 +54,11 @@ struct dtype_of<std::int32_t> {
 template <>
 struct dtype_of<std::int64_t> {
   static constexpr DType value = DType::kInt64;
+};
+
+template <>
+struct dtype_of<Bfloat16> {
+  static constexpr DType value = DType::kBfloat16;
 };
 
 // Calls f(float{}) or f(double{}); anything else is an error that names `what`.

@@ -20,6 +20,15 @@ ops::Activation activation_of(configs::MoeConfig::ExpertKind kind) {
   }
 }
 
+// Where the gradient of `up` goes: in its place; in that of dh, if it is as large once it is
+// rounded (gate and up side by side); or beside them.
+TensorView place_of_dup(const TensorView& up, const TensorView& dh, DType type, Arena& scratch) {
+  if (type == up.dtype) return up;
+  const TensorView in_dh{dh.data, up.shape, type, up.device};
+  if (in_dh.bytes() == dh.bytes()) return in_dh;
+  return scratch.allocate(up.shape, type, "experts backward");
+}
+
 }  // namespace
 
 ExpertBank::ExpertBank(const configs::MoeConfig& config, const ParamStore& params, int layer)
@@ -65,14 +74,14 @@ void ExpertBank::backward(const Context& ctx, const TensorView& dout, const Tens
                           const TensorView& drow_weights, ops::Accumulate gradients,
                           Arena& scratch) const {
   ArenaScope scope(scratch);
-  const TensorView dh = scratch.allocate({rows.rows(), ff()}, rows.dtype, "experts backward");
-  const TensorView& dup = saved.up;  // in place
+  const TensorView& up = saved.up;
+  const TensorView dh = scratch.allocate({rows.rows(), ff()}, up.dtype, "experts backward");
+  const TensorView dup = place_of_dup(up, dh, stored_type(ctx, up.dtype), scratch);
   profiled("experts down backward", [&] {
     ops::grouped_gemm_backward(ctx, dout, offsets, saved.h, down_, dh, ddown_, gradients);
   });
   profiled("experts activation backward", [&] {
-    ops::activation_backward(ctx, activation_, saved.up, row_weights, dh, dup, drow_weights,
-                             swiglu_);
+    ops::activation_backward(ctx, activation_, up, row_weights, dh, dup, drow_weights, swiglu_);
   });
   if (!down_bias_.empty()) {  // drow_weights accumulate
     if (gradients == ops::Accumulate::kNo) {

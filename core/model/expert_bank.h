@@ -19,11 +19,17 @@ class ExpertBank {
 
   struct Saved {
     TensorView up;  // [rows, input_factor * ff]: gate and up for SwiGLU
-    TensorView h;   // [rows, ff]: routing weight included
+    TensorView h;   // [rows, ff]: routing weight included; of stored_type()
   };
 
+  // Of rows, h, dout and what lies between the backward's products, where everything else is of
+  // `dtype`: bfloat16 where products round them anyway, unless biases sum them in full.
+  DType stored_type(const Context& ctx, DType dtype) const {
+    return up_bias_.empty() ? ops::operand_dtype(ctx, dtype) : dtype;
+  }
+
   // The part up to the activation; up and h are preallocated. rows [rows, d] ordered by expert with
-  // offsets [local experts + 1]; row_weights [rows].
+  // offsets [local experts + 1]; row_weights [rows]. rows, h and dout are of stored_type().
   void forward_up(const Context& ctx, const TensorView& rows, std::span<const std::int64_t> offsets,
                   const TensorView& up) const;
   void forward_activation(const Context& ctx, const TensorView& up, const TensorView& row_weights,
@@ -33,7 +39,8 @@ class ExpertBank {
                     const TensorView& row_weights, const TensorView& out) const;
 
   // drows [rows, d] and drow_weights [rows] overwritten; parameter gradients accumulate, or are
-  // overwritten if `gradients` says so; saved.up is overwritten. drows may alias dout.
+  // overwritten if `gradients` says so; saved.up may be overwritten. drows may alias a dout of its
+  // type.
   void backward(const Context& ctx, const TensorView& dout, const TensorView& rows,
                 std::span<const std::int64_t> offsets, const TensorView& row_weights,
                 const Saved& saved, const TensorView& drows, const TensorView& drow_weights,

@@ -30,11 +30,11 @@ RouterParams router_params(const ParamStore& params, int layer) {
   return result;
 }
 
-// Every row once for each of its slots: [slots, d], by expert.
+// Every row once for each of its slots: [slots, d] of `type`, by expert.
 TensorView rows_of_slots(const ModelContext& model, const DispatchedRows& rows,
-                         const ExchangePlan& plan) {
-  const TensorView y = model.arenas->scratch.allocate(rows.own.shape.with_rows(plan.slots),
-                                                      rows.own.dtype, "rows by expert");
+                         const ExchangePlan& plan, DType type) {
+  const TensorView y =
+      model.arenas->scratch.allocate(rows.own.shape.with_rows(plan.slots), type, "rows by expert");
   const ProfileScope profile("permute");
   ops::permute(model.ctx, rows.own, rows.others, plan.here.source_of_slot, y);
   return y;
@@ -175,7 +175,8 @@ void MoeLayer::count(const Batch& batch, const RouterSaved& saved) {
 
 void MoeLayer::activate(const ModelContext& model, Arena& arena, Chunk& chunk) const {
   const TensorView& up = chunk.experts.up;
-  chunk.experts.h = arena.allocate({chunk.plan.slots, bank_.ff()}, up.dtype, "experts");
+  chunk.experts.h = arena.allocate({chunk.plan.slots, bank_.ff()},
+                                   bank_.stored_type(model.ctx, up.dtype), "experts");
   bank_.forward_activation(model.ctx, up, chunk.slot_weights, chunk.experts.h);
 }
 
@@ -185,7 +186,7 @@ void MoeLayer::forward_up(const ModelContext& model, Arena& arena, Chunk& chunk)
   const DType dtype = chunk.rows.own.dtype;
   chunk.experts.up = arena.allocate({plan.slots, bank_.up_width()}, dtype, "experts");
   ArenaScope scope(scratch);
-  const TensorView x = rows_of_slots(model, chunk.rows, plan);
+  const TensorView x = rows_of_slots(model, chunk.rows, plan, bank_.stored_type(model.ctx, dtype));
   bank_.forward_up(model.ctx, x, plan.expert_offsets, chunk.experts.up);
 }
 
@@ -309,9 +310,12 @@ void MoeLayer::backward_experts(const ModelContext& model, const DispatchedRows&
   Arena& scratch = model.arenas->scratch;
   const ExchangePlan& plan = chunk.plan;
   ArenaScope scope(scratch);
-  const TensorView x = rows_of_slots(model, chunk.rows, plan);
-  const TensorView dy = rows_of_slots(model, dout, plan);
-  const TensorView& dx = dy;  // in place
+  const DType type = bank_.stored_type(model.ctx, drows.dtype);
+  const TensorView x = rows_of_slots(model, chunk.rows, plan, type);
+  const TensorView dy = rows_of_slots(model, dout, plan, type);
+  const TensorView dx = type == drows.dtype  // in place if it fits
+                            ? dy
+                            : scratch.allocate(dy.shape, drows.dtype, "experts backward");
   bank_.backward(model.ctx, dy, x, plan.expert_offsets, chunk.slot_weights, chunk.experts, dx,
                  chunk.dslot_weights, gradients, scratch);
   sum_of_slots(model, dx, plan, drows);

@@ -121,16 +121,15 @@ void ParamStore::values_may_change(int group) const {
 }
 
 void ParamStore::keep_rounded(const Context& ctx) {
-  if (ctx.products != Products::kBfloat16 || !ctx.device.is_cuda()) return;
+  if (ctx.products != Products::kBfloat16) return;
+  // On a CPU a training step would write and read more bytes than it saves, until a matrix is read
+  // by several micro-batches.
+  if (ctx.device.is_cpu() && with_gradients_) return;
   if (dtype_ != DType::kFloat32) return;
-  const bool tied = table_.find("head") < 0;
   for (int group = 0; group < 2; ++group) {
     std::vector<ops::RoundedWeights::Span> matrices;
     for (const ParamSpan& span : spans_[group]) {
-      const ParamInfo& info = table_[span.id];
-      // What decays are the matrices; those of the router multiply in full precision.
-      if (!info.decay || info.role == ParamRole::kRouter) continue;
-      if (info.name == "embedding" && !tied) continue;  // looked up only
+      if (!read_in_bfloat16(table_, table_[span.id])) continue;
       matrices.push_back({span.begin, span.size});
     }
     if (matrices.empty() || rounded_[group]) continue;

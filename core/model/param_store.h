@@ -65,8 +65,9 @@ class ParamStore {
   const std::vector<ParamSpan>& spans(ParamGroup group) const;
   bool has_gradients() const { return with_gradients_; }
 
-  // Keeps copies in bfloat16 of the matrices that products read, where ctx computes them so on CUDA
-  // (core/ops/rounded_weights.h); nothing elsewhere. Once.
+  // Keeps copies in bfloat16 of the matrices that products read, where ctx computes them so: on
+  // CUDA, and on the CPU for weights without gradients (core/ops/rounded_weights.h); nothing
+  // elsewhere. Once.
   void keep_rounded(const Context& ctx);
   // Brings them up to date if anybody has asked for values since; before the forward of a
   // micro-batch. Enqueued on ctx.stream.

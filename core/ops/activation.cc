@@ -1,6 +1,7 @@
 #include "core/ops/activation.h"
 
 #include "core/ops/cpu/activation_kernels.h"
+#include "core/ops/cpu/scratch.h"
 #include "core/ops/cuda/activation.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/parallel.h"
@@ -30,15 +31,15 @@ std::int64_t check_input(const Context& ctx, const char* op, Activation kind, co
 void activation(const Context& ctx, Activation kind, const TensorView& in,
                 const TensorView& row_weight, const TensorView& h, const SwigluOptions& options) {
   const std::int64_t ff = check_input(ctx, "activation", kind, in, row_weight);
-  check_operand(ctx, "activation", "h", h, in.dtype, {in.rows(), ff});
+  check_factor(ctx, "activation", "h", h, in.dtype, {in.rows(), ff});
   if (ctx.device.is_cuda()) return cuda::activation(ctx, kind, in, row_weight, h, options);
-  dispatch_float(in.dtype, "activation", [&](auto type) {
-    using T = decltype(type);
+  dispatch_stored(in.dtype, h.dtype, [&](auto value, auto stored) {
+    using T = decltype(value);
     const T* x = in.as<T>();
     const T* weight = row_weight.empty() ? nullptr : row_weight.as<T>();
-    T* y = h.as<T>();
+    auto* y = h.as<decltype(stored)>();
     parallel_ranges(in.rows(), grain_rows(ff), [&](std::int64_t begin, std::int64_t end) {
-      WITAN_CALL_ISA(activation<T>, kind, x + begin * in.cols(),
+      WITAN_CALL_ISA(activation, kind, x + begin * in.cols(),
                      weight == nullptr ? nullptr : weight + begin, y + begin * ff, end - begin, ff,
                      options);
     });
@@ -51,25 +52,27 @@ void activation_backward(const Context& ctx, Activation kind, const TensorView& 
   const char* op = "activation_backward";
   const std::int64_t ff = check_input(ctx, op, kind, in, row_weight);
   check_operand(ctx, op, "dh", dh, in.dtype, {in.rows(), ff});
-  check_operand(ctx, op, "din", din, in.dtype, in.shape);
+  check_factor(ctx, op, "din", din, in.dtype, in.shape);
   if (!row_weight.empty()) {
     check_operand(ctx, op, "drow_weight", drow_weight, in.dtype, {in.rows()});
   }
   if (ctx.device.is_cuda()) {
     return cuda::activation_backward(ctx, kind, in, row_weight, dh, din, drow_weight, options);
   }
-  dispatch_float(in.dtype, op, [&](auto type) {
-    using T = decltype(type);
+  dispatch_stored(in.dtype, din.dtype, [&](auto value, auto stored) {
+    using T = decltype(value);
+    using D = decltype(stored);
     const T* x = in.as<T>();
     const T* weight = row_weight.empty() ? nullptr : row_weight.as<T>();
     const T* dy = dh.as<T>();
-    T* dx = din.as<T>();
+    D* dx = din.as<D>();
     T* dweight = row_weight.empty() ? nullptr : drow_weight.as<T>();
     parallel_ranges(in.rows(), grain_rows(ff), [&](std::int64_t begin, std::int64_t end) {
-      WITAN_CALL_ISA(activation_backward<T>, kind, x + begin * in.cols(),
+      D* row = din.data == dh.data ? cpu::scratch_of<D>(in.cols()) : nullptr;
+      WITAN_CALL_ISA(activation_backward, kind, x + begin * in.cols(),
                      weight == nullptr ? nullptr : weight + begin, dy + begin * ff,
                      dx + begin * in.cols(), dweight == nullptr ? nullptr : dweight + begin,
-                     end - begin, ff, options);
+                     end - begin, ff, options, row);
     });
   });
 }

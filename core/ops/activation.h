@@ -22,13 +22,15 @@ struct SwigluOptions {
 
 constexpr int input_factor(Activation kind) { return kind == Activation::kSwiglu ? 2 : 1; }
 
-// h [rows, ff] = row_weight [rows] * f(in). `row_weight` may be empty (weight 1).
+// h [rows, ff] = row_weight [rows] * f(in). `row_weight` may be empty (weight 1). h and din may be
+// stored as operands of products (operand_dtype() of core/ops/gemm.h), rounded to nearest even.
 void activation(const Context& ctx, Activation kind, const TensorView& in,
                 const TensorView& row_weight, const TensorView& h,
                 const SwigluOptions& options = {});
 
 // din [rows, input_factor * ff] and, if `row_weight` is given, drow_weight [rows] are overwritten;
-// din may alias in.
+// din may alias in; of kSwiglu and stored in bfloat16, where it takes as many bytes as dh, it may
+// alias dh instead.
 void activation_backward(const Context& ctx, Activation kind, const TensorView& in,
                          const TensorView& row_weight, const TensorView& dh, const TensorView& din,
                          const TensorView& drow_weight, const SwigluOptions& options = {});

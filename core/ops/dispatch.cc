@@ -1,5 +1,7 @@
 #include "core/ops/dispatch.h"
 
+#include "core/ops/gemm.h"
+
 namespace witan::ops {
 
 void require_cpu(const Context& ctx, const char* op) {
@@ -20,6 +22,12 @@ void check_operand(const Context& ctx, const char* op, const char* name, const T
               " ", ctx.device.index, ", found on ", name_of(x.device.type), " ", x.device.index);
   WITAN_CHECK(x.data != nullptr || x.size() == 0, op, ": ", name, ": no memory behind shape ",
               shape.to_string());
+}
+
+void check_factor(const Context& ctx, const char* op, const char* name, const TensorView& x,
+                  DType dtype, const Shape& shape) {
+  const DType stored = operand_dtype(ctx, dtype);
+  check_operand(ctx, op, name, x, x.dtype == stored ? stored : dtype, shape);
 }
 
 void check_float(const char* op, const char* name, const TensorView& x, int rank) {

@@ -16,6 +16,19 @@ void require_cpu(const Context& ctx, const char* op);
 void check_operand(const Context& ctx, const char* op, const char* name, const TensorView& x,
                    DType dtype, const Shape& shape);
 
+// The same of an operand of a matrix product whose result, or of an operand's maker whose input is
+// of type `dtype`. Where bfloat16 is how operands are stored (gemm.h), that will do too.
+void check_factor(const Context& ctx, const char* op, const char* name, const TensorView& x,
+                  DType dtype, const Shape& shape);
+
+// f(T{}, Y{}) with the types of an op's input and of a result that check_factor() has passed.
+template <class F>
+void dispatch_stored(DType input, DType result, const F& f) {
+  if (input == DType::kFloat64) return f(double{}, double{});
+  if (result == DType::kBfloat16) return f(float{}, Bfloat16{});
+  f(float{}, float{});
+}
+
 // The rank and the floating type of the operand from which the other shapes are derived.
 void check_float(const char* op, const char* name, const TensorView& x, int rank);
 

@@ -48,6 +48,7 @@ void fill(const Context& ctx, const TensorView& x, double value) {
     case DType::kFloat64: fill_cpu(x, value); break;
     case DType::kInt32: fill_cpu(x, static_cast<std::int32_t>(value)); break;
     case DType::kInt64: fill_cpu(x, static_cast<std::int64_t>(value)); break;
+    case DType::kBfloat16: WITAN_CHECK(false, "fill: x: operands in bfloat16 are never filled");
   }
 }
 

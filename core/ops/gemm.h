@@ -1,6 +1,6 @@
 // Dense matrix products on row-major, contiguous matrices; float32 or float64, all operands of one
-// type. Accumulation is in the type of the operands. On the CPU, which kernel runs is a pure
-// function of CPU features and shape (gemm_kernel.h); on CUDA it is cuBLAS.
+// type (but see operand_dtype()). Accumulation is in the type of the result. On the CPU, which
+// kernel runs is a pure function of CPU features and shape (gemm_kernel.h); on CUDA it is cuBLAS.
 #pragma once
 
 #include "core/base/context.h"
@@ -9,6 +9,11 @@
 namespace witan::ops {
 
 enum class Accumulate : bool { kNo = false, kYes = true };
+
+// How a tensor of `dtype` is best stored that nothing but products reads: as bfloat16 on the CPU
+// where products round it to that anyway. The products below take operands of either type; the bits
+// of the result are the same.
+DType operand_dtype(const Context& ctx, DType dtype);
 
 // y = x w^T (+ y): x [m, k], w [n, k], y [m, n]. The forward of a linear layer.
 void gemm_nt(const Context& ctx, const TensorView& x, const TensorView& w, const TensorView& y,

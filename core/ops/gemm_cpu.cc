@@ -7,6 +7,7 @@
 
 #include "core/ops/cpu/gemm_bf16_kernels.h"
 #include "core/ops/parallel.h"
+#include "core/ops/rounded_weights.h"
 #include "core/tensor/allocator.h"
 
 namespace witan::ops {
@@ -44,7 +45,8 @@ T* own_workspace() {
   return static_cast<T*>(workspace.at_least(values * sizeof(T)));
 }
 
-void run_bf16(GemmKernel kernel, const cpu::GemmTask<float>& task) {
+template <class A, class B>
+void run_bf16(GemmKernel kernel, const cpu::GemmTask<float, A, B>& task) {
   float* buffer = own_workspace<float>();
   switch (kernel) {
     case GemmKernel::kBf16Amx: return cpu::amx::gemm_bf16(task, buffer);
@@ -94,26 +96,11 @@ Grid choose_grid(std::int64_t threads, std::int64_t m, std::int64_t n,
 
 }  // namespace
 
-template <class T>
-cpu::GemmTask<T> gemm_task(GemmLayout layout, std::int64_t m, std::int64_t n, std::int64_t k,
-                           const T* a, const T* b, T* c, bool accumulate) {
-  const bool a_transposed = layout == GemmLayout::kTN;
-  const bool b_transposed = layout == GemmLayout::kNT;
-  return {
-      m, n, k,         a, a_transposed ? m : k, a_transposed, b, b_transposed ? k : n, b_transposed,
-      c, n, accumulate};
-}
-
-template <class T>
-cpu::GemmTask<T> gemm_part(const cpu::GemmTask<T>& task, std::int64_t row, std::int64_t rows,
-                           std::int64_t column, std::int64_t columns) {
-  cpu::GemmTask<T> part = task;
-  part.m = rows;
-  part.n = columns;
-  part.a += task.a_transposed ? row : row * task.lda;
-  part.b += task.b_transposed ? column * task.ldb : column;
-  part.c += row * task.ldc + column;
-  return part;
+TensorView as_read(const Context& ctx, const TensorView& x) {
+  if (ctx.products != Products::kBfloat16) return x;
+  const std::uint16_t* copy = find_rounded(x);
+  if (copy == nullptr) return x;
+  return {const_cast<std::uint16_t*>(copy), x.shape, DType::kBfloat16, x.device};
 }
 
 template <class T>
@@ -123,18 +110,24 @@ cpu::GemmTiling own_gemm_tiling() {
   return tiling;
 }
 
-template <class T>
-void run_gemm(GemmKernel kernel, const cpu::GemmTask<T>& task) {
+template <class T, class A, class B>
+void run_gemm(GemmKernel kernel, const cpu::GemmTask<T, A, B>& task) {
   if (task.m == 0 || task.n == 0) return;
   if constexpr (std::is_same_v<T, float>) {
-    if (kernel == GemmKernel::kOneDnn && task.k > 0) return run_onednn(task);
     if (kernel >= GemmKernel::kBf16Emulated) return run_bf16(kernel, task);
   }
-  WITAN_CALL_ISA(gemm<T>, task, own_workspace<T>());
+  if constexpr (std::is_same_v<A, T> && std::is_same_v<B, T>) {
+    if constexpr (std::is_same_v<T, float>) {
+      if (kernel == GemmKernel::kOneDnn && task.k > 0) return run_onednn(task);
+    }
+    WITAN_CALL_ISA(gemm<T>, task, own_workspace<T>());
+  } else {
+    WITAN_CHECK(false, "a product of operands in bfloat16 by the kernel ", name_of(kernel));
+  }
 }
 
-template <class T>
-void run_gemm_parallel(GemmKernel kernel, const cpu::GemmTask<T>& task) {
+template <class T, class A, class B>
+void run_gemm_parallel(GemmKernel kernel, const cpu::GemmTask<T, A, B>& task) {
   // Fewer multiply-adds than this are done before a second thread has woken up.
   constexpr std::int64_t kWorthAThread = 100'000;
   const std::int64_t work = task.m * task.n * std::max<std::int64_t>(1, task.k);
@@ -156,20 +149,16 @@ void run_gemm_parallel(GemmKernel kernel, const cpu::GemmTask<T>& task) {
   });
 }
 
-template cpu::GemmTask<float> gemm_task(GemmLayout, std::int64_t, std::int64_t, std::int64_t,
-                                        const float*, const float*, float*, bool);
-template cpu::GemmTask<float> gemm_part(const cpu::GemmTask<float>&, std::int64_t, std::int64_t,
-                                        std::int64_t, std::int64_t);
 template cpu::GemmTiling own_gemm_tiling<float>();
-template void run_gemm(GemmKernel, const cpu::GemmTask<float>&);
-template void run_gemm_parallel(GemmKernel, const cpu::GemmTask<float>&);
-
-template cpu::GemmTask<double> gemm_task(GemmLayout, std::int64_t, std::int64_t, std::int64_t,
-                                         const double*, const double*, double*, bool);
-template cpu::GemmTask<double> gemm_part(const cpu::GemmTask<double>&, std::int64_t, std::int64_t,
-                                         std::int64_t, std::int64_t);
 template cpu::GemmTiling own_gemm_tiling<double>();
-template void run_gemm(GemmKernel, const cpu::GemmTask<double>&);
-template void run_gemm_parallel(GemmKernel, const cpu::GemmTask<double>&);
+
+#define WITAN_INSTANTIATE(T, A, B)                                   \
+  template void run_gemm(GemmKernel, const cpu::GemmTask<T, A, B>&); \
+  template void run_gemm_parallel(GemmKernel, const cpu::GemmTask<T, A, B>&);
+WITAN_INSTANTIATE(double, double, double)
+WITAN_INSTANTIATE(float, float, float)
+WITAN_INSTANTIATE(float, float, Bfloat16)
+WITAN_INSTANTIATE(float, Bfloat16, float)
+WITAN_INSTANTIATE(float, Bfloat16, Bfloat16)
 
 }  // namespace witan::ops

@@ -77,31 +77,31 @@ void check_offsets(const char* op, std::span<const std::int64_t> offsets, std::i
 // Throws unless dy [rows, n], w [groups, n, k] and dx [rows, k] fit.
 void check_nn(const Context& ctx, const char* op, const TensorView& dy,
               std::span<const std::int64_t> offsets, const TensorView& w, const TensorView& dx) {
-  check_float(op, "dy", dy, 2);
-  check_float(op, "w", w, 3);
-  const std::int64_t k = w.shape[2];
-  check_operand(ctx, op, "dy", dy, dy.dtype, dy.shape);
-  check_operand(ctx, op, "w", w, dy.dtype, {w.rows(), dy.cols(), k});
-  check_operand(ctx, op, "dx", dx, dy.dtype, {dy.rows(), k});
+  check_float(op, "dx", dx, 2);
+  check_factor(ctx, op, "dy", dy, dx.dtype, {dy.rows(), dy.cols()});
+  check_factor(ctx, op, "w", w, dx.dtype, {w.rows(), dy.cols(), dx.cols()});
+  check_operand(ctx, op, "dx", dx, dx.dtype, {dy.rows(), dx.cols()});
   check_offsets(op, offsets, w.rows(), dy.rows());
 }
 
 // Throws unless dy [rows, n], x [rows, k] and dw [groups, n, k] fit.
 void check_tn(const Context& ctx, const char* op, const TensorView& dy,
               std::span<const std::int64_t> offsets, const TensorView& x, const TensorView& dw) {
-  check_float(op, "dy", dy, 2);
-  check_float(op, "x", x, 2);
   check_float(op, "dw", dw, 3);
-  check_operand(ctx, op, "dy", dy, dy.dtype, dy.shape);
-  check_operand(ctx, op, "x", x, dy.dtype, {dy.rows(), x.cols()});
-  check_operand(ctx, op, "dw", dw, dy.dtype, {dw.rows(), dy.cols(), x.cols()});
+  check_factor(ctx, op, "dy", dy, dw.dtype, {dy.rows(), dy.cols()});
+  check_factor(ctx, op, "x", x, dw.dtype, {dy.rows(), x.cols()});
+  check_operand(ctx, op, "dw", dw, dw.dtype, {dw.rows(), dy.cols(), x.cols()});
   check_offsets(op, offsets, dw.rows(), dy.rows());
 }
 
 // y_g [rows_g, n] = x_g [rows_g, k] times the matrix of group g: transposed [n, k] or [k, n].
-template <class T>
-void times_weights(const Context& ctx, GemmLayout layout, std::int64_t n, std::int64_t k,
-                   const T* x, std::span<const std::int64_t> offsets, const T* w, T* y) {
+template <class A, class B>
+void times_weights(const Context& ctx, GemmLayout layout, const A* x,
+                   std::span<const std::int64_t> offsets, const B* w, const TensorView& out,
+                   std::int64_t k) {
+  using T = SumOf<A>;
+  T* y = out.as<T>();
+  const std::int64_t n = out.cols();
   if (n == 0 || offsets.size() == 1) return;
   const auto rows_of = [&](std::int64_t g) {
     return offsets[static_cast<std::size_t>(g) + 1] - offsets[static_cast<std::size_t>(g)];
@@ -115,9 +115,19 @@ void times_weights(const Context& ctx, GemmLayout layout, std::int64_t n, std::i
     const Item& item = items[static_cast<std::size_t>(index)];
     const std::int64_t first = offsets[static_cast<std::size_t>(item.group)];
     const std::int64_t rows = rows_of(item.group);
-    const auto task = gemm_task<T>(layout, rows, n, k, x + first * k, w + item.group * n * k,
-                                   y + first * n, false);
+    const auto task =
+        gemm_task(layout, rows, n, k, x + first * k, w + item.group * n * k, y + first * n, false);
     run_gemm(kernel, gemm_part(task, item.row, item.rows, 0, n));
+  });
+}
+
+void times_weights(const Context& ctx, GemmLayout layout, const char* op, const TensorView& x,
+                   std::span<const std::int64_t> offsets, const TensorView& w,
+                   const TensorView& y) {
+  const TensorView weights = as_read(ctx, w);
+  dispatch_operands(x, weights, op, [&](auto a, auto b) {
+    times_weights(ctx, layout, x.as<decltype(a)>(), offsets, weights.as<decltype(b)>(), y,
+                  x.cols());
   });
 }
 
@@ -125,23 +135,21 @@ void times_weights(const Context& ctx, GemmLayout layout, std::int64_t n, std::i
 
 void grouped_gemm_nt(const Context& ctx, const TensorView& x, std::span<const std::int64_t> offsets,
                      const TensorView& w, const TensorView& y) {
-  check_float("grouped_gemm_nt", "x", x, 2);
-  check_float("grouped_gemm_nt", "w", w, 3);
+  check_float("grouped_gemm_nt", "y", y, 2);
+  WITAN_CHECK(w.shape.rank() == 3, "grouped_gemm_nt: w: expected 3 axes, found shape ",
+              w.shape.to_string());
   const std::int64_t rows = x.rows();
   const std::int64_t k = x.cols();
   const std::int64_t groups = w.rows();
   const std::int64_t n = w.shape[1];
-  check_operand(ctx, "grouped_gemm_nt", "x", x, x.dtype, {rows, k});
-  check_operand(ctx, "grouped_gemm_nt", "w", w, x.dtype, {groups, n, k});
-  check_operand(ctx, "grouped_gemm_nt", "y", y, x.dtype, {rows, n});
+  check_factor(ctx, "grouped_gemm_nt", "x", x, y.dtype, {rows, k});
+  check_factor(ctx, "grouped_gemm_nt", "w", w, y.dtype, {groups, n, k});
+  check_operand(ctx, "grouped_gemm_nt", "y", y, y.dtype, {rows, n});
   check_offsets("grouped_gemm_nt", offsets, groups, rows);
   if (ctx.device.is_cuda()) {
     return cuda::grouped_gemm(ctx, GemmLayout::kNT, offsets, x, w, y, Accumulate::kNo);
   }
-  dispatch_float(x.dtype, "grouped_gemm_nt", [&](auto type) {
-    using T = decltype(type);
-    times_weights<T>(ctx, GemmLayout::kNT, n, k, x.as<T>(), offsets, w.as<T>(), y.as<T>());
-  });
+  times_weights(ctx, GemmLayout::kNT, "grouped_gemm_nt", x, offsets, w, y);
 }
 
 void grouped_gemm_nn(const Context& ctx, const TensorView& dy,
@@ -151,11 +159,7 @@ void grouped_gemm_nn(const Context& ctx, const TensorView& dy,
   if (ctx.device.is_cuda()) {
     return cuda::grouped_gemm(ctx, GemmLayout::kNN, offsets, dy, w, dx, Accumulate::kNo);
   }
-  dispatch_float(dy.dtype, "grouped_gemm_nn", [&](auto type) {
-    using T = decltype(type);
-    times_weights<T>(ctx, GemmLayout::kNN, w.shape[2], dy.cols(), dy.as<T>(), offsets, w.as<T>(),
-                     dx.as<T>());
-  });
+  times_weights(ctx, GemmLayout::kNN, "grouped_gemm_nn", dy, offsets, w, dx);
 }
 
 void grouped_gemm_tn(const Context& ctx, const TensorView& dy,
@@ -169,10 +173,10 @@ void grouped_gemm_tn(const Context& ctx, const TensorView& dy,
   const std::int64_t k = x.cols();
   const std::int64_t groups = dw.rows();
   if (n == 0 || k == 0 || groups == 0) return;
-  dispatch_float(dy.dtype, "grouped_gemm_tn", [&](auto type) {
-    using T = decltype(type);
-    const T* dy_data = dy.as<T>();
-    const T* x_data = x.as<T>();
+  dispatch_operands(dy, x, "grouped_gemm_tn", [&](auto a, auto b) {
+    using T = SumOf<decltype(a)>;
+    const auto* dy_data = dy.as<decltype(a)>();
+    const auto* x_data = x.as<decltype(b)>();
     T* dw_data = dw.as<T>();
     const std::int64_t mean = (offsets.back() - offsets.front()) / groups;
     const GemmKernel kernel =
@@ -184,8 +188,8 @@ void grouped_gemm_tn(const Context& ctx, const TensorView& dy,
       const Item& item = items[static_cast<std::size_t>(index)];
       const std::int64_t first = offsets[static_cast<std::size_t>(item.group)];
       const std::int64_t count = offsets[static_cast<std::size_t>(item.group) + 1] - first;
-      const auto task = gemm_task<T>(GemmLayout::kTN, n, k, count, dy_data + first * n,
-                                     x_data + first * k, dw_data + item.group * n * k, add);
+      const auto task = gemm_task(GemmLayout::kTN, n, k, count, dy_data + first * n,
+                                  x_data + first * k, dw_data + item.group * n * k, add);
       run_gemm(kernel, gemm_part(task, item.row, item.rows, 0, k));
     });
   });

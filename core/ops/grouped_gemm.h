@@ -1,7 +1,8 @@
 // One product per group (expert) over uneven, possibly empty, groups of rows. `offsets` [groups +
 // 1] (host memory) bounds the rows of each group: group g owns rows [offsets[g], offsets[g + 1]).
-// float32 or float64. Threads: whole groups, largest first, so that no thread waits behind one
-// inside a product; a group's bits do not depend on the number of threads.
+// float32 or float64, operands also as gemm.h says. Threads: whole groups, largest first, so that
+// no thread waits behind one inside a product; a group's bits do not depend on the number of
+// threads.
 #pragma once
 
 #include <cstdint>

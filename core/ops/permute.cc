@@ -1,7 +1,6 @@
 #include "core/ops/permute.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "core/ops/cpu/row_kernels.h"
 #include "core/ops/cuda/permute.h"
@@ -19,48 +18,34 @@ constexpr std::int64_t kGrain = 16384;  // elements per thread below which threa
 
 void permute(const Context& ctx, const TensorView& x, const TensorView& index,
              const TensorView& y) {
-  check_float("permute", "x", x, 2);
-  check_float("permute", "y", y, 2);
-  check_operand(ctx, "permute", "x", x, x.dtype, x.shape);
-  check_operand(ctx, "permute", "y", y, x.dtype, {y.rows(), x.cols()});
-  check_operand(ctx, "permute", "index", index, DType::kInt32, {y.rows()});
-  if (ctx.device.is_cuda()) return cuda::permute(ctx, x, index, y);
-  check_indices("permute", "index", index, 0, x.rows());
-  const std::int64_t d = x.cols();
-  dispatch_float(x.dtype, "permute", [&](auto type) {
-    using T = decltype(type);
-    const T* from = x.as<T>();
-    const auto* row = index.as<std::int32_t>();
-    T* to = y.as<T>();
-    parallel_ranges(y.rows(), kGrain / (d + 1) + 1, [&](std::int64_t begin, std::int64_t end) {
-      WITAN_CALL_ISA(gather_rows<T>, from, row + begin, to + begin * d, end - begin, d);
-    });
-  });
+  permute(ctx, x, {}, index, y);
 }
 
 void permute(const Context& ctx, const TensorView& first, const TensorView& second,
              const TensorView& index, const TensorView& y) {
-  if (second.empty()) return permute(ctx, first, index, y);
-  const char* op = "permute of two";
-  check_float(op, "first", first, 2);
-  check_float(op, "y", y, 2);
-  check_operand(ctx, op, "first", first, first.dtype, first.shape);
-  check_operand(ctx, op, "second", second, first.dtype, {second.rows(), first.cols()});
-  check_operand(ctx, op, "y", y, first.dtype, {y.rows(), first.cols()});
-  check_operand(ctx, op, "index", index, DType::kInt32, {y.rows()});
-  if (ctx.device.is_cuda()) return cuda::permute(ctx, first, second, index, y);
-  check_indices(op, "index", index, 0, first.rows() + second.rows());
+  const char* op = "permute";
+  check_float(op, "x", first, 2);
+  check_operand(ctx, op, "x", first, first.dtype, first.shape);
   const std::int64_t d = first.cols();
   const std::int64_t split = first.rows();
-  dispatch_float(first.dtype, op, [&](auto type) {
-    using T = decltype(type);
-    const auto* row = index.as<std::int32_t>();
+  if (!second.empty()) {
+    check_operand(ctx, op, "second", second, first.dtype, {second.rows(), d});
+  }
+  check_factor(ctx, op, "y", y, first.dtype, {y.rows(), d});
+  check_operand(ctx, op, "index", index, DType::kInt32, {y.rows()});
+  if (ctx.device.is_cuda()) {
+    return second.empty() ? cuda::permute(ctx, first, index, y)
+                          : cuda::permute(ctx, first, second, index, y);
+  }
+  check_indices(op, "index", index, 0, split + (second.empty() ? 0 : second.rows()));
+  const auto* row = index.as<std::int32_t>();
+  dispatch_stored(first.dtype, y.dtype, [&](auto value, auto stored) {
+    using T = decltype(value);
+    using Y = decltype(stored);
+    const T* others = second.empty() ? nullptr : second.as<T>();
     parallel_ranges(y.rows(), kGrain / (d + 1) + 1, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t r = begin; r < end; ++r) {
-        const T* from =
-            row[r] < split ? first.as<T>() + row[r] * d : second.as<T>() + (row[r] - split) * d;
-        std::memcpy(y.as<T>() + r * d, from, static_cast<std::size_t>(d) * sizeof(T));
-      }
+      WITAN_CALL_ISA(gather_rows_of_two, first.as<T>(), split, others, row + begin,
+                     y.as<Y>() + begin * d, end - begin, d);
     });
   });
 }

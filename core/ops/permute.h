@@ -6,7 +6,8 @@
 
 namespace witan::ops {
 
-// y[r] = x[index[r]]: x [n, d], index [rows], y [rows, d]. The permutation of a dispatch.
+// y[r] = x[index[r]]: x [n, d], index [rows], y [rows, d]. The permutation of a dispatch. y may be
+// stored as an operand of products (operand_dtype() of core/ops/gemm.h), rounded to nearest even.
 void permute(const Context& ctx, const TensorView& x, const TensorView& index, const TensorView& y);
 
 // The same over the rows of `first` [n, d] and, counted after them, those of `second` [m, d].

@@ -4,7 +4,9 @@
 #include <mutex>
 
 #include "core/base/error.h"
+#include "core/ops/cpu/wire_kernels.h"
 #include "core/ops/cuda/narrow.h"
+#include "core/ops/parallel.h"
 
 namespace witan::ops {
 namespace {
@@ -17,12 +19,21 @@ std::vector<const RoundedWeights*> registered;
 
 std::int64_t aligned(std::int64_t elements) { return (elements + kAlign - 1) / kAlign * kAlign; }
 
+void narrow_on_cpu(const float* from, std::int64_t count, std::uint16_t* to) {
+  constexpr std::int64_t kGrain = 65536;  // elements per thread below which threads do not pay
+  parallel_ranges(
+      count, kGrain,
+      [&](std::int64_t begin, std::int64_t end) {
+        WITAN_CALL_ISA(narrow_rows, from + begin, nullptr, to + begin, 1, end - begin, end - begin);
+      },
+      kAlign);
+}
+
 }  // namespace
 
 RoundedWeights::RoundedWeights(const TensorView& values, const std::vector<Span>& spans)
     : values_(values) {
-  WITAN_CHECK(values.device.is_cuda() && values.dtype == DType::kFloat32,
-              "copies in bfloat16 are of float32 weights on CUDA");
+  WITAN_CHECK(values.dtype == DType::kFloat32, "copies in bfloat16 are of float32 weights");
   std::int64_t copied = 0;
   for (const Span& span : spans) {
     WITAN_CHECK(span.begin % kAlign == 0 && span.begin + span.size <= values.size(), "weights [",
@@ -49,7 +60,12 @@ void RoundedWeights::refresh(const Context& ctx) {
   if (fresh_) return;
   auto* to = static_cast<std::uint16_t*>(copies_.view().data);
   for (const Run& run : runs_) {
-    cuda::narrow_operand(ctx, values_.as<float>() + run.begin, run.size, to + run.copy);
+    const float* from = values_.as<float>() + run.begin;
+    if (ctx.device.is_cuda()) {
+      cuda::narrow_operand(ctx, from, run.size, to + run.copy);
+    } else {
+      narrow_on_cpu(from, run.size, to + run.copy);
+    }
   }
   fresh_ = true;
 }

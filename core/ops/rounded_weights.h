@@ -1,5 +1,5 @@
-// Weights as products in bfloat16 read them: copies in device memory, rounded once after the
-// weights have changed, not at every product. On CUDA only; the CPU rounds while it packs.
+// Weights as products in bfloat16 read them: copies in the memory of their device, rounded once
+// after the weights have changed, not at every product.
 //
 // A copy is read only while it is fresh: whoever is given the weights to write to says so by
 // invalidate(), and until the next refresh() products round the weights themselves. So a forgotten
@@ -22,8 +22,8 @@ class RoundedWeights {
     std::int64_t begin = 0;
     std::int64_t size = 0;
   };
-  // Copies of `spans` (ascending, apart) of `values` [n], float32 on CUDA, which outlive this;
-  // stale. Products find them while this lives. One host thread makes, refreshes and reads them.
+  // Copies of `spans` (ascending, apart) of `values` [n], float32, which outlive this; stale.
+  // Products find them while this lives. One host thread makes, refreshes and reads them.
   RoundedWeights(const TensorView& values, const std::vector<Span>& spans);
   ~RoundedWeights();
   RoundedWeights(const RoundedWeights&) = delete;

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "core/base/rng.h"
+#include "core/ops/gemm.h"
 #include "core/ops/limits.h"
 #include "launch/bench/phase_times.h"
 #include "launch/engine.h"
@@ -62,7 +63,8 @@ class Decoding {
         random_(1, "bench", "decode") {
     engine_.params().initialize(1);
     weights_ = bytes_of(ParamGroup::kDense) + bytes_of(ParamGroup::kExpert);
-    active_ = active_weights(config, engine_.table()) * static_cast<double>(size_of(runtime.dtype));
+    active_ = active_weights(config, engine_.table()) *
+              static_cast<double>(size_of(ops::operand_dtype(runtime.ctx, runtime.dtype)));
   }
 
   // One token after the other behind a context that starts anew when it is full.

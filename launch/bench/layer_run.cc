@@ -113,19 +113,24 @@ double LayerRun::expert_weights() const {
          static_cast<double>(ModelDims(shape_.model()).moe_layers());
 }
 
-double LayerRun::kept() const {
-  return static_cast<double>(arenas_.saved.bytes_high_water()) /
-         static_cast<double>(size_of(x_.dtype));
+double LayerRun::read_weight_bytes() const {
+  const DType read = params_.rounded_bytes() > 0 ? DType::kBfloat16 : x_.dtype;
+  return expert_weights() * static_cast<double>(size_of(read));
+}
+
+double LayerRun::kept_bytes() const {
+  return static_cast<double>(arenas_.saved.bytes_high_water());
 }
 
 double LayerRun::forward_bytes() const {
-  const double in_and_out = 2.0 * static_cast<double>(x_.size());
-  return (expert_weights() + in_and_out + kept()) * static_cast<double>(size_of(x_.dtype));
+  const double in_and_out = 2.0 * static_cast<double>(x_.bytes());
+  return read_weight_bytes() + in_and_out + kept_bytes();
 }
 
 double LayerRun::backward_bytes() const {
-  const double in_and_out = 3.0 * static_cast<double>(x_.size());  // x, dy, dx
-  return (3.0 * expert_weights() + in_and_out + kept()) * static_cast<double>(size_of(x_.dtype));
+  const double in_and_out = 3.0 * static_cast<double>(x_.bytes());  // x, dy, dx
+  const double gradients = 2.0 * expert_weights() * static_cast<double>(size_of(x_.dtype));
+  return read_weight_bytes() + gradients + in_and_out + kept_bytes();
 }
 
 }  // namespace witan

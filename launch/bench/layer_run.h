@@ -44,8 +44,9 @@ class LayerRun {
   double backward_bytes() const;
 
  private:
-  double expert_weights() const;  // elements on this rank
-  double kept() const;            // elements that the forward keeps
+  double expert_weights() const;     // elements on this rank
+  double read_weight_bytes() const;  // of them, as products read them
+  double kept_bytes() const;         // of what the forward keeps
 
   LayerShape shape_;
   ParamTable table_;

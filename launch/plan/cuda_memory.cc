@@ -33,19 +33,6 @@ std::int64_t largest_operands(const PlanSubject& subject, const RoutedRows& rows
 
 }  // namespace
 
-std::int64_t rounded_weight_bytes(const PlanSubject& subject, const PlanLayout& layout) {
-  if (subject.run.runtime().precision() != configs::RuntimeConfig::BF16) return 0;
-  const bool tied = subject.table.find("head") < 0;
-  std::int64_t bytes = 0;
-  for (const ParamInfo& info : subject.table.params()) {
-    if (!info.decay || info.role == ParamRole::kRouter) continue;
-    if (info.name == "embedding" && !tied) continue;
-    const int ranks = info.role == ParamRole::kExpert ? layout.expert_parallel : 1;
-    bytes += kRoundedBytes * info.shape.size() / ranks;
-  }
-  return bytes;
-}
-
 std::int64_t kernel_scratch_bytes(const PlanSubject& subject, const RoutedRows& rows) {
   const ModelDims& dims = subject.dims;
   std::int64_t bytes = subject.cublas_workspace;

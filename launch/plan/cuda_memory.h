@@ -7,10 +7,6 @@
 
 namespace witan {
 
-// Copies in bfloat16 of the matrices that products read (ParamStore::keep_rounded()), with
-// runtime.precision BF16.
-std::int64_t rounded_weight_bytes(const PlanSubject& subject, const PlanLayout& layout);
-
 // Scratch of kernels (core/tensor/cuda_scratch.h) at its high-water mark: cuBLAS's workspace and
 // the operands that products and attention round to bfloat16, or the partial sums over rows.
 std::int64_t kernel_scratch_bytes(const PlanSubject& subject, const RoutedRows& rows);

@@ -220,7 +220,7 @@ std::int64_t LayerArenas::up_width() const {
 void LayerArenas::experts_up(ArenaCount& arena) {
   take(arena, of_chunk(rows_.slots) * up_width());
   const ArenaCount::Scope scope(arenas_.scratch);
-  take(arenas_.scratch, of_chunk(rows_.slots) * dims_.d_model);
+  take_operands(arenas_.scratch, of_chunk(rows_.slots) * dims_.d_model);
 }
 
 void LayerArenas::experts_forward() {
@@ -229,7 +229,7 @@ void LayerArenas::experts_forward() {
   const std::int64_t slots = of_chunk(rows_.slots);
   const ArenaCount::Scope scope(arenas_.scratch);
   experts_up(keep_up ? arenas_.saved : arenas_.scratch);
-  take(keep_h ? arenas_.saved : arenas_.scratch, slots * dims_.moe_ff);
+  take_operands(keep_h ? arenas_.saved : arenas_.scratch, slots * dims_.moe_ff);
   take(arenas_.scratch, slots * dims_.d_model);
 }
 
@@ -259,9 +259,12 @@ void LayerArenas::experts_backward() {
   ArenaCount& scratch = arenas_.scratch;
   const std::int64_t slots = of_chunk(rows_.slots);
   const ArenaCount::Scope scope(scratch);
-  take(scratch, slots * dims_.d_model);
-  take(scratch, slots * dims_.d_model);
+  for (int i = 0; i < 2; ++i) take_operands(scratch, slots * dims_.d_model);
+  const bool in_place = subject_.operand_bytes == subject_.activation_bytes;
+  if (!in_place) take(scratch, slots * dims_.d_model);
   take(scratch, slots * dims_.moe_ff);
+  // The gradient between the products lies in the place of a tensor that is as large, if any is.
+  if (!in_place && up_width() == dims_.moe_ff) take_operands(scratch, slots * up_width());
 }
 
 void LayerArenas::moe_backward() {
@@ -286,7 +289,7 @@ void LayerArenas::moe_backward() {
   for (int chunk = 0; chunk < chunks; ++chunk) {
     const bool activate =
         layout_.recompute == Recompute::kMoeLayer || layout_.recompute == Recompute::kMoeActivation;
-    if (activate) take(scratch, slots * dims_.moe_ff);
+    if (activate) take_operands(scratch, slots * dims_.moe_ff);
     if (!alone() && chunk + 1 < chunks) take(scratch, others);
     take(scratch, slots);
     if (!alone() && (!windows_ || chunk > 0)) take(scratch, rows);

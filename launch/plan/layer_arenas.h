@@ -45,6 +45,9 @@ class LayerArenas {
   void take(ArenaCount& arena, std::int64_t elements) {
     arena.allocate(elements, subject_.activation_bytes);
   }
+  void take_operands(ArenaCount& arena, std::int64_t elements) {
+    arena.allocate(elements, subject_.operand_bytes);
+  }
   void take_indices(ArenaCount& arena, std::int64_t count) { arena.allocate(count, 4); }
   const configs::ModelConfig& model() const { return subject_.run.model(); }
   bool alone() const { return layout_.expert_parallel == 1; }

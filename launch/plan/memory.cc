@@ -8,6 +8,8 @@
 namespace witan {
 namespace {
 
+constexpr std::int64_t kRoundedBytes = 2;  // of a weight's copy in bfloat16
+
 // What one rank holds of a buffer that several share evenly, once the others' parts have arrived.
 std::int64_t others_share(std::int64_t elements, int ranks, bool split) {
   return split && ranks > 1 ? elements / ranks * (ranks - 1) : 0;
@@ -29,6 +31,10 @@ FlatBuffers add_parameters(const PlanSubject& subject, const PlanLayout& layout,
   const int holders[2] = {params.dense_ranks, params.expert_ranks};
   FlatBuffers buffers = {};
   if (!subject.on_cuda()) plan.weights = placement.state_elements * bytes;
+  // On the CPU only what does not train keeps them.
+  if (subject.on_cuda() && subject.run.runtime().precision() == configs::RuntimeConfig::BF16) {
+    plan.rounded = kRoundedBytes * placement.rounded_elements;
+  }
   for (int group = 0; group < 2; ++group) {
     const std::int64_t elements = placement.elements[group];
     const std::int64_t share = zero1 ? elements / holders[group] : elements;
@@ -86,7 +92,6 @@ MemoryPlan plan_memory(const PlanSubject& subject, const PlanLayout& layout, dou
   plan.scratch = arenas.scratch.high_water();
   if (subject.on_cuda()) {
     plan.exchange = device_exchange_bytes(subject, layout, rows);
-    plan.rounded = rounded_weight_bytes(subject, layout);
     plan.kernels = kernel_scratch_bytes(subject, rows);
     plan.pinned = pinned_bytes(subject, layout, rows, buffers.elements, buffers.shares);
   } else {

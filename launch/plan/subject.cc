@@ -12,6 +12,12 @@ std::int64_t wire_bytes_of(const ExchangeOptions& options, std::int64_t activati
   return options.format == ops::WireFormat::kAsIs ? activation_bytes : 2;
 }
 
+std::int64_t operand_bytes_of(const configs::RunConfig& run, std::int64_t activation_bytes) {
+  const bool rounded = run.runtime().precision() == configs::RuntimeConfig::BF16 &&
+                       run.device() == configs::CPU && !run.model().moe().expert_bias_terms();
+  return rounded ? 2 : activation_bytes;
+}
+
 }  // namespace
 
 PlanSubject::PlanSubject(const configs::RunConfig& config, std::int64_t bf16_activation_bytes)
@@ -23,6 +29,7 @@ PlanSubject::PlanSubject(const configs::RunConfig& config, std::int64_t bf16_act
       activation_bytes(config.runtime().precision() == configs::RuntimeConfig::BF16 && !on_cuda()
                            ? bf16_activation_bytes
                            : value_bytes),
+      operand_bytes(operand_bytes_of(config, activation_bytes)),
       wire_bytes(wire_bytes_of(exchange, activation_bytes)),
       cublas_workspace(static_cast<std::int64_t>(ops::cuda::cublas_workspace_bytes(kHopper))) {}
 

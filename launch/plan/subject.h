@@ -12,7 +12,8 @@ namespace witan {
 
 struct PlanSubject {
   // `bf16_activation_bytes`: of an activation with runtime.precision BF16, for a machine that the
-  // config does not ask for itself; with device CUDA they are in float.
+  // config does not ask for itself; with device CUDA they are in float, on the CPU too but for
+  // operand_bytes.
   explicit PlanSubject(const configs::RunConfig& run, std::int64_t bf16_activation_bytes = 4);
 
   configs::RunConfig run;
@@ -21,7 +22,9 @@ struct PlanSubject {
   ExchangeOptions exchange;
   std::int64_t value_bytes;       // of a weight, a gradient, a moment of the optimizer
   std::int64_t activation_bytes;  // of an element of a tensor between layers
-  std::int64_t wire_bytes;        // of it between nodes
+  // Of what only the experts' products read (ExpertBank::stored_type()).
+  std::int64_t operand_bytes;
+  std::int64_t wire_bytes;  // of an activation between nodes
   // Of each rank on a GPU; a Hopper's until somebody knows the GPU.
   std::int64_t cublas_workspace;
 

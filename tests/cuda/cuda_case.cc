@@ -35,6 +35,7 @@ void expect_agree(const Tensor& found, const Tensor& expected, double tolerance,
     case DType::kInt64:
       EXPECT_EQ(values_of<std::int64_t>(found), values_of<std::int64_t>(expected)) << what;
       return;
+    case DType::kBfloat16: FAIL() << what << ": operands in bfloat16 are for the CPU";
   }
 }
 

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "tests/support/bfloat16.h"
 #include "tests/support/gradient_check.h"
 #include "tests/support/op_case.h"
 
@@ -81,6 +82,43 @@ TEST(Activation, EveryLevelMatchesFloat64) {
 TEST(Activation, GradientMayOverwriteTheInput) {
   for (const ActivationCase& c : cases()) {
     EXPECT_EQ(c.run(DType::kFloat32, true)[1].values, c.run(DType::kFloat32)[1].values);
+  }
+}
+
+// For products in bfloat16 both results are stored so; of SwiGLU, din where dh was.
+TEST(Activation, RoundsWhatItStoresInBfloat16) {
+  constexpr Context kBf16{{}, {}, Products::kBfloat16};
+  for (const ActivationCase& c : cases()) {
+    for (CpuIsa isa : test::executable_isas()) {
+      const test::ScopedIsa level(isa);
+      const std::int64_t width = ops::input_factor(c.kind) * c.ff;
+      const Tensor x = test::tensor_of(c.in, {c.rows, width}, DType::kFloat32);
+      const Tensor w = c.weighted ? test::tensor_of(c.weight, {c.rows}, DType::kFloat32) : Tensor();
+      const auto stored = [](const Values& values) {
+        std::vector<std::uint16_t> bits;
+        for (const double value : values) {
+          bits.push_back(test::stored(static_cast<float>(value)).bits);
+        }
+        return bits;
+      };
+      const test::Outputs expected = c.run(DType::kFloat32);
+
+      std::vector<Bfloat16> h(static_cast<std::size_t>(c.rows * c.ff));
+      ops::activation(kBf16, c.kind, x, w, view_of(h.data(), {c.rows, c.ff}), c.options);
+      EXPECT_EQ(test::bits_of(h), stored(expected[0].values));
+
+      const Tensor dh = test::tensor_of(c.projection, {c.rows, c.ff}, DType::kFloat32);
+      std::vector<Bfloat16> own(static_cast<std::size_t>(c.rows * width));
+      TensorView din = view_of(own.data(), {c.rows, width});
+      const Tensor dw = c.weighted ? test::unwritten({c.rows}, DType::kFloat32) : Tensor();
+      if (din.bytes() == dh.view().bytes()) din.data = dh.view().data;
+      ops::activation_backward(kBf16, c.kind, x, w, dh, din, dw, c.options);
+      const auto* found = din.as<Bfloat16>();
+      EXPECT_EQ(test::bits_of({found, found + din.size()}), stored(expected[1].values));
+      if (c.weighted) {
+        EXPECT_EQ(test::values_of(dw), expected[2].values);
+      }
+    }
   }
 }
 

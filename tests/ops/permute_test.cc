@@ -2,6 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <bit>
+#include <cmath>
+#include <limits>
+
+#include "tests/support/bfloat16.h"
 #include "tests/support/op_case.h"
 
 namespace witan {
@@ -138,6 +143,45 @@ TEST(Permute, RefusesListsThatDoNotFit) {
   for (const std::vector<std::int32_t>& begin :
        {std::vector<std::int32_t>{0, 1, 2}, {0, 4, 3}, {1, 2, 3}, {0, 2, 4}}) {
     EXPECT_THROW(ops::unpermute_sum({}, x, test::tensor_of(begin, {3}), index, y), Error);
+  }
+}
+
+// For products in bfloat16 rows are stored so; from one tensor and from two.
+TEST(Permute, RoundsWhatItStoresInBfloat16) {
+  constexpr Context kBf16{{}, {}, Products::kBfloat16};
+  constexpr std::int64_t kRows = 7;
+  for (const std::int64_t d : {1, 16, 37}) {
+    std::vector<float> x;
+    for (const double value : test::random_normal(kRows * d, 4)) {
+      x.push_back(static_cast<float>(value));
+    }
+    x[0] = std::numeric_limits<float>::infinity();
+    x[1] = 1.00390625F;                        // a tie, to even: 1
+    x[2] = -1.01171875F;                       // and here upwards in size
+    x[3] = std::bit_cast<float>(0x7FFFFFFFU);  // a NaN that must not become something else
+    const std::vector<std::int32_t> index = {3, 0, 6, 6, 1};
+    for (const std::int64_t split : {kRows, std::int64_t{2}}) {
+      for (CpuIsa isa : test::executable_isas()) {
+        const test::ScopedIsa level(isa);
+        const TensorView all = view_of(x.data(), {kRows, d});
+        const TensorView second =
+            split == kRows ? TensorView{} : all.slice_rows(split, kRows - split);
+        std::vector<Bfloat16> y(index.size() * static_cast<std::size_t>(d));
+        ops::permute(kBf16, all.slice_rows(0, split), second,
+                     test::tensor_of(index, {std::ssize(index)}),
+                     view_of(y.data(), {std::ssize(index), d}));
+        for (std::size_t i = 0; i < y.size(); ++i) {
+          const auto at = static_cast<std::int64_t>(i);
+          const float from =
+              x[static_cast<std::size_t>(index[static_cast<std::size_t>(at / d)] * d + at % d)];
+          if (std::isnan(from)) {
+            EXPECT_TRUE(std::isnan(std::bit_cast<float>(std::uint32_t{y[i].bits} << 16)));
+          } else {
+            EXPECT_EQ(y[i].bits, test::stored(from).bits) << from << " at " << i;
+          }
+        }
+      }
+    }
   }
 }
 

@@ -84,6 +84,18 @@ constexpr Case kCases[] = {
      "vocab_size: 101 d_model: 48 layers: 2 attention { heads: 4 }"
      "moe { experts: 12 d_ff: 40 router { top_k { k: 2 } } }",
      "parallel { exchange { chunks: 2 } }"},
+    {"bfloat16",
+     "vocab_size: 101 d_model: 48 layers: 2 attention { heads: 4 } tied_head: true "
+     "moe { experts: 12 d_ff: 40 router { top_k { k: 2 } } }",
+     "runtime { precision: BF16 }"},
+    {"bfloat16_gelu",
+     "vocab_size: 101 d_model: 48 layers: 2 attention { heads: 4 }"
+     "moe { experts: 12 d_ff: 70 expert_kind: GELU router { top_k { k: 2 } } }",
+     "runtime { precision: BF16 }", false, false},
+    {"bfloat16_biases",
+     "vocab_size: 101 d_model: 48 layers: 2 attention { heads: 4 }"
+     "moe { experts: 12 d_ff: 40 expert_bias_terms: true router { top_k { k: 2 } } }",
+     "runtime { precision: BF16 }", false, false},
     {"all_to_all",
      "vocab_size: 101 d_model: 48 layers: 2 attention { heads: 4 }"
      "moe { experts: 12 d_ff: 40 router { top_k { k: 2 } } }",
@@ -172,6 +184,7 @@ void check_memory(Session& session, bool random_slots) {
     return elements * session.subject.value_bytes;
   }();
   EXPECT_EQ(plan.weights, found["weights"] + states);
+  EXPECT_EQ(plan.rounded, found["weights in bf16"]);
   EXPECT_EQ(plan.gradients, found["gradients"]);
   EXPECT_EQ(plan.optimizer,
             static_cast<std::int64_t>(session.run.trainer().optimizer().state_bytes()));

@@ -1,32 +1,17 @@
-// The kernels that multiply operands rounded to bfloat16, one after the other; and the rounding by
-// its definition.
+// The kernels that multiply operands rounded to bfloat16, one after the other.
 #pragma once
 
-#include <cmath>
 #include <string>
 #include <vector>
 
 #include "core/base/context.h"
 #include "core/ops/gemm_kernel.h"
+#include "tests/support/bfloat16.h"
 #include "tests/support/cpu_kernels.h"
 
 namespace witan::test {
 
 inline constexpr Context kBf16{{}, {}, Products::kBfloat16};
-
-// Round to nearest, ties to even, from the definition: the neighbours are 2^-7 of the power of two
-// apart.
-inline float rounded(float x) {
-  int exponent = 0;
-  std::frexp(x, &exponent);
-  const double step = std::ldexp(1.0, exponent - 8);
-  return static_cast<float>(std::nearbyint(static_cast<double>(x) / step) * step);
-}
-
-inline std::vector<float> rounded(std::vector<float> values) {
-  for (float& x : values) x = rounded(x);
-  return values;
-}
 
 struct Bf16Kernel {
   ops::GemmKernel kernel;

@@ -1,5 +1,6 @@
 #include "core/ops/cpu/activation_kernels.h"
 
+#include "core/ops/cpu/bfloat16.h"
 #include "core/ops/cpu/vec.h"
 
 namespace witan::cpu::WITAN_ISA {
@@ -84,13 +85,13 @@ WITAN_INLINE Glu<T> glu(Vec<T> gate, Vec<T> up, const SwigluOptions& options) {
           up_open};
 }
 
-template <class T, Activation kKind, bool kPlain>
-void forward_rows(const T* in, const T* row_weight, T* h, std::int64_t rows, std::int64_t ff,
+template <class T, class H, Activation kKind, bool kPlain>
+void forward_rows(const T* in, const T* row_weight, H* h, std::int64_t rows, std::int64_t ff,
                   const SwigluOptions& options) {
   constexpr int kFactor = ops::input_factor(kKind);
   for (std::int64_t row = 0; row < rows; ++row) {
     const T* x = in + row * kFactor * ff;
-    T* y = h + row * ff;
+    H* y = h + row * ff;
     const T weight = row_weight == nullptr ? T{1} : row_weight[row];
     for_each_vec<T>(ff, [&](std::int64_t i, auto part) WITAN_LAMBDA {
       const Vec<T> first = load(x + i, part);
@@ -101,19 +102,19 @@ void forward_rows(const T* in, const T* row_weight, T* h, std::int64_t rows, std
       } else {
         value = point<T, kKind>(first).value;
       }
-      store(y + i, value * weight, part);
+      store_as(y + i, value * weight, part);
     });
   }
 }
 
-template <class T, Activation kKind, bool kPlain>
-void backward_rows(const T* in, const T* row_weight, const T* dh, T* din, T* drow_weight,
-                   std::int64_t rows, std::int64_t ff, const SwigluOptions& options) {
+template <class T, class D, Activation kKind, bool kPlain>
+void backward_rows(const T* in, const T* row_weight, const T* dh, D* din, T* drow_weight,
+                   std::int64_t rows, std::int64_t ff, const SwigluOptions& options, D* buffer) {
   constexpr int kFactor = ops::input_factor(kKind);
   for (std::int64_t row = 0; row < rows; ++row) {
     const T* x = in + row * kFactor * ff;
     const T* dy = dh + row * ff;
-    T* dx = din + row * kFactor * ff;
+    D* dx = buffer == nullptr ? din + row * kFactor * ff : buffer;
     const T weight = row_weight == nullptr ? T{1} : row_weight[row];
     Vec<T> dot = {};
     for_each_vec<T>(ff, [&](std::int64_t i, auto part) WITAN_LAMBDA {
@@ -123,47 +124,51 @@ void backward_rows(const T* in, const T* row_weight, const T* dh, T* din, T* dro
       if constexpr (kKind == Activation::kSwiglu) {
         const Glu<T> f = glu<T, kPlain>(first, load(x + ff + i, part), options);
         dot += grad * (f.gate.value * f.up);
-        store(dx + i, weighted * (f.gate.slope * f.up), part);
-        store(dx + ff + i, weighted * f.gate.value * f.up_slope, part);
+        store_as(dx + i, weighted * (f.gate.slope * f.up), part);
+        store_as(dx + ff + i, weighted * f.gate.value * f.up_slope, part);
       } else {
         const Point<T> f = point<T, kKind>(first);
         dot += grad * f.value;
-        store(dx + i, weighted * f.slope, part);
+        store_as(dx + i, weighted * f.slope, part);
       }
     });
     if (drow_weight != nullptr) drow_weight[row] = sum_lanes(dot);
+    if (buffer != nullptr) {
+      __builtin_memcpy(din + row * kFactor * ff, buffer,
+                       static_cast<std::size_t>(kFactor * ff) * sizeof(D));
+    }
   }
 }
 
-template <class T>
-using Forward = decltype(&forward_rows<T, Activation::kSilu, true>);
-template <class T>
-using Backward = decltype(&backward_rows<T, Activation::kSilu, true>);
+template <class T, class H>
+using Forward = decltype(&forward_rows<T, H, Activation::kSilu, true>);
+template <class T, class D>
+using Backward = decltype(&backward_rows<T, D, Activation::kSilu, true>);
 
-template <class T>
-Forward<T> forward_of(Activation kind, bool plain) {
+template <class T, class H>
+Forward<T, H> forward_of(Activation kind, bool plain) {
   switch (kind) {
-    case Activation::kSilu: return forward_rows<T, Activation::kSilu, true>;
-    case Activation::kRelu: return forward_rows<T, Activation::kRelu, true>;
-    case Activation::kGelu: return forward_rows<T, Activation::kGelu, true>;
-    case Activation::kGeluTanh: return forward_rows<T, Activation::kGeluTanh, true>;
+    case Activation::kSilu: return forward_rows<T, H, Activation::kSilu, true>;
+    case Activation::kRelu: return forward_rows<T, H, Activation::kRelu, true>;
+    case Activation::kGelu: return forward_rows<T, H, Activation::kGelu, true>;
+    case Activation::kGeluTanh: return forward_rows<T, H, Activation::kGeluTanh, true>;
     case Activation::kSwiglu: break;
   }
-  return plain ? forward_rows<T, Activation::kSwiglu, true>
-               : forward_rows<T, Activation::kSwiglu, false>;
+  return plain ? forward_rows<T, H, Activation::kSwiglu, true>
+               : forward_rows<T, H, Activation::kSwiglu, false>;
 }
 
-template <class T>
-Backward<T> backward_of(Activation kind, bool plain) {
+template <class T, class D>
+Backward<T, D> backward_of(Activation kind, bool plain) {
   switch (kind) {
-    case Activation::kSilu: return backward_rows<T, Activation::kSilu, true>;
-    case Activation::kRelu: return backward_rows<T, Activation::kRelu, true>;
-    case Activation::kGelu: return backward_rows<T, Activation::kGelu, true>;
-    case Activation::kGeluTanh: return backward_rows<T, Activation::kGeluTanh, true>;
+    case Activation::kSilu: return backward_rows<T, D, Activation::kSilu, true>;
+    case Activation::kRelu: return backward_rows<T, D, Activation::kRelu, true>;
+    case Activation::kGelu: return backward_rows<T, D, Activation::kGelu, true>;
+    case Activation::kGeluTanh: return backward_rows<T, D, Activation::kGeluTanh, true>;
     case Activation::kSwiglu: break;
   }
-  return plain ? backward_rows<T, Activation::kSwiglu, true>
-               : backward_rows<T, Activation::kSwiglu, false>;
+  return plain ? backward_rows<T, D, Activation::kSwiglu, true>
+               : backward_rows<T, D, Activation::kSwiglu, false>;
 }
 
 // Here and not in the struct: a member function would be a weak symbol of every level.
@@ -173,25 +178,27 @@ bool is_plain(const SwigluOptions& options) {
 
 }  // namespace
 
-template <class T>
-void activation(Activation kind, const T* in, const T* row_weight, T* h, std::int64_t rows,
+template <class T, class H>
+void activation(Activation kind, const T* in, const T* row_weight, H* h, std::int64_t rows,
                 std::int64_t ff, const SwigluOptions& options) {
-  forward_of<T>(kind, is_plain(options))(in, row_weight, h, rows, ff, options);
+  forward_of<T, H>(kind, is_plain(options))(in, row_weight, h, rows, ff, options);
 }
 
-template <class T>
-void activation_backward(Activation kind, const T* in, const T* row_weight, const T* dh, T* din,
+template <class T, class D>
+void activation_backward(Activation kind, const T* in, const T* row_weight, const T* dh, D* din,
                          T* drow_weight, std::int64_t rows, std::int64_t ff,
-                         const SwigluOptions& options) {
-  backward_of<T>(kind, is_plain(options))(in, row_weight, dh, din, drow_weight, rows, ff, options);
+                         const SwigluOptions& options, D* row) {
+  backward_of<T, D>(kind, is_plain(options))(in, row_weight, dh, din, drow_weight, rows, ff,
+                                             options, row);
 }
 
-#define WITAN_INSTANTIATE(T)                                                               \
-  template void activation(Activation, const T*, const T*, T*, std::int64_t, std::int64_t, \
+#define WITAN_INSTANTIATE(T, H)                                                            \
+  template void activation(Activation, const T*, const T*, H*, std::int64_t, std::int64_t, \
                            const SwigluOptions&);                                          \
-  template void activation_backward(Activation, const T*, const T*, const T*, T*, T*,      \
-                                    std::int64_t, std::int64_t, const SwigluOptions&);
-WITAN_INSTANTIATE(float)
-WITAN_INSTANTIATE(double)
+  template void activation_backward(Activation, const T*, const T*, const T*, H*, T*,      \
+                                    std::int64_t, std::int64_t, const SwigluOptions&, H*);
+WITAN_INSTANTIATE(float, float)
+WITAN_INSTANTIATE(float, Bfloat16)
+WITAN_INSTANTIATE(double, double)
 
 }  // namespace witan::cpu::WITAN_ISA

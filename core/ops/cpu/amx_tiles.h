@@ -28,6 +28,13 @@ using Pairs = Vec<float>;  // 16 pairs of bfloat16, moved as floats
 // Bits of a bfloat16. May alias: the workspace is one of floats.
 using Value __attribute__((may_alias)) = std::uint16_t;
 
+// The first `count` of 32 values; zeros behind them.
+[[maybe_unused]] Pairs first_pairs(const Bfloat16* from, std::int64_t count) {
+  if (count >= kTerms) return load(reinterpret_cast<const float*>(from));
+  const __mmask32 mask = count > 0 ? (1U << count) - 1U : 0U;
+  return (Pairs)_mm512_maskz_loadu_epi16(mask, from);
+}
+
 // The first `count` of 16 values; zeros behind them.
 Pairs first_values(const float* from, std::int64_t count) {
   if (count >= kTile) return load(from);
@@ -45,6 +52,12 @@ void load_rows(const float* from, std::int64_t ld, std::int64_t lines, std::int6
   }
 }
 
+[[maybe_unused]] void load_rows(const Bfloat16* from, std::int64_t ld, std::int64_t lines,
+                                std::int64_t terms, Pairs (&tile)[kTile]) {
+#pragma GCC unroll 16
+  for (int i = 0; i < kTile; ++i) tile[i] = i < lines ? first_pairs(from + i * ld, terms) : Pairs{};
+}
+
 // A packed tile whose lines are pairs of rows of memory, one row a term.
 void load_terms(const float* from, std::int64_t ld, std::int64_t columns, std::int64_t terms,
                 Pairs (&tile)[kTile]) {
@@ -56,6 +69,17 @@ void load_terms(const float* from, std::int64_t ld, std::int64_t columns, std::i
   }
 }
 
+[[maybe_unused]] void load_terms(const Bfloat16* from, std::int64_t ld, std::int64_t columns,
+                                 std::int64_t terms, Pairs (&tile)[kTile]) {
+  const Part part{static_cast<int>(smaller(columns, kTile))};
+#pragma GCC unroll 16
+  for (int i = 0; i < kTile; ++i) {
+    const Bfloat16* low = from + 2 * i * ld;
+    tile[i] = pairs_of_bits(2 * i < terms ? load_bits(low, part) : VecBits{},
+                            2 * i + 1 < terms ? load_bits(low + ld, part) : VecBits{});
+  }
+}
+
 void store_tile(const Pairs (&tile)[kTile], Value* to) {
 #pragma GCC unroll 16
   for (int i = 0; i < kTile; ++i) {
@@ -63,21 +87,26 @@ void store_tile(const Pairs (&tile)[kTile], Value* to) {
   }
 }
 
-// One operand as the packing sees it: lines of C's rows (A) or columns (B), and terms.
-struct Operand {
-  const float* data;
+// One operand, of float or Bfloat16, as the packing sees it: lines of C's rows (A) or columns (B),
+// and terms.
+template <class V>
+struct OperandOf {
+  const V* data;
   std::int64_t ld;
   bool terms_apart;  // a row of memory holds one term of every line, not every term of one line
   bool is_a;
 
-  const float* at(std::int64_t line, std::int64_t term) const {
+  const V* at(std::int64_t line, std::int64_t term) const {
     return terms_apart ? data + term * ld + line : data + line * ld + term;
   }
 };
 
+using Operand = OperandOf<float>;
+
 // Lines [line, line + lines) over terms [term, term + terms): 16 lines after the other, each as
 // [chunks of terms] tiles.
-void pack(const Operand& from, std::int64_t line, std::int64_t lines, std::int64_t term,
+template <class V>
+void pack(const OperandOf<V>& from, std::int64_t line, std::int64_t lines, std::int64_t term,
           std::int64_t terms, Value* to) {
   Pairs tile[kTile];
   const std::int64_t chunks = ceil_div(terms, kTerms);
@@ -86,7 +115,7 @@ void pack(const Operand& from, std::int64_t line, std::int64_t lines, std::int64
     // In the order in which memory lies.
     const std::int64_t group = from.terms_apart ? step % groups : step / chunks;
     const std::int64_t chunk = from.terms_apart ? step / groups : step % chunks;
-    const float* source = from.at(line + group * kTile, term + chunk * kTerms);
+    const V* source = from.at(line + group * kTile, term + chunk * kTerms);
     const std::int64_t lines_left = lines - group * kTile;
     const std::int64_t terms_left = terms - chunk * kTerms;
     if (from.terms_apart) {

@@ -1,6 +1,6 @@
-// Matrix products on bfloat16 units: the operands are rounded to bfloat16 (nearest even) while they
-// are packed, the sums are float32. Like gemm_bf16 of gemm_kernels.h, which does the same without
-// such a unit; each only on a CPU that has it (best_cpu_bf16()).
+// Matrix products on bfloat16 units: float operands are rounded to bfloat16 (nearest even) while
+// they are packed, the sums are float32. Like gemm_bf16 of gemm_kernels.h, which does the same
+// without such a unit; each only on a CPU that has it (best_cpu_bf16()).
 //
 // Every element of C is the sum over k in ascending order of pairs of terms: it depends neither on
 // m, n nor on where the element lies in its tile. The workspace is that of gemm_tiling<float> at
@@ -10,8 +10,10 @@
 #include "core/ops/cpu/gemm_kernels.h"
 
 namespace witan::cpu::avx512_bf16 {
-void gemm_bf16(const GemmTask<float>& task, float* workspace);  // vdpbf16ps
+template <class A, class B>
+void gemm_bf16(const GemmTask<float, A, B>& task, float* workspace);  // vdpbf16ps
 }
 namespace witan::cpu::amx {
-void gemm_bf16(const GemmTask<float>& task, float* workspace);  // tdpbf16ps
+template <class A, class B>
+void gemm_bf16(const GemmTask<float, A, B>& task, float* workspace);  // tdpbf16ps
 }

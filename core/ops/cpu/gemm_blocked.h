@@ -20,17 +20,15 @@
 namespace witan::cpu::WITAN_ISA {
 namespace {
 
-// Where a tile finds its columns of B: in the packed panel; or in B itself, [terms, ldb], whence it
-// fills the panel for the tiles after it.
-enum class Panel { kPacked, kCopied };
-
 // c [kRows, columns] (+)= a b over `terms`, a packed as [depth, kRows], the panel as [depth, kCount
-// vectors].
-template <class O, int kRows, int kCount, Panel kPanel>
-void tile(std::int64_t terms, const typename O::Packed* a, const typename O::Value* b,
-          std::int64_t ldb, typename O::Packed* panel, typename O::Value* c, std::int64_t ldc,
-          std::int64_t columns, bool accumulate) {
+// vectors]. A tile finds its columns of B in the packed panel, if V is void; or in B itself,
+// [terms, ldb] of V, whence it fills the panel for the tiles after it.
+template <class O, int kRows, int kCount, class V>
+void tile(std::int64_t terms, const typename O::Packed* a, const V* b, std::int64_t ldb,
+          typename O::Packed* panel, typename O::Value* c, std::int64_t ldc, std::int64_t columns,
+          bool accumulate) {
   using T = typename O::Value;
+  constexpr bool kCopies = !std::is_void_v<V>;
   constexpr int kWidth = kCount * kLanes<T>;
   for (int r = 0; r < kRows; ++r) {
     for (int j = 0; j < kWidth; j += 64 / static_cast<int>(sizeof(T))) {
@@ -43,8 +41,8 @@ void tile(std::int64_t terms, const typename O::Packed* a, const typename O::Val
     Vec<T> row[kCount];
 #pragma GCC unroll 2
     for (int v = 0; v < kCount; ++v) {
-      if constexpr (kPanel == Panel::kCopied) {
-        const T* from = b + v * kLanes<T>;
+      if constexpr (kCopies) {
+        const V* from = b + v * kLanes<T>;
         row[v] = O::lines(from, terms_at<O>(p, terms) > 1 ? from + ldb : nullptr, Full{});
         __builtin_prefetch(from + kWidth);  // the next panel
         store(panel + v * kLanes<T>, row[v]);
@@ -58,29 +56,29 @@ void tile(std::int64_t terms, const typename O::Packed* a, const typename O::Val
       for (int v = 0; v < kCount; ++v) sums[r][v] = O::multiply_add(sums[r][v], a[r], row[v]);
     }
     a += kRows;
-    if constexpr (kPanel == Panel::kCopied) b += O::kTerms * ldb;
+    if constexpr (kCopies) b += O::kTerms * ldb;
     panel += kWidth;
   }
   store_tile<T, kRows, kCount>(sums, c, ldc, columns, accumulate);
 }
 
 // to [depth, kRows] = rows of a that lie transposed in memory, [terms, lda].
-template <class O, int kRows>
-void pack_transposed_rows(const typename O::Value* a, std::int64_t lda, std::int64_t terms,
+template <class O, int kRows, class V>
+void pack_transposed_rows(const V* a, std::int64_t lda, std::int64_t terms,
                           typename O::Packed* to) {
   using T = typename O::Value;
   constexpr int n = kLanes<T>;
   const std::int64_t depth = depth_of<O>(terms);
   for (std::int64_t p = 0; p < depth; ++p) {
-    const T* from = a + p * O::kTerms * lda;
+    const V* from = a + p * O::kTerms * lda;
     if constexpr (std::is_same_v<O, Plain<T>>) {
       std::memcpy(to + p * kRows, from, kRows * sizeof(T));
       continue;
     }
-    const T* next = terms_at<O>(p, terms) > 1 ? from + lda : nullptr;
+    const V* next = terms_at<O>(p, terms) > 1 ? from + lda : nullptr;
     for (int r = 0; r < kRows; r += n) {
       const Part part{kRows - r < n ? kRows - r : n};
-      const T* below = next == nullptr ? nullptr : next + r;
+      const V* below = next == nullptr ? nullptr : next + r;
       if (part.count == n) {
         store(to + p * kRows + r, O::lines(from + r, below, Full{}));
       } else {
@@ -93,26 +91,34 @@ void pack_transposed_rows(const typename O::Value* a, std::int64_t lda, std::int
 // The functions for 1 .. kTileRows rows.
 template <class O>
 struct Tiles {
-  decltype(&tile<O, 1, 1, Panel::kPacked>) narrow[kTileRows];  // at most one vector of columns
-  decltype(&tile<O, 1, 1, Panel::kPacked>) wide[kTileRows];
-  decltype(&tile<O, 1, 1, Panel::kPacked>) copying[kTileRows];  // wide, filling the panel
-  decltype(&pack_transposed_rows<O, 1>) pack_transposed[kTileRows];
+  decltype(&tile<O, 1, 1, void>) narrow[kTileRows];  // at most one vector of columns
+  decltype(&tile<O, 1, 1, void>) wide[kTileRows];
 };
 template <class O, int... kIndex>
 constexpr Tiles<O> make_tiles(std::integer_sequence<int, kIndex...>) {
-  return {{tile<O, kIndex + 1, 1, Panel::kPacked>...},
-          {tile<O, kIndex + 1, kVectors, Panel::kPacked>...},
-          {tile<O, kIndex + 1, kVectors, Panel::kCopied>...},
-          {pack_transposed_rows<O, kIndex + 1>...}};
+  return {{tile<O, kIndex + 1, 1, void>...}, {tile<O, kIndex + 1, kVectors, void>...}};
 }
 template <class O>
 constexpr Tiles<O> kTiles = make_tiles<O>(std::make_integer_sequence<int, kTileRows>{});
 
+// Those that read an operand of V in memory.
+template <class O, class V>
+struct Readers {
+  decltype(&tile<O, 1, 1, V>) copying[kTileRows];  // wide tiles, filling the panel
+  decltype(&pack_transposed_rows<O, 1, V>) pack_transposed[kTileRows];
+};
+template <class O, class V, int... kIndex>
+constexpr Readers<O, V> make_readers(std::integer_sequence<int, kIndex...>) {
+  return {{tile<O, kIndex + 1, kVectors, V>...}, {pack_transposed_rows<O, kIndex + 1, V>...}};
+}
+template <class O, class V>
+constexpr Readers<O, V> kReaders = make_readers<O, V>(std::make_integer_sequence<int, kTileRows>{});
+
 // A [rows, terms] from row `row` and term `term`: tile after tile, each as [depth, rows of the
 // tile]. Where A lies transposed, a few terms of all tiles at a time: their lines are read whole,
 // once.
-template <class O>
-void pack_a(const GemmTask<typename O::Value>& task, std::int64_t row, const RowTiles& tiles,
+template <class O, class A, class B>
+void pack_a(const GemmTask<typename O::Value, A, B>& task, std::int64_t row, const RowTiles& tiles,
             std::int64_t term, std::int64_t terms, typename O::Packed* to) {
   const std::int64_t step = task.a_transposed ? kBlockTermsStep : terms;
   const std::int64_t depth = depth_of<O>(terms);
@@ -123,8 +129,8 @@ void pack_a(const GemmTask<typename O::Value>& task, std::int64_t row, const Row
       const std::int64_t rows = tiles.begin(t + 1) - begin;
       typename O::Packed* tile_to = to + begin * depth + p / O::kTerms * rows;
       if (task.a_transposed) {
-        kTiles<O>.pack_transposed[rows - 1](task.a + (term + p) * task.lda + row + begin, task.lda,
-                                            count, tile_to);
+        kReaders<O, A>.pack_transposed[rows - 1](task.a + (term + p) * task.lda + row + begin,
+                                                 task.lda, count, tile_to);
       } else {
         pack_rows<O>(task.a + (row + begin) * task.lda + term, task.lda, rows, terms, rows,
                      tile_to);
@@ -134,20 +140,21 @@ void pack_a(const GemmTask<typename O::Value>& task, std::int64_t row, const Row
 }
 
 // Columns [column, column + columns) of B as [depth, width], filled up with zeros.
-template <class O>
-void pack_b(const GemmTask<typename O::Value>& task, std::int64_t column, std::int64_t columns,
-            std::int64_t width, std::int64_t term, std::int64_t terms, typename O::Packed* to) {
+template <class O, class A, class B>
+void pack_b(const GemmTask<typename O::Value, A, B>& task, std::int64_t column,
+            std::int64_t columns, std::int64_t width, std::int64_t term, std::int64_t terms,
+            typename O::Packed* to) {
   using T = typename O::Value;
   const std::int64_t depth = depth_of<O>(terms);
   if (task.b_transposed) {
-    const T* from = task.b + column * task.ldb + term;
+    const B* from = task.b + column * task.ldb + term;
     if (columns < width) {
       std::memset(to, 0, static_cast<std::size_t>(depth * width) * sizeof(typename O::Packed));
     }
     return pack_rows<O>(from, task.ldb, columns, terms, width, to);
   }
   for (std::int64_t p = 0; p < depth; ++p) {
-    const T* from = task.b + (term + p * O::kTerms) * task.ldb + column;
+    const B* from = task.b + (term + p * O::kTerms) * task.ldb + column;
     for (std::int64_t j = 0; j < width; ++j) {
       to[p * width + j] = j < columns ? O::one(from + j, task.ldb, terms_at<O>(p, terms)) : T{0};
     }
@@ -155,10 +162,11 @@ void pack_b(const GemmTask<typename O::Value>& task, std::int64_t column, std::i
 }
 
 // All row tiles of a block against one panel of B, which is filled first if it is new.
-template <class O>
-void run_panel(const GemmTask<typename O::Value>& task, const RowTiles& tiles, std::int64_t row,
-               std::int64_t column, std::int64_t columns, std::int64_t term, std::int64_t terms,
-               const typename O::Packed* packed_a, typename O::Packed* panel, bool fill) {
+template <class O, class A, class B>
+void run_panel(const GemmTask<typename O::Value, A, B>& task, const RowTiles& tiles,
+               std::int64_t row, std::int64_t column, std::int64_t columns, std::int64_t term,
+               std::int64_t terms, const typename O::Packed* packed_a, typename O::Packed* panel,
+               bool fill) {
   using T = typename O::Value;
   const bool narrow = columns <= kLanes<T>;
   const bool copy = fill && !task.b_transposed && columns == kTileColumns<T>;
@@ -166,15 +174,19 @@ void run_panel(const GemmTask<typename O::Value>& task, const RowTiles& tiles, s
     pack_b<O>(task, column, columns, narrow ? kLanes<T> : kTileColumns<T>, term, terms, panel);
   }
   const bool accumulate = task.accumulate || term > 0;
-  const T* b = task.b_transposed ? nullptr : task.b + term * task.ldb + column;
+  const B* b = task.b_transposed ? nullptr : task.b + term * task.ldb + column;
   for (std::int64_t t = 0; t < tiles.count; ++t) {
     const std::int64_t begin = tiles.begin(t);
     const std::int64_t index = tiles.begin(t + 1) - begin - 1;
-    const auto run = copy && t == 0 ? kTiles<O>.copying[index]
-                     : narrow       ? kTiles<O>.narrow[index]
-                                    : kTiles<O>.wide[index];
-    run(terms, packed_a + begin * depth_of<O>(terms), b, task.ldb, panel,
-        task.c + (row + begin) * task.ldc + column, task.ldc, columns, accumulate);
+    const typename O::Packed* rows = packed_a + begin * depth_of<O>(terms);
+    T* c = task.c + (row + begin) * task.ldc + column;
+    if (copy && t == 0) {
+      kReaders<O, B>.copying[index](terms, rows, b, task.ldb, panel, c, task.ldc, columns,
+                                    accumulate);
+    } else {
+      const auto run = narrow ? kTiles<O>.narrow[index] : kTiles<O>.wide[index];
+      run(terms, rows, nullptr, 0, panel, c, task.ldc, columns, accumulate);
+    }
   }
 }
 
@@ -184,8 +196,8 @@ constexpr GemmTiling blocked_tiling() {
           kBlockTerms * (kBlockColumns + kBlockRows) + kSlack};
 }
 
-template <class O>
-void blocked_gemm(const GemmTask<typename O::Value>& task, typename O::Value* workspace) {
+template <class O, class A, class B>
+void blocked_gemm(const GemmTask<typename O::Value, A, B>& task, typename O::Value* workspace) {
   using T = typename O::Value;
   if (task.k == 0) {
     for (std::int64_t i = 0; i < task.m && !task.accumulate; ++i) {

@@ -12,13 +12,12 @@ namespace {
 // c [kRows, columns] (+)= a b over `terms` for a few rows, a packed as [depth, kRows], b transposed
 // and at most one vector of columns wide: its squares are transposed in registers and used once,
 // without a detour through memory.
-template <class O, int kRows>
-void skinny_tile(std::int64_t terms, const typename O::Packed* a, const typename O::Value* b,
-                 std::int64_t ldb, typename O::Value* c, std::int64_t ldc, std::int64_t columns,
-                 bool accumulate) {
+template <class O, int kRows, class V>
+void skinny_tile(std::int64_t terms, const typename O::Packed* a, const V* b, std::int64_t ldb,
+                 typename O::Value* c, std::int64_t ldc, std::int64_t columns, bool accumulate) {
   using T = typename O::Value;
   constexpr std::int64_t n = kLanes<T>;
-  const T* source[n];
+  const V* source[n];
   for (std::int64_t j = 0; j < n; ++j) source[j] = b + smaller(j, columns - 1) * ldb;
   Vec<T> sums[kRows][1] = {};
   const std::int64_t whole = terms / (n * O::kTerms) * n;
@@ -29,7 +28,7 @@ void skinny_tile(std::int64_t terms, const typename O::Packed* a, const typename
     for (int j = 0; j < n; ++j) {
       square[j] = O::row(source[j] + p * O::kTerms);
       // The next tile: as many streams as rows are more than the hardware follows by itself.
-      for (std::int64_t i = 0; i < n * O::kTerms; i += kLine<T>) {
+      for (std::int64_t i = 0; i < n * O::kTerms; i += kLine<V>) {
         __builtin_prefetch(source[j] + n * ldb + p * O::kTerms + i);
       }
     }
@@ -58,12 +57,12 @@ constexpr std::int64_t kSkinnyRows = 4;
 
 // The product of up to kSkinnyRows rows with a transposed B, which is not packed: decoding. B is
 // read once, row after row; `packed_a` has room for the terms of `most_blocks` blocks.
-template <class O>
-void skinny(const GemmTask<typename O::Value>& task, std::int64_t block_terms,
+template <class O, class A, class B>
+void skinny(const GemmTask<typename O::Value, A, B>& task, std::int64_t block_terms,
             std::int64_t most_blocks, typename O::Packed* packed_a) {
   using T = typename O::Value;
-  constexpr decltype(&skinny_tile<O, 1>) kRun[] = {skinny_tile<O, 1>, skinny_tile<O, 2>,
-                                                   skinny_tile<O, 3>, skinny_tile<O, 4>};
+  constexpr decltype(&skinny_tile<O, 1, B>) kRun[] = {skinny_tile<O, 1, B>, skinny_tile<O, 2, B>,
+                                                      skinny_tile<O, 3, B>, skinny_tile<O, 4, B>};
   for (std::int64_t begin = 0; begin < task.k; begin += most_blocks * block_terms) {
     const std::int64_t end = smaller(task.k, begin + most_blocks * block_terms);
     for (std::int64_t term = begin; term < end; term += block_terms) {
@@ -106,10 +105,9 @@ inline void store_transposed(const Vec<T> (&sums)[kRows][kCount], T* c, std::int
 // c^T [kRows, columns] (+)= w x^T over `terms`: the product with the parts of its operands
 // exchanged. The rows of w, [kRows, ldw], are B's and are read as they lie, a line at a time; the
 // panel [depth, kCount vectors] holds the rows of A; c [columns, ldc].
-template <class O, int kRows, int kCount>
-void swapped_tile(std::int64_t terms, const typename O::Value* w, std::int64_t ldw,
-                  const typename O::Packed* panel, typename O::Value* c, std::int64_t ldc,
-                  std::int64_t columns, bool accumulate) {
+template <class O, int kRows, int kCount, class V>
+void swapped_tile(std::int64_t terms, const V* w, std::int64_t ldw, const typename O::Packed* panel,
+                  typename O::Value* c, std::int64_t ldc, std::int64_t columns, bool accumulate) {
   using T = typename O::Value;
   constexpr std::int64_t n = kLanes<T>;
   Vec<T> sums[kRows][kCount] = {};
@@ -132,9 +130,9 @@ void swapped_tile(std::int64_t terms, const typename O::Value* w, std::int64_t l
     alignas(64) T lines[kRows][n];
 #pragma GCC unroll 14
     for (int r = 0; r < kRows; ++r) {
-      const T* from = w + r * ldw + p * O::kTerms;
+      const V* from = w + r * ldw + p * O::kTerms;
       store(lines[r], O::row(from));
-      for (std::int64_t j = 0; j < n * O::kTerms; j += kLine<T>) {
+      for (std::int64_t j = 0; j < n * O::kTerms; j += kLine<V>) {
         __builtin_prefetch(from + kRows * ldw + j);  // the next tile
       }
     }
@@ -159,23 +157,23 @@ constexpr bool swapping_pays(std::int64_t rows) {
   return rows <= kTileColumns<T> || (rows <= kSwappedRows && 4 * lanes <= 5 * rows);
 }
 
-template <class O>
+template <class O, class V>
 struct SwappedTiles {
-  decltype(&swapped_tile<O, 1, 1>) narrow[kTileRows];  // at most one vector of columns
-  decltype(&swapped_tile<O, 1, 1>) wide[kTileRows];
+  decltype(&swapped_tile<O, 1, 1, V>) narrow[kTileRows];  // at most one vector of columns
+  decltype(&swapped_tile<O, 1, 1, V>) wide[kTileRows];
 };
-template <class O, int... kIndex>
-constexpr SwappedTiles<O> make_swapped_tiles(std::integer_sequence<int, kIndex...>) {
-  return {{swapped_tile<O, kIndex + 1, 1>...}, {swapped_tile<O, kIndex + 1, kVectors>...}};
+template <class O, class V, int... kIndex>
+constexpr SwappedTiles<O, V> make_swapped_tiles(std::integer_sequence<int, kIndex...>) {
+  return {{swapped_tile<O, kIndex + 1, 1, V>...}, {swapped_tile<O, kIndex + 1, kVectors, V>...}};
 }
 
 // The product of up to kSwappedRows rows with a transposed B.
-template <class O>
-void swapped(const GemmTask<typename O::Value>& task, std::int64_t block_terms,
+template <class O, class A, class B>
+void swapped(const GemmTask<typename O::Value, A, B>& task, std::int64_t block_terms,
              typename O::Packed* panel) {
   using T = typename O::Value;
-  constexpr SwappedTiles<O> kRun =
-      make_swapped_tiles<O>(std::make_integer_sequence<int, kTileRows>{});
+  constexpr SwappedTiles<O, B> kRun =
+      make_swapped_tiles<O, B>(std::make_integer_sequence<int, kTileRows>{});
   const RowTiles tiles{task.n, ceil_div(task.n, kTileRows)};
   for (std::int64_t term = 0; term < task.k; term += block_terms) {
     const std::int64_t terms = smaller(block_terms, task.k - term);

@@ -33,8 +33,8 @@ struct Plain {
   static WITAN_INLINE Vec<T> multiply_add(Vec<T> sum, T a, Vec<T> b) { return sum + a * b; }
 };
 
-// Float rounded to bfloat16 and multiplied as float: the numerics of a bfloat16 unit on a CPU
-// without one.
+// Float rounded to bfloat16, or bfloat16, multiplied as float: the numerics of a bfloat16 unit on a
+// CPU without one.
 struct RoundedToBfloat16 {
   using Value = float;
   using Packed = float;
@@ -48,6 +48,14 @@ struct RoundedToBfloat16 {
   static WITAN_INLINE float one(const float* from, std::int64_t, std::int64_t) {
     return round_to_bfloat16(broadcast(*from))[0];
   }
+  static WITAN_INLINE VecFloat row(const Bfloat16* from) { return load_wide(from, Full{}); }
+  template <class Lanes>
+  static WITAN_INLINE VecFloat lines(const Bfloat16* from, const Bfloat16*, Lanes lanes) {
+    return load_wide(from, lanes);
+  }
+  static WITAN_INLINE float one(const Bfloat16* from, std::int64_t, std::int64_t) {
+    return __builtin_bit_cast(float, static_cast<std::uint32_t>(from->bits) << 16);
+  }
   static WITAN_INLINE VecFloat multiply_add(VecFloat sum, float a, VecFloat b) {
     return sum + a * b;
   }
@@ -60,12 +68,15 @@ WITAN_INLINE VecFloat pairs_of_neighbours(VecFloat low, VecFloat high) {
 }
 // ... or of the values that stand in the same lane.
 WITAN_INLINE VecFloat pairs_of_lanes(VecFloat first, VecFloat second) {
-  typedef std::uint16_t Halves __attribute__((vector_size(kVecBytes / 2)));
   const VecFloat both = pairs_of_neighbours(first, second);
   Halves half[2];
   __builtin_memcpy(half, &both, sizeof(half));
   return (VecFloat)(__builtin_convertvector(half[0], VecBits) |
                     __builtin_convertvector(half[1], VecBits) << 16);
+}
+
+WITAN_INLINE VecFloat pairs_of_bits(VecBits first, VecBits second) {
+  return (VecFloat)(first | second << 16);
 }
 
 // Two bfloat16 in a packed element, multiplied and added by vdpbf16ps.
@@ -83,6 +94,20 @@ struct Bfloat16Pairs {
   }
   static WITAN_INLINE float one(const float* from, std::int64_t stride, std::int64_t terms) {
     return lines(from, terms > 1 ? from + stride : nullptr, Part{1})[0];
+  }
+  static WITAN_INLINE VecFloat row(const Bfloat16* from) {
+    VecFloat pairs;
+    __builtin_memcpy(&pairs, from, sizeof(pairs));
+    return pairs;
+  }
+  template <class Lanes>
+  static WITAN_INLINE VecFloat lines(const Bfloat16* from, const Bfloat16* next, Lanes lanes) {
+    return pairs_of_bits(load_bits(from, lanes),
+                         next == nullptr ? VecBits{} : load_bits(next, lanes));
+  }
+  static WITAN_INLINE float one(const Bfloat16* from, std::int64_t stride, std::int64_t terms) {
+    const std::uint32_t next = terms > 1 ? from[stride].bits : 0;
+    return __builtin_bit_cast(float, from->bits | next << 16);
   }
   static WITAN_INLINE VecFloat multiply_add(VecFloat sum, float a, VecFloat b) {
     // Moved as an integer: as a float, a pair may be a signalling NaN.

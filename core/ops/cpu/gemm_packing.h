@@ -76,18 +76,18 @@ inline void store_tile(const Vec<T> (&sums)[kRows][kCount], T* c, std::int64_t l
 
 // to [depth, stride], columns 0 .. rows - 1 = the transpose of from [rows, ld]; the columns after
 // them, up to whole vectors, are written too and belong to the slots filled next.
-template <class O>
-void pack_rows(const typename O::Value* from, std::int64_t ld, std::int64_t rows,
-               std::int64_t terms, std::int64_t stride, typename O::Packed* to) {
+template <class O, class V>
+void pack_rows(const V* from, std::int64_t ld, std::int64_t rows, std::int64_t terms,
+               std::int64_t stride, typename O::Packed* to) {
   using T = typename O::Value;
   constexpr std::int64_t n = kLanes<T>;
   const std::int64_t whole = terms / (n * O::kTerms) * n;
   // The last group first: what it writes too far lies in the next line of the first group.
   for (std::int64_t group = ceil_div(rows, n) - 1; group >= 0; --group) {
-    const T* first = from + group * n * ld;
+    const V* first = from + group * n * ld;
     const std::int64_t count = smaller(n, rows - group * n);
     // Lanes without a row of their own repeat the last one: nobody reads them.
-    const T* source[n];
+    const V* source[n];
     for (std::int64_t r = 0; r < n; ++r) source[r] = first + smaller(r, count - 1) * ld;
     for (std::int64_t p = 0; p < whole; p += n) {
       Vec<T> square[n];

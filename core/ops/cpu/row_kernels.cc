@@ -1,8 +1,20 @@
 #include "core/ops/cpu/row_kernels.h"
 
+#include "core/ops/cpu/bfloat16.h"
 #include "core/ops/cpu/vec.h"
 
 namespace witan::cpu::WITAN_ISA {
+
+template <class T, class Y>
+void gather_rows_of_two(const T* first, std::int64_t split, const T* second,
+                        const std::int32_t* index, Y* y, std::int64_t rows, std::int64_t d) {
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const T* from = index[r] < split ? first + index[r] * d : second + (index[r] - split) * d;
+    Y* to = y + r * d;
+    for_each_vec<T>(d, [&](std::int64_t i, auto part)
+                           WITAN_LAMBDA { store_as(to + i, load(from + i, part), part); });
+  }
+}
 
 template <class T>
 void gather_rows(const T* x, const std::int32_t* index, T* y, std::int64_t rows, std::int64_t d) {
@@ -53,5 +65,12 @@ void gather_sum_rows(const T* x, const std::int32_t* begin, const std::int32_t* 
                                 std::int64_t, std::int64_t);
 WITAN_INSTANTIATE(float)
 WITAN_INSTANTIATE(double)
+
+#define WITAN_INSTANTIATE_GATHER(T, Y)                                                        \
+  template void gather_rows_of_two(const T*, std::int64_t, const T*, const std::int32_t*, Y*, \
+                                   std::int64_t, std::int64_t);
+WITAN_INSTANTIATE_GATHER(float, float)
+WITAN_INSTANTIATE_GATHER(float, Bfloat16)
+WITAN_INSTANTIATE_GATHER(double, double)
 
 }  // namespace witan::cpu::WITAN_ISA

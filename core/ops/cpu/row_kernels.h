@@ -3,9 +3,15 @@
 
 #include <cstdint>
 
+#include "core/base/dtype.h"
 #include "core/ops/cpu/isa.h"
 
 #define WITAN_ROW_KERNELS                                                                      \
+  /* y[r] = first[index[r]], or second[index[r] - split] if that is not below split; rounded   \
+     to nearest, ties to even, where Y is Bfloat16 and T is not. */                            \
+  template <class T, class Y>                                                                  \
+  void gather_rows_of_two(const T* first, std::int64_t split, const T* second,                 \
+                          const std::int32_t* index, Y* y, std::int64_t rows, std::int64_t d); \
   /* y[r] = x[index[r]] */                                                                     \
   template <class T>                                                                           \
   void gather_rows(const T* x, const std::int32_t* index, T* y, std::int64_t rows,             \

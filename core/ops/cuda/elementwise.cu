@@ -127,6 +127,7 @@ void fill(const Context& ctx, const TensorView& x, double value) {
     case DType::kFloat64: return fill_of(ctx, x, value);
     case DType::kInt32: return fill_of(ctx, x, static_cast<std::int32_t>(value));
     case DType::kInt64: return fill_of(ctx, x, static_cast<std::int64_t>(value));
+    case DType::kBfloat16: WITAN_CHECK(false, "fill: x: operands in bfloat16 are never filled");
   }
 }
 

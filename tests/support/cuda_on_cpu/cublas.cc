@@ -82,9 +82,10 @@ bool matrices_fit(const Product& p, const Types& t, const void* a, const void* b
 // The same memory row by row: C^T [n, m] = op(B)^T op(A)^T.
 template <class T>
 void multiply(const Product& p, const T* a, const T* b, T* c) {
-  ops::run_gemm_parallel<T>(ops::GemmKernel::kOwn,
-                            {p.n, p.m, p.k, b, p.ldb, p.transb == CUBLAS_OP_T, a, p.lda,
-                             p.transa == CUBLAS_OP_T, c, p.ldc, p.accumulate});
+  const cpu::GemmTask<T> task{
+      p.n, p.m,   p.k,         b, p.ldb, p.transb == CUBLAS_OP_T, a, p.lda, p.transa == CUBLAS_OP_T,
+      c,   p.ldc, p.accumulate};
+  ops::run_gemm_parallel(ops::GemmKernel::kOwn, task);
 }
 
 // bfloat16 elements as float, up to the end of the last column.
