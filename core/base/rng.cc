@@ -33,29 +33,24 @@ double to_unit(std::uint64_t bits) { return static_cast<double>(bits >> 11) * 0x
 }  // namespace
 
 Philox4 philox4x32(Philox4 counter, std::array<std::uint32_t, 2> key) {
-  for (int round = 0; round < 10; ++round) {
-    const std::uint64_t p0 = std::uint64_t{0xD2511F53U} * counter[0];
-    const std::uint64_t p1 = std::uint64_t{0xCD9E8D57U} * counter[2];
-    counter = {
-        static_cast<std::uint32_t>(p1 >> 32) ^ counter[1] ^ key[0], static_cast<std::uint32_t>(p1),
-        static_cast<std::uint32_t>(p0 >> 32) ^ counter[3] ^ key[1], static_cast<std::uint32_t>(p0)};
-    key[0] += 0x9E3779B9U;
-    key[1] += 0xBB67AE85U;
-  }
-  return counter;
+  const PhiloxBlock block =
+      philox_block({{counter[0], counter[1], counter[2], counter[3]}}, key[0], key[1]);
+  return {block.word[0], block.word[1], block.word[2], block.word[3]};
 }
 
 Random::Random(std::uint64_t seed, std::string_view purpose, std::string_view name,
-               std::uint64_t step)
-    : key_(halves(mix(seed ^ mix(fnv1a(purpose))))), high_(halves(mix(fnv1a(name) ^ mix(step)))) {}
-
-std::uint64_t Random::bits(std::uint64_t index) const {
-  const auto low = halves(index);
-  const Philox4 block = philox4x32({low[0], low[1], high_[0], high_[1]}, key_);
-  return block[0] | (std::uint64_t{block[1]} << 32);
+               std::uint64_t step) {
+  const auto key = halves(mix(seed ^ mix(fnv1a(purpose))));
+  const auto high = halves(mix(fnv1a(name) ^ mix(step)));
+  address_ = {{key[0], key[1]}, {high[0], high[1]}};
 }
 
-double Random::uniform(std::uint64_t index) const { return to_unit(bits(index)); }
+std::uint64_t Random::bits(std::uint64_t index) const {
+  const PhiloxBlock block = address_.block(index);
+  return block.word[0] | (std::uint64_t{block.word[1]} << 32);
+}
+
+double Random::uniform(std::uint64_t index) const { return address_.uniform(index); }
 
 double Random::normal(std::uint64_t index) const {
   const auto [radius, angle] = polar(index);
@@ -68,10 +63,9 @@ std::array<double, 2> Random::normal_pair(std::uint64_t index) const {
 }
 
 std::array<double, 2> Random::polar(std::uint64_t index) const {
-  const auto low = halves(index);
-  const Philox4 block = philox4x32({low[0], low[1], high_[0], high_[1]}, key_);
-  const double u = 1.0 - to_unit(block[0] | (std::uint64_t{block[1]} << 32));  // (0, 1]
-  const double v = to_unit(block[2] | (std::uint64_t{block[3]} << 32));
+  const PhiloxBlock block = address_.block(index);
+  const double u = 1.0 - to_unit(block.word[0] | (std::uint64_t{block.word[1]} << 32));  // (0, 1]
+  const double v = to_unit(block.word[2] | (std::uint64_t{block.word[3]} << 32));
   return {std::sqrt(-2.0 * std::log(u)), 2.0 * std::numbers::pi * v};
 }
 

@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "core/base/philox.h"
+
 namespace witan {
 
 using Philox4 = std::array<std::uint32_t, 4>;
@@ -29,11 +31,12 @@ class Random {
   std::array<double, 2> normal_pair(std::uint64_t index) const;
   std::uint64_t below(std::uint64_t index, std::uint64_t bound) const;  // 0 .. bound - 1
 
+  const RandomAddress& address() const { return address_; }  // for kernels
+
  private:
   std::array<double, 2> polar(std::uint64_t index) const;  // radius and angle of Box-Muller
 
-  std::array<std::uint32_t, 2> key_;
-  std::array<std::uint32_t, 2> high_;
+  RandomAddress address_;
 };
 
 // A permutation of 0 .. size - 1 evaluated at `index` in O(1) memory: a Feistel network over Philox

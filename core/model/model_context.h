@@ -17,11 +17,13 @@ namespace witan {
 enum class Recompute { kNone, kMoeActivation, kMoeLayer, kLayer };
 
 // Memory of one micro-batch. `saved`: what the backward reads. `choice`: the routing, which
-// outlives even a recomputed layer, always in host memory. `scratch`: temporaries, in stack order.
+// outlives even a recomputed layer, always in host memory (device_choice() beside it on a device).
+// `scratch`: temporaries, in stack order.
 //
-// What is decided for each token, from the logits to the exchange plan, is computed by the host
-// whatever the model's device. It works in arenas beside those of the device, of the same lifetime;
-// where the model is on the host they are the same arenas.
+// What is decided for each token, from the logits to the weights, is computed on the model's device
+// where the layer's choice allows it (MoeLayer::decides_on_device), else by the host. The host
+// works in arenas beside those of the device, of the same lifetime; where the model is on the host
+// they are the same arenas.
 class ModelArenas {
  public:
   // `rows`: memory for the tensors that are dispatched (TokenExchange::memory()); null: any.
@@ -43,8 +45,12 @@ class ModelArenas {
   Arena& steady() { return steady_apart_ ? steady_ : saved; }
   void keep_steady_apart() { steady_apart_ = true; }
   std::size_t activation_bytes() const { return saved.bytes_reserved() + steady_.bytes_reserved(); }
-  // Index tensors of the plans that the device reads.
+  // Index tensors that the device reads: choices it has made, and those of the plans.
   Arena& device_choice() { return on_host() ? choice : device_choice_; }
+  // Those of what a layer decides, on the model's device or on the host.
+  Arena& decision_saved(bool on_device) { return on_device ? saved : host_saved(); }
+  Arena& decision_scratch(bool on_device) { return on_device ? scratch : host_scratch(); }
+  Arena& decision_choice(bool on_device) { return on_device ? device_choice() : choice; }
   // Of the routing, on the host and on the device.
   std::size_t routing_bytes() const {
     return choice.bytes_reserved() + host_saved_.bytes_reserved() + host_scratch_.bytes_reserved() +

@@ -1,14 +1,12 @@
 #include "core/model/moe_layer.h"
 
 #include <algorithm>
-#include <limits>
 #include <string>
 
 #include "core/base/profile.h"
 #include "core/model/rounds.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/permute.h"
-#include "core/ops/reduce.h"
 
 namespace witan {
 namespace {
@@ -40,19 +38,6 @@ TensorView rows_of_slots(const ModelContext& model, const DispatchedRows& rows,
   return y;
 }
 
-// The logits of the experts that a token may use.
-void count_finite_logits(const TensorView& z, MoeStats& stats) {
-  dispatch_float(z.dtype, "router logits", [&](auto zero) {
-    const auto* logit = z.as<decltype(zero)>();
-    for (std::int64_t i = 0; i < z.size(); ++i) {
-      const auto value = static_cast<double>(logit[i]);
-      if (value == -std::numeric_limits<double>::infinity()) continue;
-      stats.logit_square += value * value;
-      ++stats.logits;
-    }
-  });
-}
-
 // The way back: y [rows, d], the sum of each row's slots in x [slots, d].
 void sum_of_slots(const ModelContext& model, const TensorView& x, const ExchangePlan& plan,
                   const TensorView& y) {
@@ -74,8 +59,7 @@ MoeLayer::MoeLayer(const configs::ModelConfig& model, const ParamStore& params, 
       bank_(model.moe(), params, layer),
       zero_computation_(model.moe(), params, layer),
       global_fractions_(static_cast<std::size_t>(experts_), 1.0 / static_cast<double>(experts_)),
-      batch_counts_(static_cast<std::size_t>(experts_), 0),
-      stats_(experts_, tags, static_cast<std::size_t>(model.moe().balance_size())) {
+      figures_(experts_, tags, static_cast<std::size_t>(model.moe().balance_size())) {
   if (model.moe().shared_d_ff() > 0) {
     shared_.emplace(params, layer);
   }
@@ -84,30 +68,43 @@ MoeLayer::MoeLayer(const configs::ModelConfig& model, const ParamStore& params, 
   }
 }
 
+bool MoeLayer::decides_on_device(const ModelContext& model, bool training) const {
+  const auto reads = [](const auto& balancer) { return balancer->reads_router(); };
+  return model.ctx.device.is_cuda() && router_->decides_on_device() && mask_.empty() &&
+         !capacity_.limits(training) && model.hook == nullptr &&
+         std::none_of(balancers_.begin(), balancers_.end(), reads);
+}
+
+// Only those that travel; indices [tokens, top_k] on ctx.device.
+TensorView MoeLayer::travelling(const Context& ctx, Arena& arena, const TensorView& indices) const {
+  if (zero_computation_.size() == 0) return indices;
+  const TensorView travel = arena.allocate(indices.shape, indices.dtype, "router");
+  ops::keep_choices_below(ctx, computing_experts(), indices, travel);
+  return travel;
+}
+
 void MoeLayer::route(const ModelContext& model, const Batch& batch, const TensorView& x,
                      Saved& saved) {
   const ProfileScope routing("router");
   ModelArenas& arenas = *model.arenas;
-  router_->forward(model.ctx, router_params_, capacity_, x,
-                   {arenas.saved, arenas.host_saved(), arenas.choice, arenas.scratch},
-                   saved.has_choice, model.hook, *model.expert_ranks, batch, saved.router);
-  if (!saved.has_choice) {
-    saved.travel = saved.router.kept;
-    if (zero_computation_.size() > 0) {
-      saved.travel = arenas.choice.allocate(saved.travel.shape, saved.travel.dtype, "router");
-      zero_computation_.travelling(saved.router.kept, saved.travel);
-    }
-    saved.rounds.clear();
-    if (model.max_rows > 0) {
-      cut_rounds(saved.travel, computing_experts(), model.max_rows, *model.expert_ranks,
-                 saved.rounds);
-    }
-    ++stats_.micro_batches;
-    stats_.rounds += saved.in_rounds() ? static_cast<std::int64_t>(saved.rounds.size()) - 1 : 1;
-    if (!saved.in_rounds()) begin_plan(model, batch.training, saved);
-    count(batch, saved.router);
-    saved.has_choice = true;
+  const bool on_device = decides_on_device(model, batch.training);
+  Arena& choice = arenas.decision_choice(on_device);
+  const RouterArenas places = {arenas.saved, arenas.decision_saved(on_device), choice,
+                               arenas.scratch};
+  router_->forward(model.ctx, router_params_, capacity_, x, places, saved.has_choice, model.hook,
+                   *model.expert_ranks, batch, saved.router);
+  if (saved.has_choice) return;
+  figures_.count(model.ctx, batch, saved.router);
+  saved.travel = travelling(on_device ? model.ctx : Context{}, choice, saved.router.kept);
+  saved.rounds.clear();
+  if (model.max_rows > 0) {  // the host looks at the choice, and waits for it
+    const TensorView on_host =
+        on_device ? travelling({}, arenas.choice, saved.router.indices_on_host()) : saved.travel;
+    cut_rounds(on_host, computing_experts(), model.max_rows, *model.expert_ranks, saved.rounds);
   }
+  figures_.count_rounds(saved.in_rounds() ? static_cast<std::int64_t>(saved.rounds.size()) - 1 : 1);
+  if (!saved.in_rounds()) begin_plan(model, batch.training, saved);
+  saved.has_choice = true;
 }
 
 void MoeLayer::end_plan(const ModelContext& model, Saved& saved, bool is_new) const {
@@ -135,42 +132,6 @@ void MoeLayer::begin_plan(const ModelContext& model, bool training, Saved& saved
                                computing_experts(), places,
                                {model.arenas->choice, model.arenas->device_choice()}, chunk.plan);
   }
-}
-
-void MoeLayer::count(const Batch& batch, const RouterSaved& saved) {
-  const ProfileScope profile("expert load");
-  const std::int64_t tokens = saved.indices.rows();
-  const std::int64_t top_k = saved.indices.cols();
-  const std::int32_t* index = saved.indices.as<std::int32_t>();
-  const std::int32_t* kept = saved.kept.as<std::int32_t>();
-  const std::int32_t* tag = batch.tags.empty() ? nullptr : batch.tags.as<std::int32_t>();
-  std::fill(batch_counts_.begin(), batch_counts_.end(), 0);
-  for (std::int64_t t = 0; t < tokens; ++t) {
-    const std::int64_t row = tag == nullptr ? 0 : std::min<std::int64_t>(tag[t], stats_.tags - 1);
-    for (std::int64_t j = 0; j < top_k; ++j) {
-      const std::int32_t expert = index[t * top_k + j];
-      if (expert == ops::kNoChoice) continue;
-      stats_.dropped += kept[t * top_k + j] == ops::kNoChoice ? 1 : 0;
-      ++batch_counts_[static_cast<std::size_t>(expert)];
-      ++stats_.counts[static_cast<std::size_t>(row * experts_ + expert)];
-    }
-  }
-  stats_.tokens += tokens;
-  const Context ctx{};
-  stats_.lse += ops::sum(ctx, saved.lse);
-  if (saved.masked) {
-    count_finite_logits(saved.z, stats_);
-  } else {
-    stats_.logits += saved.z.size();
-    stats_.logit_square += ops::sum_of_squares(ctx, saved.z);
-  }
-  dispatch_float(saved.weights.dtype, "router weights", [&](auto zero) {
-    const auto* weight = saved.weights.as<decltype(zero)>();
-    for (std::int64_t t = 0; t < tokens; ++t) {
-      stats_.top_weight +=
-          static_cast<double>(*std::max_element(weight + t * top_k, weight + (t + 1) * top_k));
-    }
-  });
 }
 
 void MoeLayer::activate(const ModelContext& model, Arena& arena, Chunk& chunk) const {
@@ -270,7 +231,7 @@ void MoeLayer::forward_zero_computation(const ModelContext& model, const TensorV
   if (zero_computation_.size() == 0) return;
   const ProfileScope profile("zero-computation experts");
   zero_computation_.forward(model.ctx, saved.router.kept, saved.router.weights, x, y,
-                            model.arenas->host_scratch());
+                            model.arenas->scratch);
 }
 
 void MoeLayer::backward_zero_computation(const ModelContext& model, const TensorView& dy,
@@ -279,7 +240,7 @@ void MoeLayer::backward_zero_computation(const ModelContext& model, const Tensor
   if (zero_computation_.size() == 0) return;
   const ProfileScope profile("zero-computation experts backward");
   zero_computation_.backward(model.ctx, saved.router.kept, saved.router.weights, x, dy, dx,
-                             dweights, model.arenas->host_scratch());
+                             dweights, model.arenas->scratch);
 }
 
 bool MoeLayer::pools_layers() const {
@@ -291,15 +252,20 @@ RouterGradient MoeLayer::balance(const ModelContext& model, const Batch& batch, 
                                  double gradient_scale) {
   const ProfileScope profile("balancing backward");
   RouterGradient gradient;
+  if (balancers_.empty()) return gradient;
+  const bool on_device = saved.router.on_device();
+  const std::span<const std::int64_t> counts = figures_.batch_counts();
   const std::span<const std::int64_t> pooled =
-      model.pooled_counts.empty() ? batch_counts_ : model.pooled_counts;
-  const BalanceInput input{
+      model.pooled_counts.empty() ? counts : model.pooled_counts;
+  BalanceInput input{
       saved.router,      router_->score(), batch.sequences, batch.seq_len,           experts_,
-      moe_layers_,       batch.progress,   batch_counts_,   global_fractions_,       gradient_scale,
+      moe_layers_,       batch.progress,   counts,          global_fractions_,       gradient_scale,
       batch.micro_batch, pooled,           model.all_ranks, zero_computation_.size()};
+  const Context ctx = on_device ? model.ctx.in_full() : Context{};
   for (std::size_t i = 0; i < balancers_.size(); ++i) {
-    stats_.losses[i] +=
-        balancers_[i]->backward(Context{}, input, gradient, model.arenas->host_scratch());
+    if (on_device) input.device_loss = figures_.device_loss(i);
+    figures_.add_loss(i, balancers_[i]->backward(ctx, input, gradient,
+                                                 model.arenas->decision_scratch(on_device)));
   }
   return gradient;
 }
@@ -326,7 +292,8 @@ void MoeLayer::backward_router(const ModelContext& model, const Batch& batch, co
                                const TensorView& dx) const {
   const ProfileScope profile("router backward");
   router_->backward(model.ctx, router_params_, capacity_, batch, saved.router, dweights, losses, dx,
-                    model.arenas->scratch, model.arenas->host_scratch());
+                    model.arenas->scratch,
+                    model.arenas->decision_scratch(saved.router.on_device()));
 }
 
 void MoeLayer::backward(const ModelContext& model, const Batch& batch, const TensorView& dy,
@@ -337,8 +304,8 @@ void MoeLayer::backward(const ModelContext& model, const Batch& batch, const Ten
   Arena& scratch = model.arenas->scratch;
   ArenaScope scope(scratch);
   ArenaScope host_scope(model.arenas->host_scratch());
-  const TensorView dweights =
-      model.arenas->host_scratch().allocate(saved.router.weights.shape, x.dtype, "router backward");
+  const TensorView dweights = model.arenas->decision_scratch(saved.router.on_device())
+                                  .allocate(saved.router.weights.shape, x.dtype, "router backward");
   if (saved.in_rounds()) {
     backward_rounds(model, dy, x, saved, dx, dweights);
     backward_zero_computation(model, dy, x, saved, dx, dweights);

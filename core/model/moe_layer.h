@@ -12,7 +12,7 @@
 #include "core/model/batch.h"
 #include "core/model/expert_bank.h"
 #include "core/model/model_context.h"
-#include "core/model/moe_stats.h"
+#include "core/model/moe_figures.h"
 #include "core/model/param_store.h"
 #include "core/model/router.h"
 #include "core/model/shared_expert.h"
@@ -40,7 +40,7 @@ class MoeLayer {
   };
   struct Saved {
     RouterSaved router;
-    TensorView travel;  // [tokens, top_k] int32 (host): the choices of experts that compute
+    TensorView travel;  // [tokens, top_k] int32, where router.kept lies: of experts that compute
     std::vector<Chunk> chunks;
     // Where each round of a micro-batch begins that has more rows than ModelContext::max_rows, and
     // its end (core/model/rounds.h). Rounds keep nothing: the backward dispatches again.
@@ -65,11 +65,14 @@ class MoeLayer {
   // What the router chooses among: the experts that compute, then zero-computation experts.
   std::int64_t experts() const { return experts_; }
   std::int64_t computing_experts() const { return experts_ - zero_computation_.size(); }
-  MoeStats& stats() { return stats_; }
-  const MoeStats& stats() const { return stats_; }
+  // What is measured (MoeFigures); asking waits for what a device has yet to tell.
+  MoeStats& stats() { return figures_.stats(); }
+  const MoeStats& stats() const { return figures_.stats(); }
+  void begin_reading_stats() { figures_.begin_reading(); }
+  std::span<const std::int64_t> counts() const { return figures_.counts(); }
   std::span<const std::unique_ptr<Balancer>> balancers() const { return balancers_; }
   // [experts] choices in the last micro-batch.
-  std::span<const std::int64_t> batch_counts() const { return batch_counts_; }
+  std::span<const std::int64_t> batch_counts() const { return figures_.batch_counts(); }
   // A balancer wants the global fractions of all MoE layers together.
   bool pools_layers() const;
   const TensorView& expert_bias() const { return router_params_.expert_bias; }
@@ -78,7 +81,12 @@ class MoeLayer {
   std::vector<double>& global_fractions() { return global_fractions_; }
 
  private:
+  // Where the router's scores, choice and weights are computed: on the model's device, unless the
+  // host has to look at them. It does for routers that are not Router::decides_on_device(), tables
+  // of allowed experts, a capacity, hooks, and balancers that read them (Balancer::reads_router()).
+  bool decides_on_device(const ModelContext& model, bool training) const;
   void route(const ModelContext& model, const Batch& batch, const TensorView& x, Saved& saved);
+  TensorView travelling(const Context& ctx, Arena& arena, const TensorView& indices) const;
   void begin_plan(const ModelContext& model, bool training, Saved& saved) const;
   // Its end, if it `is_new`; then the weights of this forward go to the slots.
   void end_plan(const ModelContext& model, Saved& saved, bool is_new) const;
@@ -108,7 +116,6 @@ class MoeLayer {
   void backward_router(const ModelContext& model, const Batch& batch, const Saved& saved,
                        const TensorView& dweights, const RouterGradient& losses,
                        const TensorView& dx) const;
-  void count(const Batch& batch, const RouterSaved& saved);
   RouterGradient balance(const ModelContext& model, const Batch& batch, const Saved& saved,
                          double gradient_scale);
 
@@ -124,8 +131,7 @@ class MoeLayer {
   std::optional<SharedExpert> shared_;
   std::vector<std::unique_ptr<Balancer>> balancers_;
   std::vector<double> global_fractions_;
-  std::vector<std::int64_t> batch_counts_;  // [experts] of the micro-batch in flight
-  MoeStats stats_;
+  mutable MoeFigures figures_;  // asking may have to wait, and changes nothing else
 };
 
 }  // namespace witan

@@ -18,14 +18,17 @@
 #include "core/model/capacity.h"
 #include "core/model/expert_mask.h"
 #include "core/model/rank_group.h"
+#include "core/ops/jitter.h"
 #include "core/ops/topk.h"
 #include "core/tensor/arena.h"
+#include "core/tensor/host_copy.h"
 #include "core/tensor/tensor_view.h"
 
 namespace witan {
 
-// What the forward keeps for the backward; float32 or float64 like the activations. All but x in
-// host memory.
+// What the forward keeps for the backward; float32 or float64 like the activations. x is on the
+// model's device; all others lie where the layer decides (MoeLayer::decides_on_device): there too,
+// or in host memory.
 struct RouterSaved {
   TensorView x;  // [tokens, d] what the router read: its input, or that with jitter
   // [tokens, experts] logits, with noise if there is any; minus infinity for experts that the token
@@ -45,10 +48,16 @@ struct RouterSaved {
   TensorView clean_z, noise_scale, noise;
   TensorView group_z;   // [tokens, groups] logits of a first gate, if the selection has one
   bool masked = false;  // some logits may be minus infinity
+  // Of a choice on the device: the copy of `indices` on its way to the host. Null otherwise.
+  HostCopy* copy = nullptr;
+
+  bool on_device() const { return z.device.is_cuda(); }
+  // indices in host memory; waits for the copy where they are on the device.
+  const TensorView& indices_on_host() const { return copy == nullptr ? indices : copy->wait(); }
 };
 
-// What reaches a router's backward besides the experts' gradient: from the balancing losses, in
-// host memory. Empty where no loss has one.
+// What reaches a router's backward besides the experts' gradient: from the balancing losses, where
+// RouterSaved lies. Empty where no loss has one.
 struct RouterGradient {
   TensorView ds;                      // [tokens, experts] of the scores
   TensorView dweights;                // [tokens, top_k] of the weights
@@ -75,16 +84,16 @@ class RoutingHook {
                         std::int64_t experts) = 0;
 };
 
-// Where a router's tensors lie (ModelArenas): on the model's device saved and scratch, the others
-// in host memory.
+// Where a router's tensors lie (ModelArenas): on the model's device saved and scratch; what is
+// decided (RouterSaved) and the choice on that device or in host memory, both in the same place.
 struct RouterArenas {
   Arena& saved;
-  Arena& host_saved;
+  Arena& decision;
   Arena& choice;
   Arena& scratch;
 };
 
-// What a selection may look at, all in host memory.
+// What a selection may look at, all where RouterSaved lies.
 struct SelectionInput {
   const Batch& batch;
   TensorView z, s;          // [tokens, experts]
@@ -107,21 +116,26 @@ class Router {
   Router(const configs::RouterConfig& config, const RouterPlace& place);
   virtual ~Router() = default;
 
-  // x [tokens, d] on ctx.device: products with x are made there, everything else by the host, which
-  // waits for the logits. `saved` is allocated in arenas.saved and host_saved, its indices in
-  // arenas.choice. With `keep_choice`, saved.indices and saved.kept are inputs: the choice of an
-  // earlier forward.
+  // x [tokens, d] on ctx.device: products with x are made there, everything else where
+  // arenas.decision lies; if that is host memory beside a device, the host waits for the logits.
+  // `saved` is allocated in arenas.saved and decision, its indices in arenas.choice. With
+  // `keep_choice`, saved.indices and saved.kept are inputs: the choice of an earlier forward.
   void forward(const Context& ctx, const RouterParams& params, const Capacity& capacity,
                const TensorView& x, const RouterArenas& arenas, bool keep_choice, RoutingHook* hook,
                RankGroup& expert_ranks, const Batch& batch, RouterSaved& saved) const;
 
-  // dweights [tokens, top_k] (host) from the experts, to which those of `losses` are added; dx
-  // [tokens, d] is accumulated.
+  // dweights [tokens, top_k] (where `saved` lies) from the experts, to which those of `losses` are
+  // added; dx [tokens, d] is accumulated. `decision_scratch`: memory where `saved` lies.
   void backward(const Context& ctx, const RouterParams& params, const Capacity& capacity,
                 const Batch& batch, const RouterSaved& saved, const TensorView& dweights,
                 const RouterGradient& losses, const TensorView& dx, Arena& scratch,
-                Arena& host_scratch) const;
+                Arena& decision_scratch) const;
 
+  // Whether everything from the logits to the weights can be computed on a device without the host
+  // looking at a value: no hook, capacity or mask among it.
+  virtual bool decides_on_device() const { return false; }
+  // select() is ops::topk of the scores and the expert bias.
+  virtual bool is_top_k() const { return false; }
   // Columns of the choice: the most experts a token can have.
   virtual std::int64_t top_k() const = 0;
   ops::Score score() const { return score_; }
@@ -129,13 +143,13 @@ class Router {
  protected:
   // Fills indices [tokens, top_k] with experts the token may use, without repeating one within a
   // token; kNoChoice behind the last choice of a token that has fewer.
-  // ctx is the host's.
+  // ctx stands where the tensors lie: on the host but for routers that decide on the device.
   virtual void select(const Context& ctx, const SelectionInput& in,
                       const TensorView& indices) const = 0;
   // What else the logits are made of, before the mask: changes saved.z, which is x W^T (+ bias).
   // Its backward changes dz [tokens, experts] from the gradient of saved.z into that of x W^T;
   // dnoise_scale (may be empty) is another input; dx accumulates. ctx is the model's in full
-  // precision, for product() and product_backward().
+  // precision, for product() and product_backward(). Routers that have these decide on the host.
   virtual void finish_logits(const Context& ctx, const RouterParams& params, const Batch& batch,
                              const RouterArenas& arenas, RouterSaved& saved) const {
     (void)ctx, (void)params, (void)batch, (void)arenas, (void)saved;
@@ -147,18 +161,18 @@ class Router {
     (void)ctx, (void)params, (void)batch, (void)saved, (void)dz, (void)dnoise_scale, (void)dx,
         (void)scratch, (void)host_scratch;
   }
-  // y [tokens, n] (host) = x w^T (+ bias): x [tokens, d], w [n, d] and bias [n] (may be empty) on
-  // ctx.device.
+  // y [tokens, n] (anywhere) = x w^T (+ bias): x [tokens, d], w [n, d] and bias [n] (may be empty)
+  // on ctx.device.
   static void product(const Context& ctx, const TensorView& x, const TensorView& w,
                       const TensorView& bias, const TensorView& y, Arena& scratch);
-  // From dy [tokens, n] (host): dw += dy^T x, dbias (may be empty) += the column sums of dy, dx +=
-  // dy w.
+  // From dy [tokens, n] (anywhere): dw += dy^T x, dbias (may be empty) += the column sums of dy, dx
+  // += dy w.
   static void product_backward(const Context& ctx, const TensorView& dy, const TensorView& x,
                                const TensorView& w, const TensorView& dw, const TensorView& dbias,
                                const TensorView& dx, Arena& scratch);
-  // Weights other than those of RouterConfig.weights: true says that weigh() made them, from saved
-  // and indices [tokens, top_k] into weights [tokens, top_k], 0 for kNoChoice. Its backward adds to
-  // dz [tokens, experts], the gradient of saved.z.
+  // Weights other than those of RouterConfig.weights, made on the host: true says that weigh() made
+  // them, from saved and indices [tokens, top_k] into weights [tokens, top_k], 0 for kNoChoice. Its
+  // backward adds to dz [tokens, experts], the gradient of saved.z.
   virtual bool weighs_itself() const { return false; }
   virtual void weigh(const RouterSaved& saved, const TensorView& indices,
                      const TensorView& weights) const {
@@ -173,9 +187,15 @@ class Router {
   const RouterPlace& place() const { return place_; }
 
  private:
-  void set_weights(const RouterSaved& saved, const TensorView& indices) const;
-  TensorView with_jitter(const Context& ctx, const Batch& batch, const TensorView& x,
-                         const RouterArenas& arenas) const;
+  void set_weights(const Context& ctx, const RouterSaved& saved, const TensorView& indices) const;
+  void choose(const Context& ctx, const RouterParams& params, const Batch& batch,
+              RankGroup& expert_ranks, Arena& choice, const RouterSaved& saved) const;
+  // Scores, choice and weights of a top_k router.
+  void choose_at_once(const Context& ctx, const RouterParams& params, Arena& choice,
+                      const RouterSaved& saved) const;
+  // y (+)= x jittered, [tokens, d].
+  void jitter(const Context& ctx, const Batch& batch, const TensorView& x, const TensorView& y,
+              ops::JitterInto into) const;
 
   ops::Score score_;
   ops::RouteWeights weights_;

@@ -157,6 +157,9 @@ void Transformer::count_mtp_losses() {
 }
 
 void Transformer::pool_counts() {
+  model_.pooled_counts = {};
+  const auto pools = [](const MoeLayer* layer) { return layer->pools_layers(); };
+  if (std::none_of(moe_layers_.begin(), moe_layers_.end(), pools)) return;
   pooled_counts_.assign(static_cast<std::size_t>(dims_.experts), 0);
   for (const MoeLayer* layer : moe_layers_) {
     for (std::size_t e = 0; e < pooled_counts_.size(); ++e) {

@@ -5,10 +5,12 @@
 #include "core/ops/cpu/router_kernels.h"
 #include "core/ops/cpu/row_blocks.h"
 #include "core/ops/cpu/scratch.h"
+#include "core/ops/cuda/route.h"
 #include "core/ops/cuda/topk.h"
 #include "core/ops/dispatch.h"
 #include "core/ops/index_check.h"
 #include "core/ops/parallel.h"
+#include "core/ops/reduce.h"
 
 namespace witan::ops {
 namespace {
@@ -144,6 +146,45 @@ void route_weights(const Context& ctx, RouteWeights kind, double scale, const Te
   });
 }
 
+void route_topk(const Context& ctx, const RouteKind& kind, const TensorView& z,
+                const TensorView& bias, const TensorView& s, const TensorView& lse,
+                const TensorView& indices, const TensorView& weights) {
+  if (ctx.device.is_cpu()) {
+    router_score(ctx, kind.score, z, s, lse);
+    topk(ctx, s, bias, indices);
+    return route_weights(ctx, kind.weights, kind.scale, s, indices, weights);
+  }
+  const char* op = "route_topk";
+  check_scores(ctx, op, "z", z);
+  check_operand(ctx, op, "s", s, z.dtype, z.shape);
+  check_operand(ctx, op, "lse", lse, z.dtype, {z.rows()});
+  check_choices(ctx, op, z, indices);
+  if (!bias.empty()) check_operand(ctx, op, "bias", bias, z.dtype, {z.cols()});
+  check_operand(ctx, op, "weights", weights, z.dtype, indices.shape);
+  cuda::route_topk(ctx, kind, z, bias, s, lse, indices, weights);
+}
+
+void table_choices(const Context& ctx, const TensorView& tokens, const TensorView& table,
+                   std::int64_t experts, const TensorView& indices) {
+  const char* op = "table_choices";
+  check_operand(ctx, op, "indices", indices, DType::kInt32, {indices.rows(), indices.cols()});
+  if (!table.empty()) {
+    check_operand(ctx, op, "tokens", tokens, DType::kInt32, {indices.rows()});
+    check_operand(ctx, op, "table", table, DType::kInt32, {table.size()});
+  }
+  if (ctx.device.is_cuda()) return cuda::table_choices(ctx, tokens, table, experts, indices);
+  if (!table.empty()) check_indices(op, "tokens", tokens, 0, table.size());
+  const std::int64_t top_k = indices.cols();
+  auto* index = indices.as<std::int32_t>();
+  for (std::int64_t t = 0; t < indices.rows(); ++t) {
+    const std::int64_t first =
+        table.empty() ? 0 : table.as<std::int32_t>()[tokens.as<std::int32_t>()[t]] * top_k;
+    for (std::int64_t j = 0; j < top_k; ++j) {
+      index[t * top_k + j] = static_cast<std::int32_t>((first + j) % experts);
+    }
+  }
+}
+
 void router_backward(const Context& ctx, Score score, RouteWeights kind, double scale,
                      const TensorView& z, const TensorView& s, const TensorView& lse,
                      const TensorView& indices, const TensorView& weights,
@@ -254,6 +295,27 @@ void router_probability_backward(const Context& ctx, Score score, const TensorVi
       WITAN_CALL_ISA(probability_backward<T>, score, scores + begin * experts, c,
                      grad + begin * experts, end - begin, experts);
     });
+  });
+}
+
+void add_router_figures(const Context& ctx, const TensorView& z, const TensorView& lse,
+                        const TensorView& weights, const TensorView& sums) {
+  const char* op = "add_router_figures";
+  check_scores(ctx, op, "z", z);
+  check_operand(ctx, op, "lse", lse, z.dtype, {z.rows()});
+  check_operand(ctx, op, "weights", weights, z.dtype, {z.rows(), weights.cols()});
+  check_operand(ctx, op, "sums", sums, DType::kFloat64, {3});
+  if (ctx.device.is_cuda()) return cuda::add_router_figures(ctx, z, lse, weights, sums);
+  auto* total = sums.as<double>();
+  total[0] += sum(ctx, lse);
+  total[1] += sum_of_squares(ctx, z);
+  const std::int64_t top_k = weights.cols();
+  dispatch_float(z.dtype, op, [&](auto type) {
+    const auto* weight = weights.as<decltype(type)>();
+    for (std::int64_t t = 0; t < z.rows(); ++t) {
+      total[2] +=
+          static_cast<double>(*std::max_element(weight + t * top_k, weight + (t + 1) * top_k));
+    }
   });
 }
 

@@ -49,6 +49,24 @@ void keep_mass(const Context& ctx, double mass, const TensorView& s, const Tenso
 void route_weights(const Context& ctx, RouteWeights kind, double scale, const TensorView& s,
                    const TensorView& indices, const TensorView& weights);
 
+// The three ops of an ordinary router in one: router_score, topk of s + bias, route_weights.
+// Operands and results as there; on CUDA z is read once where a warp can hold a row (512 experts,
+// 32 choices), with the bits of the three.
+struct RouteKind {
+  Score score;
+  RouteWeights weights;
+  double scale;
+};
+void route_topk(const Context& ctx, const RouteKind& kind, const TensorView& z,
+                const TensorView& bias, const TensorView& s, const TensorView& lse,
+                const TensorView& indices, const TensorView& weights);
+
+// Choices that no score takes part in: token t gets experts (first_t + j) mod experts for j below
+// top_k, first_t = table[tokens[t]] top_k, or 0 without a table. tokens [tokens], table [vocab] and
+// indices [tokens, top_k] int32.
+void table_choices(const Context& ctx, const TensorView& tokens, const TensorView& table,
+                   std::int64_t experts, const TensorView& indices);
+
 // dz [tokens, experts] is overwritten from dweights [tokens, top_k], through weights and score.
 // ds_extra [tokens, experts] (may be empty): a gradient with respect to s from the balancing
 // losses, added before the score's backward. z_loss_scale: dz += z_loss_scale * lse * softmax(z) (0
@@ -72,5 +90,10 @@ void router_probability_sums(const Context& ctx, Score score, const TensorView& 
 // coefficient [experts].
 void router_probability_backward(const Context& ctx, Score score, const TensorView& s,
                                  const TensorView& coefficient, const TensorView& ds);
+
+// sums [3] float64, on ctx.device, accumulates what is reported of a router: the sums of lse, of
+// the squares of z, and of every token's largest weight. Nothing waits.
+void add_router_figures(const Context& ctx, const TensorView& z, const TensorView& lse,
+                        const TensorView& weights, const TensorView& sums);
 
 }  // namespace witan::ops

@@ -53,6 +53,7 @@ void MetricsReducer::reduce(double loss_sum, bool stop, double loss_tokens, doub
        {seconds.data, seconds.compute, seconds.exchange, seconds.reduce, seconds.optimizer}) {
     out.put(s);
   }
+  for (MoeLayer* layer : layers_) layer->begin_reading_stats();
   for (MoeLayer* layer : layers_) {
     MoeStats& stats = layer->stats();
     for (const std::int64_t n : stats.counts) out.put(static_cast<double>(n));  // exact below 2^53
@@ -128,13 +129,11 @@ void MetricsReducer::reduce_fractions() {
   const ProfileScope profile("expert counts");
   std::size_t at = 0;
   for (const MoeLayer* layer : layers_) {
-    const MoeStats& stats = layer->stats();
-    const auto experts = static_cast<std::size_t>(stats.experts);
+    const std::span<const std::int64_t> counts = layer->counts();
+    const auto experts = static_cast<std::size_t>(layer->experts());
     for (std::size_t i = 0; i < experts; ++i) {
       counts_[at + i] = 0;
-      for (std::size_t j = i; j < stats.counts.size(); j += experts) {
-        counts_[at + i] += stats.counts[j];
-      }
+      for (std::size_t j = i; j < counts.size(); j += experts) counts_[at + i] += counts[j];
     }
     at += experts;
   }

@@ -15,6 +15,8 @@ namespace {
 
 constexpr double kTolerance = 0.10;
 constexpr std::int64_t kFirstBlock = std::int64_t{1} << 20;  // of an arena
+// Of pinned memory: choices and figures of routing on their way to the host.
+constexpr std::int64_t kSmallCopies = std::int64_t{1} << 16;
 constexpr const char* kModel =
     "vocab_size: 256 d_model: 128 layers: 2 attention { heads: 2 }"
     "moe { experts: 4 d_ff: 128 shared_d_ff: 64 router { top_k { k: 2 } } }";
@@ -102,7 +104,7 @@ void check_memory(const std::string& more, DeviceTransport transport) {
   const std::int64_t pinned =
       static_cast<std::int64_t>(cuda_on_cpu::pinned_memory_in_use()) - pinned_before;
   EXPECT_GE(pinned, plan.pinned / 2);
-  EXPECT_LE(pinned, 2 * plan.pinned + (plan.pinned > 0 ? 2 * kFirstBlock : 0));
+  EXPECT_LE(pinned, 2 * plan.pinned + (plan.pinned > 0 ? 2 * kFirstBlock : 0) + kSmallCopies);
 }
 
 class PlanOnGpus : public OnGpus {};

@@ -3,6 +3,8 @@
 
 #include "core/model/balance/balancer.h"
 #include "core/ops/elementwise.h"
+#include "core/ops/reduce.h"
+#include "core/ops/upload.h"
 
 namespace witan {
 
@@ -28,6 +30,30 @@ double scheduled(double coefficient, const configs::CoefficientSchedule& schedul
       return progress < schedule.at() ? coefficient : coefficient * schedule.to();
     default: return coefficient;
   }
+}
+
+double add_probability_loss(const Context& ctx, const BalanceInput& input, const TensorView& s,
+                            std::span<const double> f, const TensorView& ds, Arena& scratch) {
+  ArenaScope scope(scratch);
+  const auto experts = static_cast<std::int64_t>(f.size());
+  const TensorView p_sum = scratch.allocate({experts}, s.dtype, "balancing");
+  const TensorView factors = scratch.allocate({2, experts}, s.dtype, "balancing");
+  ops::router_probability_sums(ctx, input.score, s, p_sum);
+  double value = 0.0;
+  dispatch_float(s.dtype, "balancing", [&](auto zero) {
+    using T = decltype(zero);
+    std::vector<T> values;  // f, then its part of the gradient
+    for (const double x : f) values.push_back(static_cast<T>(x));
+    for (const double x : f) values.push_back(static_cast<T>(x * input.gradient_scale));
+    ops::upload(ctx, view_of(values.data(), factors.shape), factors);
+    for (std::int64_t i = 0; i < experts && s.device.is_cpu(); ++i) {
+      value += f[static_cast<std::size_t>(i)] * static_cast<double>(p_sum.as<T>()[i]);
+    }
+  });
+  const auto row = [&](std::int64_t i) { return factors.slice_rows(i, 1).reshape({experts}); };
+  if (!s.device.is_cpu()) ops::add_dot(ctx, 1.0, row(0), p_sum, input.device_loss);
+  ops::router_probability_backward(ctx, input.score, s, row(1), ds);
+  return value;
 }
 
 double cv2_with_gradient(std::span<double> x) {

@@ -39,6 +39,9 @@ struct BalanceInput {
       {};                                      // [experts]: of this micro-batch, all MoE layers
   RankGroup* all_ranks = &RankGroup::alone();  // for losses over all ranks' micro-batches
   std::int64_t zero_computation = 0;           // the last so many of the experts
+  // [1] float64 on the device where `router` lies there, else empty. What a balancer adds to it
+  // counts like what its backward returns.
+  TensorView device_loss = {};
 };
 
 // `x` for a loss to add its gradient to: memory of the shape of `like`, zero at its first use.
@@ -46,6 +49,12 @@ void open_gradient(const Context& ctx, const TensorView& like, Arena& scratch, T
 
 // The coefficient at this point of the run.
 double scheduled(double coefficient, const configs::CoefficientSchedule& schedule, double progress);
+
+// For losses sum_i f_i p_sum_i with a constant f [experts] and the sums of the probabilities over
+// the tokens of s [tokens, experts]: adds the gradient to ds [tokens, experts], which lies beside
+// s, and returns the value or adds it to input.device_loss.
+double add_probability_loss(const Context& ctx, const BalanceInput& input, const TensorView& s,
+                            std::span<const double> f, const TensorView& ds, Arena& scratch);
 
 class Balancer {
  public:
@@ -55,12 +64,15 @@ class Balancer {
 
   // Adds this loss's gradient and returns its value summed over tokens: the step's loss is the sum
   // over all micro-batches and ranks, divided by the routed tokens.
-  // What it leaves in `gradient` lies in `scratch`.
+  // What it leaves in `gradient` lies in `scratch`. ctx and `scratch` stand where input.router
+  // lies.
   virtual double backward(const Context& ctx, const BalanceInput& input, RouterGradient& gradient,
                           Arena& scratch) {
     (void)ctx, (void)input, (void)gradient, (void)scratch;
     return 0.0;
   }
+  // backward() looks at scores, logits or weights on the host: then the layer decides there.
+  virtual bool reads_router() const { return false; }
   virtual bool needs_global_fractions() const { return false; }  // reads global_fractions
   // They must be those of all MoE layers together.
   virtual bool pools_layers() const { return false; }

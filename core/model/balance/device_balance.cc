@@ -4,7 +4,6 @@
 #include <vector>
 
 #include "core/model/balance/balancer.h"
-#include "core/ops/elementwise.h"
 #include "core/tensor/arena.h"
 
 namespace witan {
@@ -24,34 +23,21 @@ class DeviceBalancer final : public Balancer {
     for (std::int64_t e = 0; e < experts; ++e) choices += input.counts[static_cast<std::size_t>(e)];
     if (choices == 0) return 0.0;
     open_gradient(ctx, s, scratch, gradient.ds);
-    ArenaScope scope(scratch);
-    const TensorView p_sum = scratch.allocate({input.experts}, s.dtype, "device_balance");
-    const TensorView coefficient = scratch.allocate({input.experts}, s.dtype, "device_balance");
-    ops::fill(ctx, coefficient, 0.0);  // zero-computation experts are on every device
-    ops::router_probability_sums(ctx, input.score, s, p_sum);
     const std::int64_t groups = config_.groups();
     const std::int64_t size = experts / groups;
     const double scale = scheduled(config_.coefficient(), config_.schedule(), input.progress) *
                          static_cast<double>(groups) / static_cast<double>(choices);
-    double value = 0.0;
-    dispatch_float(s.dtype, "device_balance", [&](auto zero) {
-      using T = decltype(zero);
-      const T* sums = p_sum.as<T>();
-      T* c = coefficient.as<T>();
-      for (std::int64_t group = 0; group < groups; ++group) {
-        std::int64_t count = 0;
-        for (std::int64_t e = group * size; e < (group + 1) * size; ++e) {
-          count += input.counts[static_cast<std::size_t>(e)];
-        }
-        const double f = scale * static_cast<double>(count);
-        for (std::int64_t e = group * size; e < (group + 1) * size; ++e) {
-          value += f * static_cast<double>(sums[e]);
-          c[e] = static_cast<T>(f * input.gradient_scale);
-        }
+    std::vector<double> f(static_cast<std::size_t>(input.experts), 0.0);
+    for (std::int64_t group = 0; group < groups; ++group) {
+      std::int64_t count = 0;
+      for (std::int64_t e = group * size; e < (group + 1) * size; ++e) {
+        count += input.counts[static_cast<std::size_t>(e)];
       }
-    });
-    ops::router_probability_backward(ctx, input.score, s, coefficient, gradient.ds);
-    return value;
+      for (std::int64_t e = group * size; e < (group + 1) * size; ++e) {
+        f[static_cast<std::size_t>(e)] = scale * static_cast<double>(count);
+      }
+    }  // zero-computation experts are on every device
+    return add_probability_loss(ctx, input, s, f, gradient.ds, scratch);
   }
 
  private:

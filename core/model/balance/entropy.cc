@@ -12,6 +12,7 @@ class EntropyBalancer final : public Balancer {
   explicit EntropyBalancer(const configs::EntropyLoss& config) : config_(config) {}
 
   const char* name() const override { return "entropy"; }
+  bool reads_router() const override { return true; }
 
   double backward(const Context& ctx, const BalanceInput& input, RouterGradient& gradient,
                   Arena& scratch) override {

@@ -12,6 +12,7 @@ class ImportanceCv2Balancer final : public Balancer {
   explicit ImportanceCv2Balancer(const ImportanceCv2& config) : config_(config) {}
 
   const char* name() const override { return "importance_cv2"; }
+  bool reads_router() const override { return true; }
 
   double backward(const Context& ctx, const BalanceInput& input, RouterGradient& gradient,
                   Arena& scratch) override {

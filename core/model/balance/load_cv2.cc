@@ -26,6 +26,7 @@ class LoadCv2Balancer final : public Balancer {
   explicit LoadCv2Balancer(const configs::LoadCv2& config) : config_(config) {}
 
   const char* name() const override { return "load_cv2"; }
+  bool reads_router() const override { return true; }
 
   double backward(const Context& ctx, const BalanceInput& input, RouterGradient& gradient,
                   Arena& scratch) override {

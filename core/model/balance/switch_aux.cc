@@ -18,6 +18,7 @@ class SwitchAuxBalancer final : public Balancer {
   explicit SwitchAuxBalancer(const SwitchAux& config) : config_(config) {}
 
   const char* name() const override { return "switch_aux"; }
+  bool reads_router() const override { return config_.load() == SwitchAux::UNBIASED; }
   bool needs_global_fractions() const override {
     return config_.scope() == SwitchAux::GLOBAL_BATCH && config_.counts() != SwitchAux::RUNNING;
   }
@@ -79,7 +80,7 @@ class SwitchAuxBalancer final : public Balancer {
              Arena& scratch) {
     ArenaScope scope(scratch);
     counts_.assign(static_cast<std::size_t>(input.experts), 0);
-    TensorView indices = input.router.indices.slice_rows(begin, rows);
+    TensorView indices = input.router.indices_on_host().slice_rows(begin, rows);
     if (config_.load() == SwitchAux::UNBIASED) {
       const RouterSaved& router = input.router;
       const TensorView z = router.masked ? router.z.slice_rows(begin, rows) : TensorView{};
@@ -98,38 +99,26 @@ class SwitchAuxBalancer final : public Balancer {
   // Value and gradient over the rows [begin, begin + rows): sum over tokens of coefficient * E *
   // sum_i f_i p_ti.
   double add(const Context& ctx, const BalanceInput& input, std::int64_t begin, std::int64_t rows,
-             RouterGradient& gradient, Arena& scratch) const {
+             RouterGradient& gradient, Arena& scratch) {
     if (rows == 0 || fractions_.empty()) return 0.0;
-    ArenaScope scope(scratch);
-    const TensorView s = input.router.s.slice_rows(begin, rows);
-    const TensorView p_sum = scratch.allocate({input.experts}, s.dtype, "switch_aux");
-    const TensorView coefficient = scratch.allocate({input.experts}, s.dtype, "switch_aux");
-    ops::router_probability_sums(ctx, input.score, s, p_sum);
-    double value = 0.0;
-    dispatch_float(s.dtype, "switch_aux", [&](auto zero) {
-      using T = decltype(zero);
-      const T* sums = p_sum.as<T>();
-      T* c = coefficient.as<T>();
-      const double layers = config_.mean_over_layers() || config_.pool_layers()
-                                ? static_cast<double>(input.moe_layers)
-                                : 1.0;
-      const double factor = scheduled(config_.coefficient(), config_.schedule(), input.progress) *
-                            static_cast<double>(input.experts) / layers;
-      for (std::int64_t i = 0; i < input.experts; ++i) {
-        const bool computes = i < input.experts - input.zero_computation;
-        const double f = factor * (computes ? 1.0 : config_.zero_computation_weight()) *
-                         fractions_[static_cast<std::size_t>(i)];
-        value += f * static_cast<double>(sums[i]);
-        c[i] = static_cast<T>(f * input.gradient_scale);
-      }
-    });
-    ops::router_probability_backward(ctx, input.score, s, coefficient,
-                                     gradient.ds.slice_rows(begin, rows));
-    return value;
+    const double layers = config_.mean_over_layers() || config_.pool_layers()
+                              ? static_cast<double>(input.moe_layers)
+                              : 1.0;
+    const double factor = scheduled(config_.coefficient(), config_.schedule(), input.progress) *
+                          static_cast<double>(input.experts) / layers;
+    f_.clear();
+    for (std::int64_t i = 0; i < input.experts; ++i) {
+      const bool computes = i < input.experts - input.zero_computation;
+      f_.push_back(factor * (computes ? 1.0 : config_.zero_computation_weight()) *
+                   fractions_[static_cast<std::size_t>(i)]);
+    }
+    return add_probability_loss(ctx, input, input.router.s.slice_rows(begin, rows), f_,
+                                gradient.ds.slice_rows(begin, rows), scratch);
   }
 
   SwitchAux config_;
   std::vector<double> fractions_;
+  std::vector<double> f_;  // fractions_ with all factors of the loss
   std::vector<std::int64_t> counts_;
   std::vector<double> running_;  // RUNNING: whole numbers, summed over ranks and micro-batches
 };

@@ -17,7 +17,10 @@ class ZLossBalancer final : public Balancer {
     // d/dz of logsumexp(z)^2 is 2 logsumexp(z) softmax(z).
     const double coefficient = scheduled(config_.coefficient(), config_.schedule(), input.progress);
     gradient.z_loss_scale += 2.0 * coefficient * input.gradient_scale;
-    return coefficient * ops::sum_of_squares(ctx, input.router.lse);
+    const TensorView& lse = input.router.lse;
+    if (lse.device.is_cpu()) return coefficient * ops::sum_of_squares(ctx, lse);
+    ops::add_dot(ctx, coefficient, lse, lse, input.device_loss);
+    return 0.0;
   }
 
  private:

@@ -13,18 +13,15 @@ class AllRouter final : public Router {
   AllRouter(const configs::RouterConfig& config, const RouterPlace& place)
       : Router(config, place), experts_(place.experts) {}
 
+  bool decides_on_device() const override { return true; }
   std::int64_t top_k() const override { return experts_; }
 
  protected:
-  void select(const Context&, const SelectionInput& in, const TensorView& indices) const override {
+  void select(const Context& ctx, const SelectionInput& in,
+              const TensorView& indices) const override {
     const ExpertMask& mask = place().mask;
+    if (mask.empty()) return ops::table_choices(ctx, {}, {}, experts_, indices);
     auto* index = indices.as<std::int32_t>();
-    if (mask.empty()) {
-      for (std::int64_t i = 0; i < indices.size(); ++i) {
-        index[i] = static_cast<std::int32_t>(i % experts_);
-      }
-      return;
-    }
     const auto* tag = in.batch.tags.as<std::int32_t>();
     for (std::int64_t t = 0; t < indices.rows(); ++t, index += experts_) {
       const auto end = std::ranges::copy(mask.experts(tag[t]), index).out;

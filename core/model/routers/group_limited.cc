@@ -11,6 +11,7 @@ class GroupLimitedRouter final : public Router {
   GroupLimitedRouter(const configs::RouterConfig& config, const RouterPlace& place)
       : Router(config, place), config_(config.group_limited()) {}
 
+  bool decides_on_device() const override { return true; }
   std::int64_t top_k() const override { return config_.k(); }
 
  protected:

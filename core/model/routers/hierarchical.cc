@@ -63,7 +63,7 @@ class HierarchicalRouter final : public Router {
   void finish_logits(const Context& ctx, const RouterParams& params, const Batch&,
                      const RouterArenas& arenas, RouterSaved& saved) const override {
     const TensorView u =
-        arenas.host_saved.allocate({saved.z.rows(), groups_}, saved.z.dtype, "router");
+        arenas.decision.allocate({saved.z.rows(), groups_}, saved.z.dtype, "router");
     saved.group_z = u;
     product(ctx, saved.x, params.group_weight, {}, u, arenas.scratch);
     dispatch_float(u.dtype, "hierarchical", [&](auto zero) {

@@ -61,7 +61,7 @@ class NoisyTopKRouter final : public Router {
                      const RouterArenas& arenas, RouterSaved& saved) const override {
     if (!batch.training) return;
     const TensorView& z = saved.z;
-    Arena& arena = arenas.host_saved;
+    Arena& arena = arenas.decision;
     saved.noise_scale = arena.allocate(z.shape, z.dtype, "router");
     saved.clean_z = arena.allocate(z.shape, z.dtype, "router");
     ops::copy({}, z, saved.clean_z);

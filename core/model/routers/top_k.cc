@@ -11,6 +11,8 @@ class TopKRouter final : public Router {
   TopKRouter(const configs::RouterConfig& config, const RouterPlace& place)
       : Router(config, place), top_k_(config.top_k().k()) {}
 
+  bool decides_on_device() const override { return true; }
+  bool is_top_k() const override { return true; }
   std::int64_t top_k() const override { return top_k_; }
 
  protected:

@@ -11,6 +11,7 @@ class TopPRouter final : public Router {
   TopPRouter(const configs::RouterConfig& config, const RouterPlace& place)
       : Router(config, place), config_(config.top_p()) {}
 
+  bool decides_on_device() const override { return true; }
   std::int64_t top_k() const override { return config_.k_max(); }
 
  protected:

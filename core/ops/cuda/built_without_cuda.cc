@@ -13,6 +13,7 @@
 #include "core/ops/cuda/gemm.h"
 #include "core/ops/cuda/grouped_bias.h"
 #include "core/ops/cuda/grouped_gemm.h"
+#include "core/ops/cuda/jitter.h"
 #include "core/ops/cuda/kv_append.h"
 #include "core/ops/cuda/latent_heads.h"
 #include "core/ops/cuda/narrow.h"
@@ -20,10 +21,13 @@
 #include "core/ops/cuda/permute.h"
 #include "core/ops/cuda/reduce.h"
 #include "core/ops/cuda/rope.h"
+#include "core/ops/cuda/route.h"
 #include "core/ops/cuda/sigmoid_gate.h"
 #include "core/ops/cuda/slot_weights.h"
 #include "core/ops/cuda/topk.h"
 #include "core/ops/cuda/wire_rows.h"
+#include "core/ops/cuda/words.h"
+#include "core/ops/cuda/zero_experts.h"
 
 namespace witan::ops::cuda {
 
@@ -170,6 +174,13 @@ void grouped_gemm(const Context&, GemmLayout, std::span<const std::int64_t>, con
   throw_built_without_cuda("grouped_gemm");
 }
 
+// jitter.h
+
+void jitter(const Context&, const RandomAddress&, std::uint64_t, double, const TensorView&,
+            const TensorView&, JitterInto) {
+  throw_built_without_cuda("jitter");
+}
+
 // kv_append.h
 
 void kv_append(const Context&, const AttentionShape&, const TensorView&, const TensorView&,
@@ -270,6 +281,10 @@ double sum_of_squares(const Context&, const TensorView&) {
   throw_built_without_cuda("sum_of_squares");
 }
 
+void add_dot(const Context&, double, const TensorView&, const TensorView&, const TensorView&) {
+  throw_built_without_cuda("add_dot");
+}
+
 // rope.h
 
 void rope(const Context&, const RopeShape&, const TensorView&, const TensorView&, const TensorView&,
@@ -281,6 +296,13 @@ void rope_backward(const Context&, const RopeShape&, const TensorView&, const Te
                    const TensorView&, const TensorView&, const TensorView&, const TensorView&,
                    const TensorView&, const TensorView&, const TensorView&) {
   throw_built_without_cuda("rope_backward");
+}
+
+// route.h
+
+void route_topk(const Context&, const RouteKind&, const TensorView&, const TensorView&,
+                const TensorView&, const TensorView&, const TensorView&, const TensorView&) {
+  throw_built_without_cuda("route_topk");
 }
 
 // sigmoid_gate.h
@@ -325,6 +347,11 @@ void route_weights(const Context&, RouteWeights, double, const TensorView&, cons
   throw_built_without_cuda("route_weights");
 }
 
+void table_choices(const Context&, const TensorView&, const TensorView&, std::int64_t,
+                   const TensorView&) {
+  throw_built_without_cuda("table_choices");
+}
+
 void router_backward(const Context&, Score, RouteWeights, double, const TensorView&,
                      const TensorView&, const TensorView&, const TensorView&, const TensorView&,
                      const TensorView&, const TensorView&, double, const TensorView&) {
@@ -344,6 +371,11 @@ void router_probability_backward(const Context&, Score, const TensorView&, const
   throw_built_without_cuda("router_probability_backward");
 }
 
+void add_router_figures(const Context&, const TensorView&, const TensorView&, const TensorView&,
+                        const TensorView&) {
+  throw_built_without_cuda("add_router_figures");
+}
+
 // wire_rows.h
 
 void narrow_rows(const Context&, const TensorView&, const std::int32_t*, std::int64_t, std::int64_t,
@@ -353,6 +385,30 @@ void narrow_rows(const Context&, const TensorView&, const std::int32_t*, std::in
 
 void widen_rows(const Context&, const std::byte*, std::int64_t, const TensorView&) {
   throw_built_without_cuda("widen_rows");
+}
+
+// words.h
+
+void upload_bytes(const Context&, const std::byte*, std::size_t, void*) {
+  throw_built_without_cuda("upload");
+}
+
+// zero_experts.h
+
+void zero_experts(const Context&, const ZeroExperts&, const ConstantExperts&, const TensorView&,
+                  const TensorView&, const TensorView&, const TensorView&) {
+  throw_built_without_cuda("zero_experts");
+}
+
+void zero_experts_backward(const Context&, const ZeroExperts&, const ConstantExperts&,
+                           const TensorView&, const TensorView&, const TensorView&,
+                           const TensorView&, const TensorView&, const TensorView&,
+                           const ConstantExperts&) {
+  throw_built_without_cuda("zero_experts_backward");
+}
+
+void keep_choices_below(const Context&, std::int64_t, const TensorView&, const TensorView&) {
+  throw_built_without_cuda("keep_choices_below");
 }
 
 }  // namespace witan::ops::cuda

@@ -49,6 +49,19 @@ __global__ void reduce_total_kernel(const double* partial, std::int64_t count, d
   if (threadIdx.x == 0) *total = sum;
 }
 
+// total [1] += factor <a, b>; one block, reads 8 n bytes of float
+template <class T>
+__global__ void add_dot_kernel(double factor, const T* a, const T* b, std::int64_t n,
+                               double* total) {
+  WITAN_SHARED(double[kMaxWarps], warps);
+  double sum = 0.0;
+  for (std::int64_t i = threadIdx.x; i < n; i += blockDim.x) {
+    sum += static_cast<double>(a[i]) * static_cast<double>(b[i]);
+  }
+  sum = block_sum(sum, warps);
+  if (threadIdx.x == 0) *total += factor * sum;
+}
+
 template <bool kSquares>
 double reduced(const Context& ctx, const TensorView& x) {
   if (x.size() == 0) return 0.0;
@@ -75,5 +88,16 @@ double reduced(const Context& ctx, const TensorView& x) {
 double sum(const Context& ctx, const TensorView& x) { return reduced<false>(ctx, x); }
 
 double sum_of_squares(const Context& ctx, const TensorView& x) { return reduced<true>(ctx, x); }
+
+void add_dot(const Context& ctx, double factor, const TensorView& a, const TensorView& b,
+             const TensorView& total) {
+  if (a.size() == 0) return;
+  constexpr int kThreads = 1024;  // of the only block
+  dispatch_float(a.dtype, "add_dot", [&](auto zero) {
+    using T = decltype(zero);
+    launch(add_dot_kernel<T>, dim3(1), dim3(kThreads), 0, ctx.stream, factor, a.as<T>(), b.as<T>(),
+           a.size(), total.as<double>());
+  });
+}
 
 }  // namespace witan::ops::cuda

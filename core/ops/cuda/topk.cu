@@ -12,6 +12,7 @@
 #include "core/ops/cuda/operand.h"
 #include "core/ops/cuda/pieces.h"
 #include "core/ops/cuda/product.h"
+#include "core/ops/cuda/router_functions.h"
 #include "core/ops/cuda/row_warps.h"
 #include "core/tensor/cuda_scratch.h"
 #include "core/tensor/transfer.h"
@@ -19,33 +20,12 @@
 namespace witan::ops::cuda {
 namespace {
 
-// Keeps a token whose scores have all underflowed to 0 from dividing by 0.
-constexpr double kTiny = 1e-20;
-
-template <class T>
-__device__ T warp_max(T value) {
-  WITAN_UNROLL
-  for (int offset = kWarpSize / 2; offset > 0; offset /= 2) {
-    const T other = __shfl_xor_sync(kFullWarp, value, offset);
-    value = other > value ? other : value;
-  }
-  return value;
-}
-
 // The sum of x [n] on every lane.
 template <class T>
 __device__ double warp_row_sum(const T* x, std::int64_t n) {
   double sum = 0.0;
   for (std::int64_t i = threadIdx.x; i < n; i += kWarpSize) sum += static_cast<double>(x[i]);
   return warp_sum(sum);
-}
-
-template <class T>
-__device__ T score_without_sum(Score score, T z) {
-  if (score == Score::kSigmoid) return T{1} / (T{1} + exp(-z));
-  const double logit = static_cast<double>(z);
-  const double softplus = (logit > 0.0 ? logit : 0.0) + log1p(exp(logit > 0.0 ? -logit : logit));
-  return static_cast<T>(sqrt(softplus));
 }
 
 // z, s [tokens, experts], lse [tokens]: 8 bytes an element of float32, s twice; one warp a token
@@ -178,22 +158,14 @@ __device__ double sum_chosen(const T* s, const std::int32_t* chosen, std::int64_
   return sum;
 }
 
-// The weight of choice j before it is scaled.
-template <class T>
-__device__ double plain_weight(RouteWeights kind, const T* s, std::int32_t expert) {
-  if (kind == RouteWeights::kUniform) return 1.0;
-  const double score = static_cast<double>(s[expert]);
-  return kind == RouteWeights::kSoftmaxOfScores ? exp(score) : score;
-}
-
-template <class T>
-__device__ double sum_of_weights(RouteWeights kind, const T* s, const std::int32_t* chosen,
-                                 std::int64_t top_k) {
-  double sum = 0.0;
-  for (std::int64_t j = 0; j < top_k; ++j) {
-    if (chosen[j] >= 0) sum += plain_weight(kind, s, chosen[j]);
+// Choices of a table; integers.
+__global__ void table_choices_kernel(const std::int32_t* tokens, const std::int32_t* table,
+                                     std::int64_t experts, std::int64_t top_k, std::int64_t n,
+                                     std::int32_t* indices) {
+  for (std::int64_t i = first_index(); i < n; i += index_stride()) {
+    const std::int64_t first = table == nullptr ? 0 : table[tokens[i / top_k]] * top_k;
+    indices[i] = static_cast<std::int32_t>((first + i % top_k) % experts);
   }
-  return sum > 0.0 ? sum : 1.0;
 }
 
 // weights [tokens, top_k]; one thread a token, which reads its chosen scores only
@@ -206,13 +178,13 @@ __global__ void route_weights_kernel(RouteWeights kind, double scale, const T* s
   s += token * experts;
   indices += token * top_k;
   weights += token * top_k;
-  double factor = scale;
-  if (kind == RouteWeights::kRenormalized) factor /= sum_chosen(s, indices, top_k) + kTiny;
-  if (kind == RouteWeights::kUniform || kind == RouteWeights::kSoftmaxOfScores) {
-    factor /= sum_of_weights(kind, s, indices, top_k);
-  }
+  double sum = 0.0;
   for (std::int64_t j = 0; j < top_k; ++j) {
-    weights[j] = indices[j] < 0 ? T{0} : static_cast<T>(plain_weight(kind, s, indices[j]) * factor);
+    if (indices[j] >= 0) sum += plain_weight(kind, s[indices[j]]);
+  }
+  const double factor = weight_factor(kind, scale, sum);
+  for (std::int64_t j = 0; j < top_k; ++j) {
+    weights[j] = indices[j] < 0 ? T{0} : static_cast<T>(plain_weight(kind, s[indices[j]]) * factor);
   }
 }
 
@@ -339,6 +311,46 @@ __global__ void probability_backward_kernel(Score score, const T* s, const T* co
   }
 }
 
+constexpr int kFigures = 3;  // of ops::add_router_figures
+
+// partial [kFigures, blocks]: the figures of each block's kRowsPerBlock tokens; reads 4 bytes an
+// element of z
+template <class T>
+__global__ void router_figures_kernel(const T* z, const T* lse, const T* weights,
+                                      std::int64_t tokens, std::int64_t experts, std::int64_t top_k,
+                                      double* partial) {
+  WITAN_SHARED(double[kFigures][kMaxWarps], warps);
+  const std::int64_t begin = static_cast<std::int64_t>(blockIdx.x) * kRowsPerBlock;
+  const std::int64_t end = begin + kRowsPerBlock < tokens ? begin + kRowsPerBlock : tokens;
+  double sums[kFigures] = {};
+  for (std::int64_t i = begin * experts + threadIdx.x; i < end * experts; i += blockDim.x) {
+    sums[1] += static_cast<double>(z[i]) * static_cast<double>(z[i]);
+  }
+  for (std::int64_t t = begin + threadIdx.x; t < end; t += blockDim.x) {
+    sums[0] += static_cast<double>(lse[t]);
+    T largest = weights[t * top_k];
+    for (std::int64_t j = 1; j < top_k; ++j) {
+      const T weight = weights[t * top_k + j];
+      largest = weight > largest ? weight : largest;
+    }
+    sums[2] += static_cast<double>(largest);
+  }
+  for (int figure = 0; figure < kFigures; ++figure) {
+    const double sum = block_sum(sums[figure], warps[figure]);
+    if (threadIdx.x == 0) partial[figure * static_cast<std::int64_t>(gridDim.x) + blockIdx.x] = sum;
+  }
+}
+
+// sums [kFigures] += the sums of partial [kFigures, blocks], a block of threads for each
+__global__ void add_figures_kernel(const double* partial, std::int64_t blocks, double* sums) {
+  WITAN_SHARED(double[kMaxWarps], warps);
+  partial += static_cast<std::int64_t>(blockIdx.x) * blocks;
+  double sum = 0.0;
+  for (std::int64_t i = threadIdx.x; i < blocks; i += blockDim.x) sum += partial[i];
+  sum = block_sum(sum, warps);
+  if (threadIdx.x == 0) sums[blockIdx.x] += sum;
+}
+
 std::int32_t as_int32(std::int64_t extent) { return static_cast<std::int32_t>(extent); }
 
 }  // namespace
@@ -395,6 +407,16 @@ void route_weights(const Context& ctx, RouteWeights kind, double scale, const Te
            dim3(kFlatThreads), 0, ctx.stream, kind, scale, s.as<T>(), indices.as<std::int32_t>(),
            s.rows(), s.cols(), indices.cols(), weights.as<T>());
   });
+}
+
+void table_choices(const Context& ctx, const TensorView& tokens, const TensorView& table,
+                   std::int64_t experts, const TensorView& indices) {
+  if (indices.size() == 0) return;
+  const bool has_table = !table.empty();
+  launch(table_choices_kernel, flat_grid(indices.size()), dim3(kFlatThreads), 0, ctx.stream,
+         has_table ? tokens.as<std::int32_t>() : nullptr,
+         has_table ? table.as<std::int32_t>() : nullptr, experts, indices.cols(), indices.size(),
+         indices.as<std::int32_t>());
 }
 
 void router_backward(const Context& ctx, Score score, RouteWeights kind, double scale,
@@ -459,6 +481,22 @@ void router_probability_backward(const Context& ctx, Score score, const TensorVi
     launch(probability_backward_kernel<T>, warp_grid(s.rows()), warp_block(), 0, ctx.stream, score,
            s.as<T>(), coefficient.as<T>(), s.rows(), s.cols(), ds.as<T>());
   });
+}
+
+void add_router_figures(const Context& ctx, const TensorView& z, const TensorView& lse,
+                        const TensorView& weights, const TensorView& sums) {
+  if (z.rows() == 0) return;
+  const std::int64_t blocks = row_blocks_of(z.rows());
+  auto* partial = static_cast<double*>(
+      witan::cuda::scratch(ctx, static_cast<std::size_t>(kFigures * blocks) * sizeof(double)));
+  dispatch_float(z.dtype, "add_router_figures", [&](auto zero) {
+    using T = decltype(zero);
+    launch(router_figures_kernel<T>, dim3(grid_extent(blocks, kMaxGridX)), dim3(kFlatThreads), 0,
+           ctx.stream, z.as<T>(), lse.as<T>(), weights.as<T>(), z.rows(), z.cols(), weights.cols(),
+           partial);
+  });
+  launch(add_figures_kernel, dim3(kFigures), dim3(kFlatThreads), 0, ctx.stream, partial, blocks,
+         sums.as<double>());
 }
 
 }  // namespace witan::ops::cuda

@@ -17,6 +17,8 @@ void group_topk(const Context& ctx, const ExpertGroups& groups, const TensorView
 void keep_mass(const Context& ctx, double mass, const TensorView& s, const TensorView& indices);
 void route_weights(const Context& ctx, RouteWeights kind, double scale, const TensorView& s,
                    const TensorView& indices, const TensorView& weights);
+void table_choices(const Context& ctx, const TensorView& tokens, const TensorView& table,
+                   std::int64_t experts, const TensorView& indices);
 void router_backward(const Context& ctx, Score score, RouteWeights kind, double scale,
                      const TensorView& z, const TensorView& s, const TensorView& lse,
                      const TensorView& indices, const TensorView& weights,
@@ -27,5 +29,8 @@ void router_probability_sums(const Context& ctx, Score score, const TensorView& 
                              const TensorView& p_sum);
 void router_probability_backward(const Context& ctx, Score score, const TensorView& s,
                                  const TensorView& coefficient, const TensorView& ds);
+
+void add_router_figures(const Context& ctx, const TensorView& z, const TensorView& lse,
+                        const TensorView& weights, const TensorView& sums);
 
 }  // namespace witan::ops::cuda

@@ -1,0 +1,127 @@
+// How often the host waits for the routing of a layer that decides on the device: only the stand-in
+// counts that.
+#include <google/protobuf/text_format.h>
+#include <gtest/gtest.h>
+
+#include "core/model/balance/balancer.h"
+#include "core/model/model_context.h"
+#include "core/model/moe_figures.h"
+#include "core/model/router.h"
+#include "core/ops/elementwise.h"
+#include "core/tensor/cuda_scratch.h"
+#include "tests/cuda/trainer_cuda_case.h"
+#include "tests/support/cuda_on_cpu/control.h"
+
+namespace witan::test {
+namespace {
+
+constexpr Device kGpu{DeviceType::kCuda, 0};
+constexpr std::int64_t kTokens = 10;
+constexpr std::int64_t kExperts = 6;
+constexpr std::int64_t kWidth = 8;
+
+class RouterWaits : public OnGpus {
+ protected:
+  RouterWaits() : stream_(kGpu) {}
+  ~RouterWaits() override { cuda::release_scratch(stream_.context()); }
+
+  Tensor random(const char* name, const Shape& shape) const {
+    Tensor host(shape, DType::kFloat64);
+    const Random numbers(1, "test", name);
+    for (std::int64_t i = 0; i < shape.size(); ++i) {
+      host.as<double>()[i] = numbers.normal(static_cast<std::uint64_t>(i));
+    }
+    return transferred(stream_.context(), host, kGpu);
+  }
+
+  DeviceStream stream_;
+};
+
+// Forward and backward of every router and balancer that the device decides for: nothing is waited
+// for but the choice, once, where the host counts it, and the figures when they are asked for.
+TEST_F(RouterWaits, OnceForTheChoiceAndOnceForTheFigures) {
+  const Context& ctx = stream_.context();
+  const Tensor x = random("x", {kTokens, kWidth});
+  const Tensor weight = random("weight", {kExperts, kWidth});
+  const Tensor gradients = random("gradients", {kExperts + kTokens, kWidth});
+  std::vector<double> bias(static_cast<std::size_t>(kExperts), 0.5);
+  std::vector<std::int32_t> ids(static_cast<std::size_t>(kTokens), 3);
+  const Tensor tokens = transferred(ctx, view_of(ids.data(), {kTokens}), kGpu);
+  RouterParams params;
+  params.weight = weight;
+  params.dweight = gradients.view().slice_rows(0, kExperts);
+  const TensorView dx = gradients.view().slice_rows(kExperts, kTokens);
+  params.expert_bias = view_of(bias.data(), {kExperts});
+  Batch batch;
+  batch.sequences = 2;
+  batch.seq_len = kTokens / 2;
+  batch.training = true;
+  batch.tokens = tokens;
+  const Capacity no_limit(configs::MoeConfig{}, 1);
+  const std::vector<double> fractions(static_cast<std::size_t>(kExperts), 1.0 / kExperts);
+
+  std::vector<std::unique_ptr<Balancer>> balancers;
+  for (const BalancerEntry& entry : registered_balancers()) {
+    configs::BalancerConfig config;
+    ASSERT_TRUE(google::protobuf::TextFormat::ParseFromString(entry.example, &config));
+    balancers.push_back(make_balancer(config));
+    if (balancers.back()->reads_router()) balancers.pop_back();
+  }
+  EXPECT_GE(balancers.size(), 4u);
+
+  int routers = 0;
+  for (const RouterEntry& entry : registered_routers()) {
+    SCOPED_TRACE(entry.name);
+    configs::RouterConfig config;
+    ASSERT_TRUE(google::protobuf::TextFormat::ParseFromString(
+        std::string(entry.example) + " input_jitter: 0.1", &config));
+    const std::unique_ptr<Router> router = make_router(config, {0, kExperts, 16, {}});
+    if (!router->decides_on_device()) continue;
+    ++routers;
+    ModelArenas arenas(kGpu);
+    MoeFigures figures(kExperts, 1, balancers.size());
+    RouterSaved saved;
+    for (int micro_batch = 0; micro_batch < 2; ++micro_batch) {
+      const std::uint64_t before = cuda_on_cpu::host_waits();
+      arenas.reset();
+      router->forward(
+          ctx, params, no_limit, x,
+          {arenas.saved, arenas.decision_saved(true), arenas.decision_choice(true), arenas.scratch},
+          false, nullptr, RankGroup::alone(), batch, saved);
+      figures.count(ctx, batch, saved);
+      if (micro_batch > 0) {  // the first one fills tables and scratch
+        EXPECT_EQ(cuda_on_cpu::host_waits(), before) << "forward";
+      }
+      const std::uint64_t deciding = cuda_on_cpu::host_waits();
+      const std::span<const std::int64_t> counts = figures.batch_counts();
+      EXPECT_EQ(cuda_on_cpu::host_waits(), deciding + 1) << "the choice";
+      EXPECT_TRUE(saved.indices.device.is_cuda());
+      EXPECT_TRUE(saved.indices_on_host().device.is_cpu());
+      RouterGradient gradient;
+      BalanceInput input{saved, router->score(), batch.sequences, batch.seq_len, kExperts, 1,
+                         0.0,   counts,          fractions};
+      for (std::size_t i = 0; i < balancers.size(); ++i) {
+        input.device_loss = figures.device_loss(i);
+        balancers[i]->backward(ctx, input, gradient, arenas.scratch);
+      }
+      const TensorView dweights =
+          arenas.scratch.allocate(saved.weights.shape, DType::kFloat64, "test");
+      ops::fill(ctx, dweights, 0.25);
+      router->backward(ctx, params, no_limit, batch, saved, dweights, gradient, dx, arenas.scratch,
+                       arenas.decision_scratch(true));
+      EXPECT_EQ(cuda_on_cpu::host_waits(), deciding + 1) << "backward";
+    }
+    const std::uint64_t before = cuda_on_cpu::host_waits();
+    figures.begin_reading();
+    const MoeStats& stats = figures.stats();
+    EXPECT_EQ(cuda_on_cpu::host_waits(), before + 1) << "the figures";
+    EXPECT_EQ(stats.tokens, 2 * kTokens);
+    EXPECT_GT(stats.logit_square, 0.0);
+    EXPECT_GT(stats.losses.front(), 0.0);
+    synchronize(ctx);
+  }
+  EXPECT_GE(routers, 5);
+}
+
+}  // namespace
+}  // namespace witan::test
