@@ -25,10 +25,14 @@ struct Batch {
   TensorView first_key;          // [rows]: first position in its sequence a token may attend to
   // [rows], in host memory: index of the token's tag; may be empty if nothing reads it
   TensorView tags;
-  TensorView host_tokens;  // [rows]: the tokens in host memory, where `tokens` is elsewhere
+  // [rows]: in host memory, where `tokens` and `targets` are elsewhere
+  TensorView host_tokens, host_targets;
 
   std::int64_t rows() const { return sequences * seq_len; }
   const TensorView& tokens_on_host() const { return tokens.device.is_cpu() ? tokens : host_tokens; }
+  const TensorView& targets_on_host() const {
+    return targets.device.is_cpu() ? targets : host_targets;
+  }
 };
 
 }  // namespace witan

@@ -68,6 +68,20 @@ class ModelArenas {
   bool steady_apart_ = false;
 };
 
+// A forward without a backward: nothing of a layer outlives it.
+class LayerMemory {
+ public:
+  explicit LayerMemory(ModelArenas& arenas)
+      : saved_(arenas.saved),
+        steady_(arenas.steady()),
+        host_saved_(arenas.host_saved()),
+        choice_(arenas.choice),
+        device_choice_(arenas.device_choice()) {}
+
+ private:
+  ArenaScope saved_, steady_, host_saved_, choice_, device_choice_;
+};
+
 struct ModelContext {
   Context ctx;
   TokenExchange* exchange = nullptr;

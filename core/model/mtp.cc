@@ -83,17 +83,19 @@ void MtpModule::forward_into(const ModelContext& model, const TensorView& before
   saved.last = arena.allocate(x.shape, x.dtype, "residual stream");
   const Arena::Mark mark = arena.mark();
   const Arena::Mark steady_mark = model.arenas->steady().mark();
+  const Arena::Mark host_mark = model.arenas->host_saved().mark();
   layer_.forward(model, batch, x, saved.last, saved.layer);
   if (model.recompute == Recompute::kLayer) {
     arena.rewind(mark);
     model.arenas->steady().rewind(steady_mark);
+    model.arenas->host_saved().rewind(host_mark);
   }
   norm_.forward(model.ctx, saved.last, saved.hidden, arena, saved.norm);
 }
 
 void MtpModule::forward(const ModelContext& model, const Batch& main, const TensorView& before,
                         Saved& saved) {
-  saved.cut.cut(main, depth_);
+  saved.cut.cut(model.ctx, model.arenas->steady(), main, depth_);
   saved.hidden = model.arenas->saved.allocate({saved.cut.batch.rows(), before.cols()}, before.dtype,
                                               "final norm");
   forward_into(model, before, saved);
@@ -101,12 +103,10 @@ void MtpModule::forward(const ModelContext& model, const Batch& main, const Tens
 
 void MtpModule::forward_only(const ModelContext& model, const Batch& main, const TensorView& before,
                              Saved& saved) {
-  saved.cut.cut(main, depth_);
+  saved.cut.cut(model.ctx, model.arenas->steady(), main, depth_);
   saved.hidden = model.arenas->saved.allocate({saved.cut.batch.rows(), before.cols()}, before.dtype,
                                               "final norm");
-  ArenaScope activations(model.arenas->saved);
-  ArenaScope steady(model.arenas->steady());
-  ArenaScope choice(model.arenas->choice);
+  const LayerMemory memory(*model.arenas);
   forward_into(model, before, saved);
 }
 
@@ -118,6 +118,7 @@ void MtpModule::backward(const ModelContext& model, const TensorView& dhidden, S
   ArenaScope scope(scratch);
   ArenaScope recomputed(model.arenas->saved);
   ArenaScope steady_recomputed(model.arenas->steady());
+  ArenaScope host_recomputed(model.arenas->host_saved());
   const TensorView dx = scratch.allocate(dhidden.shape, dhidden.dtype, "residual backward");
   norm_.backward(model.ctx, dhidden, saved.last, saved.norm, dx, ops::Accumulate::kNo);
   if (model.recompute == Recompute::kLayer) {

@@ -48,7 +48,7 @@ class MtpModule {
   };
 
   // before [sequences (seq_len - depth + 1), d]: h of the depth before. Fills `saved`, in
-  // arenas.saved and arenas.choice.
+  // arenas.saved and those of the routing.
   void forward(const ModelContext& model, const Batch& main, const TensorView& before,
                Saved& saved);
   // The same, keeping nothing but saved.hidden.

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 
+#include "core/ops/columns.h"
+#include "core/tensor/twin.h"
+
 namespace witan {
 namespace {
 
@@ -17,24 +20,31 @@ void shift_column(const TensorView& from, const Batch& main, std::int64_t kept, 
   }
 }
 
+// The first `kept` positions of every sequence.
+TensorView first_positions(const Context& ctx, Arena& arena, const TensorView& column,
+                           const Batch& main, std::int64_t kept) {
+  const TensorView first =
+      arena.allocate({main.sequences * kept}, column.dtype, "multi-token prediction");
+  ops::copy_columns(ctx, column.reshape({main.sequences, main.seq_len}), 0,
+                    first.reshape({main.sequences, kept}), 0, kept);
+  return first;
+}
+
 }  // namespace
 
-void MtpBatch::cut(const Batch& main, std::int64_t depth) {
+void MtpBatch::cut(const Context& ctx, Arena& arena, const Batch& main, std::int64_t depth) {
   WITAN_CHECK(main.seq_len > depth, "multi-token prediction at depth ", depth,
               " needs longer sequences than ", main.seq_len, " tokens");
-  WITAN_CHECK(main.tokens.device.is_cpu(), "multi-token prediction runs on the CPU only");
   const std::int64_t kept = main.seq_len - depth;
-  shift_column(main.tokens, main, kept, depth, tokens);
-  shift_column(main.targets, main, kept, depth, targets);
-  shift_column(main.positions, main, kept, 0, positions);
-  shift_column(main.first_key, main, kept, 0, first_key);
+  shift_column(main.tokens_on_host(), main, kept, depth, tokens);
+  shift_column(main.targets_on_host(), main, kept, depth, targets);
   if (!main.tags.empty()) shift_column(main.tags, main, kept, depth, tags);
 
   batch = main;
   batch.seq_len = kept;
   batch.first_token = main.first_token / main.seq_len * kept;
   batch.loss_tokens = 0;
-  const auto* target = main.targets.as<std::int32_t>();
+  const auto* target = main.targets_on_host().as<std::int32_t>();
   for (std::int64_t row = 0; row < batch.rows(); ++row) {
     const std::int32_t* first = target + row / kept * main.seq_len + row % kept;
     bool counts = true;
@@ -45,10 +55,12 @@ void MtpBatch::cut(const Batch& main, std::int64_t depth) {
   const auto view = [&](std::vector<std::int32_t>& column) {
     return view_of(column.data(), {batch.rows()});
   };
-  batch.tokens = view(tokens);
-  batch.targets = view(targets);
-  batch.positions = view(positions);
-  batch.first_key = view(first_key);
+  batch.host_tokens = view(tokens);
+  batch.host_targets = view(targets);
+  batch.tokens = copy_in(ctx, arena, batch.host_tokens, "multi-token prediction");
+  batch.targets = copy_in(ctx, arena, batch.host_targets, "multi-token prediction");
+  batch.positions = first_positions(ctx, arena, main.positions, main, kept);
+  batch.first_key = first_positions(ctx, arena, main.first_key, main, kept);
   if (!main.tags.empty()) batch.tags = view(tags);
 }
 

@@ -4,7 +4,9 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/base/context.h"
 #include "core/model/batch.h"
+#include "core/tensor/arena.h"
 
 namespace witan {
 
@@ -12,13 +14,14 @@ namespace witan {
 // sequence `tokens` has the token `depth` places on, and `targets` the one behind that, where it
 // counts only if the main model's targets at i .. i + depth all do: nothing is predicted across
 // what data.mask_document_start cuts. Positions and the keys that attention may see are those of
-// position i. CPU only.
+// position i.
 struct MtpBatch {
-  // Throws unless main.seq_len > depth. `main.targets` must be set. The buffers are used again.
-  void cut(const Batch& main, std::int64_t depth);
+  // Throws unless main.seq_len > depth. `main.targets` must be set. The buffers are used again; the
+  // arena, on ctx.device, keeps what the device reads.
+  void cut(const Context& ctx, Arena& arena, const Batch& main, std::int64_t depth);
 
   Batch batch;
-  std::vector<std::int32_t> tokens, targets, positions, first_key, tags;
+  std::vector<std::int32_t> tokens, targets, tags;
 };
 
 }  // namespace witan

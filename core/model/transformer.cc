@@ -1,29 +1,11 @@
 #include "core/model/transformer.h"
 
-#include <algorithm>
-
 #include "core/base/current_layer.h"
 #include "core/base/profile.h"
 #include "core/ops/embedding.h"
+#include "core/ops/sliding_window.h"
 
 namespace witan {
-namespace {
-
-// A forward without a backward: nothing of a layer outlives it.
-class LayerMemory {
- public:
-  explicit LayerMemory(ModelArenas& arenas)
-      : saved_(arenas.saved),
-        steady_(arenas.steady()),
-        host_saved_(arenas.host_saved()),
-        choice_(arenas.choice),
-        device_choice_(arenas.device_choice()) {}
-
- private:
-  ArenaScope saved_, steady_, host_saved_, choice_, device_choice_;
-};
-
-}  // namespace
 
 Transformer::Transformer(const configs::ModelConfig& model, ParamStore& params,
                          TokenExchange& exchange, const Context& ctx, const Options& options)
@@ -63,16 +45,8 @@ void Transformer::begin(const Batch& batch) {
               batch.sequences, " sequences of ", batch.seq_len);
   batch_ = batch;
   if (window_ == 0 || batch.first_key.empty()) return;
-  WITAN_CHECK(batch.first_key.device.is_cpu(), "sliding windows run on the CPU only");
-  const auto* first = batch.first_key.as<std::int32_t>();
-  first_key_.assign(first, first + batch.rows());
-  for (std::size_t row = 0; row < first_key_.size(); ++row) {
-    const std::int64_t position = static_cast<std::int64_t>(row) % batch.seq_len;
-    first_key_[row] =
-        std::max(first_key_[row],
-                 static_cast<std::int32_t>(std::max<std::int64_t>(position - window_ + 1, 0)));
-  }
-  batch_.first_key = view_of(first_key_.data(), {batch.rows()});
+  batch_.first_key = arenas_.steady().allocate(batch.first_key.shape, DType::kInt32, "attention");
+  ops::narrow_to_window(model_.ctx, window_, batch.seq_len, batch.first_key, batch_.first_key);
 }
 
 TensorView Transformer::embed(const Batch& batch) {

@@ -100,8 +100,7 @@ class Transformer {
 
   std::vector<DecoderLayer::Saved> saved_;  // per layer; their host vectors keep their capacity
   NormLayer::Saved final_saved_;
-  Batch batch_;  // as begin() leaves it
-  std::vector<std::int32_t> first_key_;
+  Batch batch_;        // as begin() leaves it
   TensorView last_;    // [rows, d] output of the last layer
   TensorView hidden_;  // [rows, d] after the final norm
 };

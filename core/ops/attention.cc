@@ -286,7 +286,6 @@ void attention_cached(const Context& ctx, const AttentionShape& shape, const Ten
                 " (capacity)");
   }
   if (ctx.device.is_cuda()) {
-    WITAN_CHECK(shape.window == 0, op, ": sliding windows run on the CPU only");
     return cuda::attention_cached(ctx, shape, q, k_cache, v_cache, lengths, out);
   }
   dispatch_float(q.dtype, op, [&](auto type) {

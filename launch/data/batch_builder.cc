@@ -38,6 +38,7 @@ void place_batch(const Context& ctx, BatchBuffers& buffers) {
     buffers.placed = Tensor({kColumns * batch.rows()}, DType::kInt32, ctx.device);
   }
   batch.host_tokens = batch.tokens;
+  batch.host_targets = batch.targets;
   std::int64_t begin = 0;
   for (TensorView* column : {&batch.tokens, &batch.targets, &batch.positions, &batch.first_key}) {
     if (column->shape.rank() == 0) continue;  // not set, as in decoding
@@ -71,7 +72,8 @@ void build_batch(const configs::DataConfig& data, std::int64_t seq_len,
                .positions = view(out.positions),
                .first_key = view(out.first_key),
                .tags = view(out.tags),
-               .host_tokens = {}};
+               .host_tokens = {},
+               .host_targets = {}};
   for (std::int64_t i = 0; i < count; ++i) {
     const int tag = sample(i, out.window);
     add_sequence(data, end_of_document, tag, static_cast<std::size_t>(i * seq_len), out);

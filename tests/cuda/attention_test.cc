@@ -6,6 +6,7 @@
 
 #include "core/ops/cuda/attention_choice.h"
 #include "core/ops/elementwise.h"
+#include "core/ops/sliding_window.h"
 #include "core/tensor/cuda_scratch.h"
 #include "tests/cuda/cuda_case.h"
 #include "tests/support/tolerance.h"
@@ -17,6 +18,7 @@ struct Case {
   std::int64_t batch, seq_len, heads, kv_heads, head_dim;
   bool documents = false;
   std::int64_t v_dim = head_dim;
+  std::int64_t window = 0;  // 0: none
 
   ops::AttentionShape shape() const {
     return {batch, seq_len, heads, kv_heads, head_dim, 1.0 / std::sqrt(double(head_dim)), v_dim};
@@ -25,7 +27,8 @@ struct Case {
   std::int64_t width() const { return (heads + kv_heads) * head_dim + kv_heads * v_dim; }
   std::string name() const {
     return Shape{batch, seq_len, heads, kv_heads}.to_string() + " of " + std::to_string(head_dim) +
-           " and " + std::to_string(v_dim) + (documents ? ", documents" : "");
+           " and " + std::to_string(v_dim) + (documents ? ", documents" : "") +
+           (window > 0 ? ", a window of " + std::to_string(window) : "");
   }
 };
 
@@ -38,6 +41,7 @@ std::vector<std::int32_t> first_keys_of(const Case& c) {
     for (const std::int64_t start : {std::int64_t{3}, c.seq_len / 3, c.seq_len * 3 / 4}) {
       if (c.documents && start <= at && start > begin) begin = start;
     }
+    if (c.window > 0) begin = std::max(begin, at - c.window + 1);
     first.push_back(static_cast<std::int32_t>(begin));
   }
   return first;
@@ -119,6 +123,9 @@ std::vector<Case> plain_cases() {
           {1, 65, 2, 1, 40, true},
           {1, 33, 1, 1, 6, false, 20},
           {1, 97, 2, 2, 8, true, 3},
+          {2, 150, 4, 2, 5, true, 4, 37},  // windows within a tile and across tiles
+          {1, 140, 2, 1, 4, false, 4, 64},
+          {1, 7, 1, 1, 3, false, 3, 1},
           {1, 9, 2, 1, 131, false, 140}};
 }
 
@@ -145,16 +152,34 @@ TEST_F(AttentionCuda, Bfloat16OnTensorCores) {
                   {2, 5, 2, 1, 16, true},
                   {1, 150, 2, 1, 32, true},  // several tiles of both kinds, a group of heads
                   {1, 65, 1, 1, 64},         // one behind a whole tile
-                  {1, 70, 1, 1, 80, true}},
+                  {1, 70, 1, 1, 80, true},
+                  {1, 200, 4, 2, 16, false, 16, 30},  // whole tiles lie outside of the window
+                  {2, 140, 2, 1, 32, true, 16, 65}},
                  kFloat32AttentionTolerance, kBfloat16AttentionTolerance);
 }
 
 // Heads of latent attention, and heads whose gradients two blocks share.
 TEST_F(AttentionCuda, Bfloat16WideHeads) {
-  compare<float>(
-      Products::kBfloat16,
-      {{1, 35, 1, 1, 192, false, 128}, {1, 35, 1, 1, 256, true}, {2, 9, 2, 1, 144, true}},
-      kFloat32AttentionTolerance, kBfloat16AttentionTolerance);
+  compare<float>(Products::kBfloat16,
+                 {{1, 35, 1, 1, 192, false, 128},
+                  {1, 35, 1, 1, 256, true},
+                  {2, 9, 2, 1, 144, true},
+                  {1, 75, 1, 1, 128, false, 128, 9},
+                  {1, 75, 1, 1, 192, false, 128, 9},
+                  {1, 67, 1, 1, 256, false, 256, 5}},
+                 kFloat32AttentionTolerance, kBfloat16AttentionTolerance);
+}
+
+TEST_F(AttentionCuda, FirstKeysOfAWindow) {
+  const Case documents = {3, 50, 1, 1, 1, true};
+  std::vector<Tensor> start;
+  start.push_back(with_values(first_keys_of(documents), {documents.tokens()}));
+  start.push_back(unwritten({documents.tokens()}, DType::kInt32));
+  for (const std::int64_t window : {1, 7, 50, 60}) {
+    expect_twins(start, 0.0, [&](const Context& ctx, const std::vector<TensorView>& t) {
+      ops::narrow_to_window(ctx, window, documents.seq_len, t[0], t[1]);
+    });
+  }
 }
 
 TEST_F(AttentionCuda, WhichKernelsRun) {
@@ -185,10 +210,11 @@ TYPED_TEST(AttentionCachedCuda, EqualsTheCpuTwin) {
   const DeviceStream stream(kCuda);
   const std::int64_t capacity = 80;
   // Decoding, and a prefill whose tiles begin between two heads of a token; values of their own,
-  // and values that are parts of the keys.
+  // and values that are parts of the keys; windows within a tile, and across tiles.
   for (const bool joined : {false, true}) {
-    for (const std::int64_t seq_len : {1, 25}) {
-      const ops::AttentionShape shape = {3, seq_len, 6, 2, 12, 0.3, joined ? 8 : 12};
+    for (const auto& [seq_len, window] :
+         {std::pair<std::int64_t, std::int64_t>{1, 0}, {25, 0}, {1, 7}, {25, 7}, {25, 70}}) {
+      const ops::AttentionShape shape = {3, seq_len, 6, 2, 12, 0.3, joined ? 8 : 12, window};
       const std::vector<std::int32_t> lengths = {static_cast<std::int32_t>(seq_len), 80, 41};
       const auto out_on = [&](const Context& ctx) {
         const auto put = [&](const char* name, const Shape& of) {

@@ -19,6 +19,7 @@
 #include "core/ops/norm.h"
 #include "core/ops/permute.h"
 #include "core/ops/rope.h"
+#include "core/ops/sliding_window.h"
 #include "core/ops/topk.h"
 #include "core/tensor/tensor.h"
 #include "core/tensor/transfer.h"
@@ -102,6 +103,7 @@ TEST(CudaAbsent, OpsOfTheModelAreRefused) {
   expect_built_without_cuda([&] {
     ops::attention_backward(ctx, attention, column, x, index, column, column, column, x);
   });
+  expect_built_without_cuda([&] { ops::narrow_to_window(ctx, 1, 2, index, index); });
   const std::vector<std::int32_t> two = {2};
   const TensorView lengths = view_of(two.data(), {1});
   const TensorView cache = claimed({1, 2, 1});

@@ -83,9 +83,23 @@ TEST_F(CudaLayers, EveryKindOfLayer) {
            "model { attention { qk_norm: false latent { kv_lora_rank: 6 q_lora_rank: 5 "
            "nope_head_dim: 4 "
            "rope_head_dim: 2 v_head_dim: 5 } } }",
+           "model { attention { sliding_window: 4 } }",
        }) {
     SCOPED_TRACE(change);
     expect_same_gradients(corpus, "", change);
+  }
+}
+
+TEST_F(CudaLayers, MultiTokenPrediction) {
+  const Corpus corpus;
+  for (const char* change : {
+           "model { mtp { depth: 2 } }",
+           "model { mtp { depth: 2 } } train { recompute: MOE_LAYER }",
+           "model { mtp { depth: 1 } attention { sliding_window: 4 } } train { recompute: LAYER }",
+           "model { mtp { depth: 1 } moe { router { hash { k: 2 } weights: UNIFORM } } }",
+       }) {
+    SCOPED_TRACE(change);
+    expect_same_gradients(corpus, "", several_micro_batches() + change);
   }
 }
 

@@ -80,7 +80,8 @@ TEST(Mtp, LossesAreThoseOfThePaper) {
     const Rows projection = rows_of(model.params.value(name + "projection"));
     const std::int64_t kept = batch.seq_len - k;
     MtpBatch cut;
-    cut.cut(batch, k);
+    Arena arena(Device{}, "test");
+    cut.cut({}, arena, batch, k);
     Rows x;
     for (std::int64_t s = 0; s < batch.sequences; ++s) {
       for (std::int64_t i = 0; i < kept; ++i) {
@@ -126,18 +127,22 @@ TEST(Mtp, ACutBatchLooksAhead) {
   tokens.targets[6] = -1;
   tokens.batch.first_token = 15;
   MtpBatch cut;
-  cut.cut(tokens.batch, 2);
+  Arena arena(Device{}, "test");
+  cut.cut({}, arena, tokens.batch, 2);
   EXPECT_EQ(cut.batch.rows(), 6);
   EXPECT_EQ(cut.batch.first_token, 9) << "sequence 3 of the step";
   const std::vector<std::int32_t>& t = tokens.tokens;
   EXPECT_EQ(cut.tokens, (std::vector<std::int32_t>{t[2], t[3], t[4], t[7], t[8], t[9]}));
-  EXPECT_EQ(cut.positions, (std::vector<std::int32_t>{0, 1, 2, 0, 1, 0}));
-  EXPECT_EQ(cut.first_key, (std::vector<std::int32_t>{0, 0, 0, 0, 0, 2}));
+  const auto values = [&](const TensorView& column) {
+    return std::vector<std::int32_t>(column.as<std::int32_t>(), column.as<std::int32_t>() + 6);
+  };
+  EXPECT_EQ(values(cut.batch.positions), (std::vector<std::int32_t>{0, 1, 2, 0, 1, 0}));
+  EXPECT_EQ(values(cut.batch.first_key), (std::vector<std::int32_t>{0, 0, 0, 0, 0, 2}));
   // Target 6 does not count, so nothing is predicted across it; the last of a sequence never does.
   const std::vector<std::int32_t>& y = tokens.targets;
   EXPECT_EQ(cut.targets, (std::vector<std::int32_t>{y[2], y[3], -1, -1, -1, -1}));
   EXPECT_EQ(cut.batch.loss_tokens, 2);
-  EXPECT_THROW(cut.cut(tokens.batch, 5), Error);
+  EXPECT_THROW(cut.cut({}, arena, tokens.batch, 5), Error);
 }
 
 TEST(Mtp, NothingAheadOfATargetIsSeen) {

@@ -83,7 +83,8 @@ void attention_cached(const Context& ctx, const AttentionShape& shape, const Ten
   dispatch_float(q.dtype, "attention_cached", [&](auto zero) {
     using T = decltype(zero);
     attention_cached_plain<T>(ctx, layout, shape.batch, q.as<T>(), k_cache.as<T>(),
-                              joined ? k_cache.as<T>() : v_cache.as<T>(), length, out.as<T>());
+                              joined ? k_cache.as<T>() : v_cache.as<T>(), length, shape.window,
+                              out.as<T>());
   });
 }
 

@@ -69,4 +69,20 @@ __device__ inline std::int64_t lowest_first_key(const std::int32_t* first_key, s
   return lowest;
 }
 
+// One behind the last query that sees a key below `key_end`, on every thread; all threads of a warp
+// call it.
+__device__ inline std::int64_t end_of_queries(const std::int32_t* first_key, std::int64_t key,
+                                              std::int64_t key_end, std::int64_t queries) {
+  std::int64_t last = key;
+  for (std::int64_t i = key + threadIdx.x % kWarpSize; i < queries; i += kWarpSize) {
+    if (first_key[i] < key_end) last = i;
+  }
+  WITAN_UNROLL
+  for (int offset = kWarpSize / 2; offset > 0; offset /= 2) {
+    const std::int64_t other = __shfl_xor_sync(kFullWarp, last, offset);
+    last = other > last ? other : last;
+  }
+  return last + 1;
+}
+
 }  // namespace witan::ops::cuda

@@ -232,12 +232,13 @@ struct RunningSoftmax {
   }
 };
 
-// Block (tile of queries, head or group of heads, sequence and block of columns of out).
+// Block (tile of queries, head or group of heads, sequence and block of columns of out). `window`:
+// of the packed queries, which have no first_key; 0: none.
 template <class T, bool kPacked>
 __global__ void attention_forward_kernel(AttentionLayout layout, bool round, std::int64_t batch,
                                          const T* q, const T* k, const T* v,
                                          const std::int32_t* first_key, const std::int32_t* lengths,
-                                         T* out, T* lse) {
+                                         std::int64_t window, T* out, T* lse) {
   WITAN_SHARED(T[kSliceElements<T>], slice);
   WITAN_SHARED(T[kTile<T> * (kTile<T> + 1)], weights);
   const int packed = kPacked ? static_cast<int>(layout.group) : 1;
@@ -268,12 +269,17 @@ __global__ void attention_forward_kernel(AttentionLayout layout, bool round, std
     const int r = side_y() + kSide * i;
     position[i] = r < rows ? offset + tile.token(r) : -1;
     from[i] = r < rows && first != nullptr ? first[tile.token(r)] : 0;
+    if (kPacked && window > 0) from[i] = position[i] - window + 1;
   }
 
   RunningSoftmax<T> softmax;
   Columns<T> sums = {};
   const int last = tile.token(rows - 1);
-  const std::int64_t lowest = lowest_first_key(first, tile.token(0), last + 1);
+  std::int64_t lowest = lowest_first_key(first, tile.token(0), last + 1);
+  if (kPacked && window > 0) {
+    const std::int64_t begin_of_window = offset + tile.token(0) - window + 1;
+    lowest = begin_of_window > 0 ? begin_of_window : 0;
+  }
   for (std::int64_t key = lowest / kTile<T> * kTile<T>; key <= offset + last; key += kTile<T>) {
     Scores<T> scores;
     multiply_rows(queries, {k + key * layout.k_row, layout.k_row, keys - key, d, round}, slice,
@@ -431,12 +437,13 @@ __global__ void attention_backward_dkv_kernel(AttentionLayout layout, bool round
 
   Columns<T> dk_sums = {};
   Columns<T> dv_sums = {};
+  // Behind these, all queries are of other documents, or the tile has left their windows.
+  const std::int64_t end =
+      end_of_queries(first_key + sequence * layout.queries, key, key + count, layout.queries);
   for (std::int64_t head = kv_head * layout.group; head < (kv_head + 1) * layout.group; ++head) {
-    for (std::int64_t query = key; query < layout.queries; query += kTile<T>) {
+    for (std::int64_t query = key; query < end; query += kTile<T>) {
       const BackwardRows<T> seen(layout, round, sequence, head, query, dout, q, first_key, lse,
                                  delta);
-      // Tiles of other documents; all threads agree.
-      if (lowest_first_key(seen.first_key, 0, seen.rows) >= key + count) continue;
       Scores<T> scores;
       Scores<T> gradient;
       multiply_rows(keys, seen.q, slice, scores);
@@ -480,20 +487,20 @@ void attention_plain(const Context& ctx, const AttentionLayout& layout, std::int
   launch(attention_forward_kernel<T, false>,
          tile_grid<T>(layout.queries, batch, layout.heads, layout.v_dim), dim3(kThreads), 0,
          ctx.stream, layout, ctx.products == Products::kBfloat16, batch, q, k, v, first_key,
-         no_lengths, out, lse);
+         no_lengths, std::int64_t{0}, out, lse);
 }
 
 template <class T>
 void attention_cached_plain(const Context& ctx, const AttentionLayout& layout, std::int64_t batch,
                             const T* q, const T* k, const T* v, const std::int32_t* lengths,
-                            T* out) {
+                            std::int64_t window, T* out) {
   const std::int32_t* no_first_key = nullptr;
   T* no_lse = nullptr;
   launch(
       attention_forward_kernel<T, true>,
       tile_grid<T>(layout.queries * layout.group, batch, layout.heads / layout.group, layout.v_dim),
       dim3(kThreads), 0, ctx.stream, layout, ctx.products == Products::kBfloat16, batch, q, k, v,
-      no_first_key, lengths, out, no_lse);
+      no_first_key, lengths, window, out, no_lse);
 }
 
 template <class T>
@@ -524,7 +531,8 @@ void attention_backward_plain(const Context& ctx, const AttentionLayout& layout,
   template void attention_plain(const Context&, const AttentionLayout&, std::int64_t, const T*, \
                                 const T*, const T*, const std::int32_t*, T*, T*);               \
   template void attention_cached_plain(const Context&, const AttentionLayout&, std::int64_t,    \
-                                       const T*, const T*, const T*, const std::int32_t*, T*);  \
+                                       const T*, const T*, const T*, const std::int32_t*,       \
+                                       std::int64_t, T*);                                       \
   template void attention_delta(const Context&, const T*, const T*, std::int64_t, std::int64_t, \
                                 T*);                                                            \
   template void attention_backward_plain(const Context&, const AttentionLayout&, std::int64_t,  \

@@ -15,12 +15,13 @@ void attention_plain(const Context& ctx, const AttentionLayout& layout, std::int
                      const T* q, const T* k, const T* v, const std::int32_t* first_key, T* out,
                      T* lse);
 
-// The last queries of each sequence against its first `lengths` (device) keys. The query heads of a
-// key head share a tile, so that a cache is read once for all of them.
+// The last queries of each sequence against its first `lengths` (device) keys, each against the
+// newest `window` of those up to itself (0: all). The query heads of a key head share a tile, so
+// that a cache is read once for all of them.
 template <class T>
 void attention_cached_plain(const Context& ctx, const AttentionLayout& layout, std::int64_t batch,
                             const T* q, const T* k, const T* v, const std::int32_t* lengths,
-                            T* out);
+                            std::int64_t window, T* out);
 
 // delta = the row sums of dout * out, both [rows, v_dim].
 template <class T>

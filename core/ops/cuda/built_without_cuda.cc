@@ -23,6 +23,7 @@
 #include "core/ops/cuda/rope.h"
 #include "core/ops/cuda/route.h"
 #include "core/ops/cuda/sigmoid_gate.h"
+#include "core/ops/cuda/sliding_window.h"
 #include "core/ops/cuda/slot_weights.h"
 #include "core/ops/cuda/topk.h"
 #include "core/ops/cuda/wire_rows.h"
@@ -314,6 +315,13 @@ void sigmoid_gate(const Context&, const TensorView&, const TensorView&, const Te
 void sigmoid_gate_backward(const Context&, const TensorView&, const TensorView&, const TensorView&,
                            const TensorView&) {
   throw_built_without_cuda("sigmoid_gate_backward");
+}
+
+// sliding_window.h
+
+void narrow_to_window(const Context&, std::int64_t, std::int64_t, const TensorView&,
+                      const TensorView&) {
+  throw_built_without_cuda("narrow_to_window");
 }
 
 // slot_weights.h
