@@ -85,14 +85,6 @@ void check_device(const RunConfig& run, const configs::Fail& fail) {
   if (run.runtime().cuda_graphs() && run.model().attention().has_latent()) {
     fail("runtime.cuda_graphs", "latent attention is not captured; leave it out for this model");
   }
-  if (run.device() == configs::CUDA && run.model().attention().sliding_window() > 0) {
-    fail("model.attention.sliding_window",
-         "sliding windows work on the CPU only; leave it out, or use device CPU");
-  }
-  if (run.device() == configs::CUDA && run.model().has_mtp()) {
-    fail("model.mtp",
-         "multi-token prediction works on the CPU only; leave it out, or use device CPU");
-  }
 }
 
 void check_routing(const RunConfig& run, const configs::Fail& fail) {
@@ -156,15 +148,16 @@ std::vector<configs::Check> inference_checks(int ranks) {
           check_device};
 }
 
+std::vector<configs::Check> verify_checks() {
+  std::vector<configs::Check> checks = model_checks();
+  checks.emplace_back(check_device);
+  checks.emplace_back(check_device_transport);
+  return checks;
+}
+
 std::vector<configs::Check> model_checks() {
   return {[](const RunConfig& run, const configs::Fail& fail) { check_model(run.model(), fail); },
           check_data, check_mtp, check_tags, check_routing};
-}
-
-void require_cpu(const RunConfig& run) {
-  if (run.device() == configs::CUDA) {
-    throw_user_error("device: found CUDA, but this command works on the CPU only; set it to CPU");
-  }
 }
 
 RunConfigResult read_run_config(const std::string& file, const std::vector<std::string>& overrides,

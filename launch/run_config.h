@@ -35,8 +35,8 @@ std::vector<configs::Check> inference_checks(int ranks);
 // Those that do not depend on the number of ranks.
 std::vector<configs::Check> model_checks();
 
-// UserError for device: CUDA, in commands that run on the CPU only.
-void require_cpu(const configs::RunConfig& run);
+// The same, and whether its device is there.
+std::vector<configs::Check> verify_checks();
 
 // What is allowed but worth a word (an unused option, a router without gradient, ...), one line
 // each.

@@ -108,26 +108,6 @@ void check_exchange(const configs::RunConfig& run, int ranks, const configs::Fai
   }
 }
 
-// Nothing that is written may be without effect.
-void check_device_transport(const configs::RunConfig& run, const configs::Fail& fail) {
-  const configs::ParallelConfig& parallel = run.parallel();
-  const bool nccl = run.device() == configs::CUDA &&
-                    parallel.device_transport() != configs::ParallelConfig::STAGED_MPI;
-  if (parallel.has_overlap_gradient_reduction() && !nccl) {
-    fail("parallel.overlap_gradient_reduction", "is for NCCL between GPUs; leave it out");
-  }
-  if (run.device() == configs::CPU) {
-    if (parallel.device_transport() == configs::ParallelConfig::AUTO) return;
-    fail("parallel.device_transport", "is for device: CUDA; this run's device is CPU");
-    return;
-  }
-  if (parallel.exchange().transport() == configs::ExchangeConfig::SHARED_WINDOWS) {
-    fail("parallel.exchange.transport",
-         "SHARED_WINDOWS shares host memory, but the rows of device CUDA are in that of GPUs; "
-         "leave it out, and see parallel.device_transport");
-  }
-}
-
 }  // namespace
 
 Mesh::Mesh(const MpiEnvironment& mpi, int expert_parallel, double watchdog_seconds,
@@ -182,6 +162,26 @@ void check_parallel(const configs::RunConfig& run, int ranks, const configs::Fai
     fail("parallel.exchange.network_type",
          "BFLOAT16 rounds float, but runtime.precision is FLOAT64; use AS_COMPUTED, or another "
          "precision");
+  }
+}
+
+// Nothing that is written may be without effect.
+void check_device_transport(const configs::RunConfig& run, const configs::Fail& fail) {
+  const configs::ParallelConfig& parallel = run.parallel();
+  const bool nccl = run.device() == configs::CUDA &&
+                    parallel.device_transport() != configs::ParallelConfig::STAGED_MPI;
+  if (parallel.has_overlap_gradient_reduction() && !nccl) {
+    fail("parallel.overlap_gradient_reduction", "is for NCCL between GPUs; leave it out");
+  }
+  if (run.device() == configs::CPU) {
+    if (parallel.device_transport() == configs::ParallelConfig::AUTO) return;
+    fail("parallel.device_transport", "is for device: CUDA; this run's device is CPU");
+    return;
+  }
+  if (parallel.exchange().transport() == configs::ExchangeConfig::SHARED_WINDOWS) {
+    fail("parallel.exchange.transport",
+         "SHARED_WINDOWS shares host memory, but the rows of device CUDA are in that of GPUs; "
+         "leave it out, and see parallel.device_transport");
   }
 }
 

@@ -70,5 +70,7 @@ int resolve_expert_parallel(const configs::RunConfig& run, int ranks);
 // Fields that must fit the number of ranks: EP divides the ranks and the experts, the global batch
 // divides over ranks and micro-batches.
 void check_parallel(const configs::RunConfig& run, int ranks, const configs::Fail& fail);
+// Of these the ones about how tensors travel between devices, whatever the ranks.
+void check_device_transport(const configs::RunConfig& run, const configs::Fail& fail);
 
 }  // namespace witan

@@ -187,7 +187,9 @@ int run_bench(const Arguments& arguments) {
     const RunConfigResult result = read_run_config(arguments.config, arguments.overrides, *world);
     if (!result.ok) return 2;
     run = result.config.run;
-    require_cpu(run);
+    if (run.device() == configs::CUDA) {
+      throw_user_error("device: found CUDA, but bench works on the CPU only; set it to CPU");
+    }
     sizes = sizes_of(run, world->size(), arguments);
   }
   set_precision(arguments.precision, *run.mutable_runtime());

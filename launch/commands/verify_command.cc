@@ -26,11 +26,17 @@ as they are. What was changed is printed. Without the config's data the tokens a
   resume           steps, checkpoint, resume: the same bits as without
   reshape          a checkpoint saved at one layout and loaded at others: the same bits
   kernels          float32, bf16 and every level of this CPU against float64
+  devices          with device: CUDA: gradients and steps on the GPUs against the same on the CPU,
+                   in float64 and in the config's precision
+
+With device: CUDA all of it is computed on GPUs, and "kernels" compares the precisions of the
+device. That has run on a stand-in for GPUs only, on no GPU so far.
 
 Examples:
   witan verify configs/presets/quickstart.textproto
   mpirun -n 4 witan verify configs/presets/quickstart.textproto --set parallel.expert=2
   mpirun -n 2 witan verify run.textproto --check gradients --check resume --json verify.json
+  witan verify run.textproto --set device=CUDA --check devices
 
 Keys of --json, tolerances: docs/verify.md.
 Exit codes: 0 everything agrees, 4 something does not, 1 failed, 2 a mistake in the command line or
@@ -64,10 +70,9 @@ int run_verify(const Arguments& arguments) {
   RunConfigResult config;
   {
     const auto world = mpi.world(0.0);
-    config = read_run_config(arguments.config, arguments.overrides, *world, model_checks());
+    config = read_run_config(arguments.config, arguments.overrides, *world, verify_checks());
   }
   if (!config.ok) return 2;
-  require_cpu(config.config.run);
   VerifyReport report =
       verify(config.config.run, arguments.options, {print_start, print_result}, mpi);
   report.config = arguments.config;

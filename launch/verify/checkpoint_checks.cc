@@ -112,7 +112,7 @@ std::vector<CheckResult> check_resume(const VerifyContext& context) {
 
 std::vector<CheckResult> check_reshape(const VerifyContext& context) {
   const Mesh mesh = context.mesh(context.expert_parallel());
-  const Mesh alone = Mesh::self();
+  const Mesh alone = context.alone();
   const RunConfig run = training_config(context);
   const std::string saved_by_all = checkpoint_of(context, "reshape");
   VerifySession source(run, mesh, context.runtime);

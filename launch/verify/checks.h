@@ -33,13 +33,23 @@ std::vector<CheckResult> check_resume(const VerifyContext& context);
 std::vector<CheckResult> check_reshape(const VerifyContext& context);
 
 // Gradients of every kernel that this CPU can execute against float64, all with the same routing:
-// float32 and bf16 at their own tolerances, float64 at the lower CPU levels.
+// float32 and bf16 at their own tolerances, float64 at the lower CPU levels. On a GPU: float32 and
+// bf16 of the device.
 std::vector<CheckResult> check_kernels(const VerifyContext& context);
+
+// A few training steps on the config's GPUs against the same steps on the CPU at the same layout,
+// in float64 and in the config's precision, there with the CPU's routing: the first step's
+// gradients, and losses, gradient norms and weights as they develop.
+std::vector<CheckResult> check_devices(const VerifyContext& context);
+
+// How far a gradient in this precision may be from one in float64, relative.
+double kernel_tolerance(configs::RuntimeConfig::Precision precision);
 
 struct NamedCheck {
   const char* name;  // for --check
   const char* what;
   CheckFunction run;
+  bool needs_cuda = false;  // has nothing to compare without a GPU
 };
 const std::vector<NamedCheck>& all_checks();
 

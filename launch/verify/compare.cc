@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 
+#include "core/tensor/host_twin.h"
 #include "core/tensor/tensor.h"
 
 namespace witan {
@@ -63,7 +64,8 @@ double average_gradient(const ParamStore& whole) {
   std::int64_t count = 0;
   for (int id = 0; id < whole.table().size(); ++id) {
     if (!whole.table()[id].trained()) continue;
-    const TensorView grad = whole.grad(id);
+    const HostTwin twin(whole.context(), whole.grad(id));
+    const TensorView& grad = twin.read().view();
     for (std::int64_t i = 0; i < grad.size(); ++i) squares += element(grad, i) * element(grad, i);
     count += grad.size();
   }
@@ -130,18 +132,19 @@ void compare_gradients(const ParamStore& found, const ParamStore& whole, Errors&
   for (int id = 0; id < found.table().size(); ++id) {
     const ParamInfo& info = found.table()[id];
     if (!info.trained()) continue;
-    const TensorView mine = found.grad(id);
-    const double least = kNextToNothing * average * std::sqrt(static_cast<double>(mine.size()));
-    errors.tensor(id, difference_of(mine, part_of(info, whole.grad(id), found)).relative(least),
-                  mine.size());
+    const HostTwin mine(found.context(), found.grad(id));
+    const HostTwin other(whole.context(), part_of(info, whole.grad(id), found));
+    const std::int64_t size = mine.view().size();
+    const double least = kNextToNothing * average * std::sqrt(static_cast<double>(size));
+    errors.tensor(id, difference_of(mine.read().view(), other.read().view()).relative(least), size);
   }
 }
 
 void compare_values(const ParamStore& found, const ParamStore& whole, Errors& errors) {
   for (int id = 0; id < found.table().size(); ++id) {
-    const TensorView mine = found.value(id);
-    errors.tensor(id, bit_error(mine, part_of(found.table()[id], whole.value(id), found)),
-                  mine.size());
+    const HostTwin mine(found.context(), found.value(id));
+    const HostTwin other(whole.context(), part_of(found.table()[id], whole.value(id), found));
+    errors.tensor(id, bit_error(mine.read().view(), other.read().view()), mine.view().size());
   }
 }
 

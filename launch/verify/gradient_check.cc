@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/base/rng.h"
+#include "core/tensor/host_twin.h"
 #include "launch/verify/checks.h"
 #include "launch/verify/compare.h"
 
@@ -31,28 +32,31 @@ class Surroundings {
 
   // Of the loss, along `direction` [elements of the tensor], of norm 1.
   double derivative(const TensorView& value, const std::vector<double>& direction, double least) {
-    const double* data = value.as<double>();
+    const HostTwin twin(session_.params().context(), value);
+    const double* data = twin.read().view().as<double>();
     start_.assign(data, data + value.size());
     double result = 0.0;
     for (double step = kStep; step >= kSmallestStep; step /= 8.0) {
-      const double wide = difference(value, direction, step);
-      const double narrow = difference(value, direction, step / 2.0);
+      const double wide = difference(twin, direction, step);
+      const double narrow = difference(twin, direction, step / 2.0);
       result = (4.0 * narrow - wide) / 3.0;
       if (std::abs(narrow - wide) <= kSmooth * std::max(std::abs(narrow), least)) break;
     }
-    std::copy(start_.begin(), start_.end(), value.as<double>());
+    std::copy(start_.begin(), start_.end(), twin.view().as<double>());
+    twin.write_back();
     return result;
   }
 
  private:
-  double difference(const TensorView& value, const std::vector<double>& direction, double step) {
-    const double above = loss_at(value, direction, step);
-    const double below = loss_at(value, direction, -step);
+  double difference(const HostTwin& twin, const std::vector<double>& direction, double step) {
+    const double above = loss_at(twin, direction, step);
+    const double below = loss_at(twin, direction, -step);
     return (above - below) / (2.0 * step);
   }
-  double loss_at(const TensorView& value, const std::vector<double>& direction, double step) {
-    auto* data = value.as<double>();
+  double loss_at(const HostTwin& twin, const std::vector<double>& direction, double step) {
+    auto* data = twin.view().as<double>();
     for (std::size_t i = 0; i < start_.size(); ++i) data[i] = start_[i] + step * direction[i];
+    twin.write_back();
     return session_.trainer().gradients(false).objective();
   }
 
@@ -100,7 +104,8 @@ std::vector<std::vector<double>> copy_gradients(VerifySession& session) {
   std::vector<std::vector<double>> all(static_cast<std::size_t>(session.table().size()));
   for (int id = 0; id < session.table().size(); ++id) {
     if (!session.table()[id].trained()) continue;
-    const TensorView grad = session.params().grad(id);
+    const HostTwin twin(session.params().context(), session.params().grad(id));
+    const TensorView& grad = twin.read().view();
     std::vector<double>& copy = all[static_cast<std::size_t>(id)];
     for (std::int64_t i = 0; i < grad.size(); ++i) {
       copy.push_back(grad.as<double>()[i] / session.trainer().loss_tokens());
@@ -139,7 +144,7 @@ void compare_differences(const VerifyContext& context, VerifySession& session, E
 }  // namespace
 
 std::vector<CheckResult> check_gradients(const VerifyContext& context) {
-  const Mesh alone = Mesh::self();
+  const Mesh alone = context.alone();
   const std::string choices = context.own_file("gradients");
   configs::RunConfig run = gradient_config(context.run, configs::RuntimeConfig::FLOAT64);
   record_routing(run, choices);

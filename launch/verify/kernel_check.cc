@@ -1,4 +1,5 @@
-// Every kernel that this CPU can execute, and every precision, against float64.
+// Every kernel that this CPU can execute, and every precision, against float64; on a GPU its
+// precisions.
 #include <string>
 #include <vector>
 
@@ -27,25 +28,25 @@ struct Variant {
   GemmChoice gemm;
   GemmKernel bf16;  // of products in bf16
 
-  std::string name() const {
+  std::string name(bool on_cuda) const {
+    if (on_cuda) return std::string(witan::name_of(precision)) + ", CUDA";
     std::string text = std::string(witan::name_of(precision)) + ", " + witan::name_of(isa);
     if (gemm == GemmChoice::kOneDnn) text += ", oneDNN";
     if (precision == RuntimeConfig::BF16) text += std::string(", ") + ops::name_of(bf16);
     return text;
   }
-  double tolerance() const {
-    switch (precision) {
-      case RuntimeConfig::FLOAT64: return kFloat64Tolerance;
-      case RuntimeConfig::BF16: return kBf16Tolerance;
-      default: return kFloat32Tolerance;
-    }
-  }
 };
 
-std::vector<Variant> variants() {
+std::vector<Variant> variants(bool on_cuda) {
   const GemmKernel own = GemmKernel::kOwn;
   const CpuIsa best = best_cpu_isa();
   std::vector<Variant> all;
+  if (on_cuda) {  // the CPU only routes
+    for (const auto precision : {RuntimeConfig::FLOAT32, RuntimeConfig::BF16}) {
+      all.push_back({precision, best, GemmChoice::kOwn, ops::bf16_gemm_kernel()});
+    }
+    return all;
+  }
   for (const CpuIsa isa : {CpuIsa::kAvx512, CpuIsa::kAvx2, CpuIsa::kBaseline}) {
     if (isa > best) continue;
     if (isa < best) all.push_back({RuntimeConfig::FLOAT64, isa, GemmChoice::kOwn, own});
@@ -86,8 +87,16 @@ class ForcedKernels {
 
 }  // namespace
 
+double kernel_tolerance(RuntimeConfig::Precision precision) {
+  switch (precision) {
+    case RuntimeConfig::FLOAT64: return kFloat64Tolerance;
+    case RuntimeConfig::BF16: return kBf16Tolerance;
+    default: return kFloat32Tolerance;
+  }
+}
+
 std::vector<CheckResult> check_kernels(const VerifyContext& context) {
-  const Mesh alone = Mesh::self();
+  const Mesh alone = context.alone();
   const std::string choices = context.own_file("kernels");
   const Variant best = {RuntimeConfig::FLOAT64, best_cpu_isa(), GemmChoice::kOwn, GemmKernel::kOwn};
   configs::RunConfig run = gradient_config(context.run, best.precision);
@@ -101,11 +110,11 @@ std::vector<CheckResult> check_kernels(const VerifyContext& context) {
   }
   std::vector<CheckResult> results;
   int turn = 0;  // the variants are dealt out over the ranks
-  for (const Variant& variant : variants()) {
+  for (const Variant& variant : variants(context.on_cuda())) {
     CheckResult& result = results.emplace_back();
     result.check = "kernels";
-    result.variant = variant.name();
-    result.tolerance = variant.tolerance();
+    result.variant = variant.name(context.on_cuda());
+    result.tolerance = kernel_tolerance(variant.precision);
     Errors errors(reference.table());
     StepMetrics metrics = expected;
     if (turn++ % context.ranks() == context.world.rank()) {

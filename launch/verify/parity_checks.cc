@@ -121,7 +121,7 @@ std::vector<CheckResult> check_expert_parallel(const VerifyContext& context) {
     return {result};
   }
   std::vector<CheckResult> results;
-  const Mesh alone = Mesh::self();
+  const Mesh alone = context.alone();
   for (const auto precision : {RuntimeConfig::FLOAT64, RuntimeConfig::FLOAT32}) {
     const std::string choices = context.own_file(check + "-" + name_of(precision));
     RunConfig base = context.run;
@@ -164,7 +164,7 @@ std::vector<CheckResult> check_accumulation(const VerifyContext& context) {
   run.mutable_train()->set_micro_batch(run.train().global_batch());
   const std::string choices = context.own_file("accumulation");
   record_routing(run, choices);
-  const Mesh alone = Mesh::self();
+  const Mesh alone = context.alone();
   VerifySession whole(run, alone, context.runtime);
   whole.wake();
   const StepMetrics expected = compute_gradients(whole);

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/base/rng.h"
+#include "core/tensor/host_twin.h"
 #include "launch/data/run_tokenizer.h"
 
 namespace witan {
@@ -67,7 +68,8 @@ void VerifySession::wake() {
     const ParamInfo& info = table()[id];
     const Spread spread = spread_of(info);
     const Random random(run_.train().seed(), "verify/weights", info.name);
-    const TensorView value = params().value(id);
+    const HostTwin twin(params().context(), params().value(id));
+    const TensorView& value = twin.view();
     const std::int64_t first =
         info.role == ParamRole::kExpert ? params().layout().first_expert * value.cols() : 0;
     dispatch_float(value.dtype, info.name.c_str(), [&](auto zero) {
@@ -78,6 +80,7 @@ void VerifySession::wake() {
         value.as<T>()[i] = static_cast<T>(static_cast<float>(spread.mean + spread.deviation * x));
       }
     });
+    twin.write_back();
   }
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <thread>
 
@@ -53,9 +54,12 @@ class ScratchFolder {
   std::string path_;
 };
 
-std::vector<NamedCheck> chosen(const std::vector<std::string>& names) {
-  if (names.empty()) return all_checks();
+std::vector<NamedCheck> chosen(const std::vector<std::string>& names, bool on_cuda) {
   std::vector<NamedCheck> checks;
+  if (names.empty()) {
+    std::copy_if(all_checks().begin(), all_checks().end(), std::back_inserter(checks),
+                 [&](const NamedCheck& check) { return on_cuda || !check.needs_cuda; });
+  }
   for (const std::string& name : names) {
     const auto found = std::find_if(all_checks().begin(), all_checks().end(),
                                     [&](const NamedCheck& check) { return name == check.name; });
@@ -65,6 +69,10 @@ std::vector<NamedCheck> chosen(const std::vector<std::string>& names) {
         known += (known.empty() ? "" : ", ") + std::string(check.name);
       }
       throw_user_error("--check: \"", name, "\" is unknown; the checks are ", known);
+    }
+    if (found->needs_cuda && !on_cuda) {
+      throw_user_error("--check: \"", name,
+                       "\" compares GPUs with the CPU; device is CPU, add --set ", "device=CUDA");
     }
     checks.push_back(*found);
   }
@@ -120,21 +128,25 @@ const std::vector<NamedCheck>& all_checks() {
       {"accumulation", "micro-batches and ranks against one batch", check_accumulation},
       {"resume", "a resumed run against one that goes on", check_resume},
       {"reshape", "a checkpoint loaded at other layouts", check_reshape},
-      {"kernels", "float32, bf16 and every CPU level against float64", check_kernels}};
+      {"kernels", "float32, bf16 and every CPU level against float64", check_kernels},
+      {"devices", "steps on GPUs against the CPU", check_devices, true}};
   return checks;
 }
 
 VerifyReport verify(const configs::RunConfig& run, const VerifyOptions& options,
                     const VerifyProgress& progress, const MpiEnvironment& mpi) {
   const auto start = std::chrono::steady_clock::now();
-  const std::vector<NamedCheck> checks = chosen(options.checks);
+  const std::vector<NamedCheck> checks = chosen(options.checks, run.device() == configs::CUDA);
   const auto world = mpi.world(run.parallel().watchdog_seconds());
   const ScratchFolder folder(options.folder, mpi, *world);
   VerifyReport report;
   report.reduced = reduce_for(run, folder.path(), *world);
-  const VerifyContext context{
-      report.reduced.run, mpi,          *world, start_runtime(runtime_config(run, mpi), mpi),
-      folder.path(),      options.hooks};
+  const VerifyContext context{report.reduced.run,
+                              mpi,
+                              *world,
+                              start_runtime(runtime_config(run, mpi), mpi, run.device()),
+                              folder.path(),
+                              options.hooks};
   report.ranks = context.ranks();
   report.expert_parallel = context.expert_parallel();
   report.threads = context.runtime.threads;

@@ -99,6 +99,16 @@ class CudaProgramTest(ProgramCase):
                               "--tokens", "6").stdout for device in ("CPU", "CUDA")]
         self.assertEqual(*texts)
 
+    def test_verify_says_how_far_the_devices_agree(self):
+        done = self.execute(0, WITAN, "verify", "tiny.textproto", "--set", "device=CUDA", "--check", "devices",
+                            "--json", "verify.json", ranks=2, env={**os.environ, "WITAN_STAND_IN_GPUS": "2"})
+        self.assertIn("everything agrees", done.stdout)
+        report = json.loads((self.folder / "verify.json").read_text())
+        self.assertIn("CUDA", report["kernels"])
+        self.assertEqual([result["variant"].split(", ")[:2] for result in report["results"]],
+                         [["gradients", "float64"], ["4 steps", "float64"], ["gradients", "float32"], ["4 steps", "float32"]])
+        self.assertTrue(all(result["digits"] > 3 for result in report["results"]))
+
     def test_mistakes(self):
         done = self.train("none", "device=CUDA", gpus=0, expected=2)
         self.assertIn("this machine has no usable one: no NVIDIA driver was found", done.stderr)
@@ -111,8 +121,11 @@ class CudaProgramTest(ProgramCase):
         done = self.train("none", "device=CUDA", "parallel.exchange.transport=SHARED_WINDOWS", ranks=2, gpus=2,
                           expected=2)
         self.assertIn("parallel.exchange.transport", done.stderr)
-        done = self.execute(2, WITAN, "verify", "tiny.textproto", "--set", "device=CUDA")
-        self.assertIn("works on the CPU only", done.stderr)
+        done = self.execute(2, WITAN, "verify", "tiny.textproto", "--check", "devices")
+        self.assertIn("add --set device=CUDA", done.stderr)
+        done = self.execute(2, WITAN, "verify", "tiny.textproto", "--set", "device=CUDA", "--set",
+                            "parallel.exchange.transport=SHARED_WINDOWS")
+        self.assertIn("parallel.exchange.transport", done.stderr)
 
     def test_out_of_memory_names_the_tensor(self):
         done = self.train("large", "device=CUDA", "model.d_model=4096", "model.moe.d_ff=8192", expected=1)
