@@ -1,4 +1,5 @@
-// Decoding one token at a time: every active weight is read once, so reading memory is the limit.
+// Decoding one token at a time: every active weight is read once, so reading memory is the limit;
+// on a GPU the limit is copying.
 #pragma once
 
 #include <vector>

@@ -22,7 +22,7 @@ class ExchangeBench {
       : session_(session),
         shape_(shape),
         mesh_(session.mpi, session.world.size(), 0.0),
-        exchange_(exchange_of(shape.run, mesh_)),
+        exchange_(exchange_of(shape.run, mesh_, Device{})),
         tokens_(local_tokens(shape, mesh_)),
         load_({shape.experts(), shape.top_k()}, tokens_,
               static_cast<std::uint64_t>(mesh_.world_rank())),

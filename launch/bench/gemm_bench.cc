@@ -8,6 +8,7 @@
 #include "core/ops/elementwise.h"
 #include "core/ops/gemm_kernel.h"
 #include "core/ops/grouped_gemm.h"
+#include "launch/bench/device_product.h"
 #include "launch/bench/peak_probe.h"
 
 namespace witan {
@@ -34,12 +35,19 @@ struct Product {
 // x [rows, k], w [groups, n, k], y [rows, n]: NT makes y, NN makes x, TN adds to w.
 class Operands {
  public:
-  Operands(std::int64_t groups, std::int64_t rows, std::int64_t n, std::int64_t k, DType dtype)
+  Operands(std::int64_t groups, std::int64_t rows, std::int64_t n, std::int64_t k,
+           const Runtime& runtime)
       : groups_(groups), rows_(rows), n_(n), k_(k) {
     for (std::int64_t g = 0; g <= groups; ++g) offsets_.push_back(rows * g / groups);
-    x_ = Tensor::zeros({rows, k}, dtype);
-    w_ = Tensor::zeros({groups, n, k}, dtype);
-    y_ = Tensor::zeros({rows, n}, dtype);
+    const auto tensor = [&](const Shape& shape) {
+      if (runtime.ctx.device.is_cpu()) return Tensor::zeros(shape, runtime.dtype);
+      Tensor result(shape, runtime.dtype, runtime.ctx.device, "gemm");
+      fill_with_noise(runtime.ctx, result);
+      return result;
+    };
+    x_ = tensor({rows, k});
+    w_ = tensor({groups, n, k});
+    y_ = tensor({rows, n});
   }
 
   Product product(GemmLayout layout, const char* what, const Context& ctx) const {
@@ -85,6 +93,7 @@ struct Kernel {
 
 // Those that there is a choice of: only float32 has one.
 std::vector<Kernel> kernels_of(const BenchSession& session) {
+  if (session.on_cuda()) return {{"cuBLAS", ops::forced_gemm_kernel()}};
   if (session.in_bf16()) return {{"bf16", ops::forced_gemm_kernel()}};
   if (session.runtime.dtype == DType::kFloat64) return {{"own", GemmChoice::kOwn}};
   return {{"own", GemmChoice::kOwn}, {"oneDNN", GemmChoice::kOneDnn}};
@@ -136,7 +145,7 @@ std::vector<BenchResult> bench_gemm(const BenchSession& session, const LayerShap
   std::vector<BenchResult> results;
   const auto add = [&](const char* what, std::int64_t groups, std::int64_t m, std::int64_t n,
                        std::int64_t k) {
-    const Operands operands(groups, m, n, k, session.runtime.dtype);
+    const Operands operands(groups, m, n, k, session.runtime);
     for (const GemmLayout layout : kLayouts) {
       measure(session, shape.name(), operands.product(layout, what, session.runtime.ctx), peak,
               results);

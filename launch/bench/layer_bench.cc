@@ -23,7 +23,7 @@ class LayerBench {
   LayerBench(const BenchSession& session, const LayerShape& shape)
       : session_(session),
         shape_(shape),
-        mesh_(session.mpi, expert_parallel_of(shape, session.world.size()), 0.0),
+        mesh_(session.mesh(expert_parallel_of(shape, session.world.size()))),
         alone_mesh_(Mesh::self()),
         peak_(session),
         run_(shape, mesh_, session.runtime, {shape.experts(), shape.top_k()}),
@@ -45,7 +45,8 @@ class LayerBench {
       if (full_) time_full();
       if (compare_alone_) time_alone();
       session_.world.barrier();  // a rank that wakes up late would show as a wait
-      phases_.record([&] { run_.forward_backward(); });
+      // Of what a GPU does they would show the enqueuing.
+      if (!session_.on_cuda()) phases_.record([&] { run_.forward_backward(); });
       if (turn < 0) forget_warm_up();
     }
     return results();
@@ -90,7 +91,7 @@ class LayerBench {
       main.ratios.push_back({"against float32", full.median / both.median, bf16_bar()});
       results.push_back(result(kFull, full, flop, 0.0));
     } else {
-      main.ratios.back().bar = shape_.bar;
+      if (!session_.on_cuda()) main.ratios.back().bar = shape_.bar;
     }
     if (compare_alone_) {
       const Spread alone = stopwatch_.seconds(kAlone);
@@ -106,7 +107,7 @@ class LayerBench {
   }
 
   std::optional<double> bf16_bar() const {
-    if (!shape_.bf16_bar) return std::nullopt;
+    if (!shape_.bf16_bar || session_.on_cuda()) return std::nullopt;
     return best_cpu_bf16() == CpuBf16::kAmx ? shape_.bf16_bar_amx : shape_.bf16_bar;
   }
 

@@ -1,6 +1,8 @@
 #include "launch/bench/layer_run.h"
 
 #include "core/base/rng.h"
+#include "core/tensor/host_twin.h"
+#include "core/tensor/transfer.h"
 #include "parallel/ep_token_exchange.h"
 
 namespace witan {
@@ -35,7 +37,9 @@ Batch batch_of(const LayerShape& shape, const Mesh& mesh) {
   return batch;
 }
 
-void fill_random(const TensorView& x, const char* name, int rank) {
+void fill_random(const Context& ctx, const TensorView& to, const char* name, int rank) {
+  const HostTwin twin(ctx, to);
+  const TensorView& x = twin.view();
   const Random random(1, "bench", name, static_cast<std::uint64_t>(rank));
   dispatch_float(x.dtype, name, [&](auto zero) {
     auto* data = x.as<decltype(zero)>();
@@ -43,14 +47,16 @@ void fill_random(const TensorView& x, const char* name, int rank) {
       data[i] = static_cast<decltype(zero)>(random.normal(static_cast<std::uint64_t>(i)));
     }
   });
+  twin.write_back();
 }
 
 }  // namespace
 
-std::unique_ptr<TokenExchange> exchange_of(const configs::RunConfig& run, const Mesh& mesh) {
+std::unique_ptr<TokenExchange> exchange_of(const configs::RunConfig& run, const Mesh& mesh,
+                                           Device device) {
   ExchangeOptions options = exchange_options(run);
   options.node = mesh.node();
-  return make_token_exchange(mesh.expert(), options);
+  return make_token_exchange(mesh.expert(), options, device);
 }
 
 LayerRun::LayerRun(const LayerShape& shape, const Mesh& mesh, const Runtime& runtime,
@@ -58,7 +64,7 @@ LayerRun::LayerRun(const LayerShape& shape, const Mesh& mesh, const Runtime& run
     : shape_(shape),
       table_(shape_.model()),
       params_(table_, layout_of(shape_, mesh), runtime.dtype, runtime.ctx.device, true),
-      exchange_(exchange_of(shape_.run, mesh)),
+      exchange_(exchange_of(shape_.run, mesh, runtime.ctx.device)),
       layer_(shape_.model(), params_, shape_.layer, 1),
       arenas_(runtime.ctx.device, exchange_->memory()),
       batch_(batch_of(shape_, mesh)),
@@ -83,11 +89,13 @@ LayerRun::LayerRun(const LayerShape& shape, const Mesh& mesh, const Runtime& run
     tokens_.push_back(static_cast<std::int32_t>(random.below(
         static_cast<std::uint64_t>(i), static_cast<std::uint64_t>(shape_.model().vocab_size()))));
   }
-  batch_.tokens = view_of(tokens_.data(), {batch_.rows()});
+  batch_.host_tokens = view_of(tokens_.data(), {batch_.rows()});
+  placed_tokens_ = transferred(runtime.ctx, batch_.host_tokens, runtime.ctx.device);
+  batch_.tokens = placed_tokens_;
   const Shape rows = {batch_.rows(), shape_.model().d_model()};
   for (TensorView* view : {&x_, &y_, &dx_, &dy_}) *view = rows_.allocate(rows, runtime.dtype);
-  fill_random(x_, "x", mesh.world_rank());
-  fill_random(dy_, "dy", mesh.world_rank());
+  fill_random(runtime.ctx, x_, "x", mesh.world_rank());
+  fill_random(runtime.ctx, dy_, "dy", mesh.world_rank());
 }
 
 void LayerRun::forward() {

@@ -17,7 +17,8 @@ namespace witan {
 
 // The exchange that training with this config would use on this mesh. Collective over the
 // expert-parallel group.
-std::unique_ptr<TokenExchange> exchange_of(const configs::RunConfig& run, const Mesh& mesh);
+std::unique_ptr<TokenExchange> exchange_of(const configs::RunConfig& run, const Mesh& mesh,
+                                           Device device);
 
 class LayerRun {
  public:
@@ -55,6 +56,7 @@ class LayerRun {
   MoeLayer layer_;
   ModelArenas arenas_;
   std::vector<std::int32_t> tokens_;  // ids, for routers that look at them
+  Tensor placed_tokens_;              // the same on the device
   Batch batch_;
   std::vector<std::int32_t> tags_;
   ForcedLoad::Load asked_;

@@ -6,6 +6,7 @@
 #include "core/ops/limits.h"
 #include "core/ops/parallel.h"
 #include "core/tensor/tensor.h"
+#include "launch/bench/device_limits.h"
 #include "launch/bench/memory_levels.h"
 #include "launch/bench/peak_probe.h"
 #include "launch/bench/stopwatch.h"
@@ -54,6 +55,7 @@ std::vector<Unit> bf16_units() {
 }  // namespace
 
 std::vector<BenchResult> bench_limits(const BenchSession& session) {
+  if (session.on_cuda()) return bench_device_limits(session);
   const int threads = ops::available_threads();
   const std::vector<Level> levels = levels_of(threads, threads * session.mpi.local_size());
   const Tensor memory = Tensor::zeros({levels.back().floats}, DType::kFloat32);

@@ -1,4 +1,5 @@
-// The machine's limits: arithmetic, and reading memory at each level.
+// The machine's limits: arithmetic, and reading memory at each level; those of its GPUs where the
+// session is on them.
 #pragma once
 
 #include <vector>

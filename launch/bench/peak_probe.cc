@@ -35,6 +35,12 @@ constexpr std::array kGemms = {
 }  // namespace
 
 PeakProbe::PeakProbe(const BenchSession& session) : world_(session.world) {
+  if (session.on_cuda()) {
+    on_device_.emplace(session.runtime.ctx, session.runtime.dtype);
+    on_device_->run();
+    gemm_flop_ = sum_over_ranks(world_, on_device_->flop());
+    return;
+  }
   const std::int64_t threads = ops::available_threads();
   for (std::int64_t t = 0; t <= threads; ++t) offsets_.push_back(t * kRows);
   x_ = Tensor::zeros({threads * kRows, kK}, DType::kFloat32);
@@ -47,6 +53,7 @@ PeakProbe::PeakProbe(const BenchSession& session) : world_(session.world) {
 }
 
 void PeakProbe::sample(Stopwatch& stopwatch) {
+  if (on_device_) return stopwatch.time(on_device_->name(), [&] { on_device_->run(); });
   stopwatch.time(kFma, [] { ops::run_multiply_adds(kRounds); });
   const ops::GemmChoice chosen = ops::forced_gemm_kernel();
   for (const Gemm& gemm : kGemms) {
@@ -65,6 +72,10 @@ void PeakProbe::sample(Stopwatch& stopwatch) {
 std::vector<BenchResult> PeakProbe::results(const Stopwatch& stopwatch, const std::string& section,
                                             const std::string& subject) const {
   std::vector<BenchResult> results;
+  if (on_device_) {
+    const std::string what = on_device_->name();
+    return {{section, subject, what, stopwatch.seconds(what), gemm_flop_}};
+  }
   results.push_back({section, subject, kFma, stopwatch.seconds(kFma), fma_flop_});
   for (const Gemm& gemm : kGemms) {
     results.push_back({section, subject, gemm.name, stopwatch.seconds(gemm.name), gemm_flop_});

@@ -1,11 +1,14 @@
 // The arithmetic peak of all ranks and threads in float32: the faster of multiply-adds on registers
-// and the best matrix product. Sampled in turns with whatever is measured against it.
+// and the best matrix product; on GPUs, in the session's precision, a dense product. Sampled in
+// turns with whatever is measured against it.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "core/tensor/tensor.h"
+#include "launch/bench/device_product.h"
 #include "launch/bench/result.h"
 #include "launch/bench/session.h"
 #include "launch/bench/stopwatch.h"
@@ -26,8 +29,9 @@ class PeakProbe {
 
  private:
   Communicator& world_;
-  std::vector<std::int64_t> offsets_;  // one product a thread
-  Tensor x_, w_, y_;                   // [threads rows, k], [threads, n, k], [threads rows, n]
+  std::vector<std::int64_t> offsets_;       // one product a thread
+  Tensor x_, w_, y_;                        // [threads rows, k], [threads, n, k], [threads rows, n]
+  std::optional<DeviceProduct> on_device_;  // instead of all of these
   double fma_flop_ = 0.0, gemm_flop_ = 0.0;  // of all ranks, one turn
 };
 

@@ -11,7 +11,8 @@ namespace witan {
 
 // What was measured where.
 struct BenchReport {
-  // version, cpu, kernels, ranks, threads (of each), nodes, precision, repeat, clock
+  // version, cpu, gpu (where it measures one), kernels, ranks, threads (of each), nodes, precision,
+  // repeat, clock
   std::map<std::string, std::string> machine;
   std::vector<BenchResult> results;
 };

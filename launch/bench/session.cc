@@ -5,6 +5,7 @@
 namespace witan {
 
 bool BenchSession::leader_may_take_all() const {
+  if (on_cuda()) return false;
   cpu_set_t mask;
   CPU_ZERO(&mask);
   // Rank 0 asks and the others believe it: ranks may be bound to different cores.
@@ -17,6 +18,18 @@ bool BenchSession::leader_may_take_all() const {
 }
 
 std::string BenchSession::precision() const { return in_bf16() ? "bf16" : name_of(runtime.dtype); }
+
+Mesh BenchSession::mesh(int expert_parallel) const {
+  Mesh mesh(mpi, expert_parallel, 0.0);
+  mesh.use_device(runtime.ctx, transport, 0.0);
+  return mesh;
+}
+
+Mesh alone_on(const Context& ctx) {
+  Mesh mesh = Mesh::self();
+  mesh.use_device(ctx, DeviceTransport::kAuto, 0.0);
+  return mesh;
+}
 
 Runtime full_precision(Runtime runtime) {
   runtime.ctx = runtime.ctx.in_full();

@@ -3,9 +3,12 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "core/base/context.h"
+#include "core/base/device_timer.h"
 #include "launch/bench/spread.h"
 #include "parallel/communicator.h"
 #include "parallel/raw_mpi.h"
@@ -13,17 +16,27 @@
 namespace witan {
 
 // kCpu: the processor time that the threads of OpenMP were given, divided by their number. It
-// leaves out what other programs take from the cores, and does not see threads that wait asleep.
+// leaves out what other programs take from the cores, and does not see threads that wait asleep. On
+// a GPU it is always the time between two events of the stream.
 enum class BenchClock { kWall, kCpu };
 
 class Stopwatch {
  public:
-  Stopwatch(Communicator& world, BenchClock clock) : world_(&world), clock_(clock) {}
+  Stopwatch(Communicator& world, BenchClock clock, const Context& ctx = {})
+      : world_(&world), clock_(clock), ctx_(ctx) {
+    if (ctx.device.is_cuda()) timer_ = std::make_shared<DeviceTimer>(ctx.device);
+  }
 
   // Collective: all ranks start together, each times its own part.
   template <class F>
   void time(const std::string& what, const F& f) {
     world_->barrier();
+    if (timer_) {
+      timer_->start(ctx_);
+      f();
+      timer_->stop(ctx_);
+      return add(what, timer_->seconds());
+    }
     const double start = now();
     f();
     add(what, now() - start);
@@ -68,6 +81,8 @@ class Stopwatch {
 
   Communicator* world_;
   BenchClock clock_;
+  Context ctx_;
+  std::shared_ptr<DeviceTimer> timer_;  // on a GPU
   std::map<std::string, std::vector<double>> samples_;
 };
 

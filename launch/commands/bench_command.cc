@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/base/cuda/stream_cuda.h"
 #include "core/base/error.h"
 #include "launch/bench/decode_bench.h"
 #include "launch/bench/exchange_bench.h"
@@ -44,13 +45,19 @@ Every figure is a median; behind it stands the distance of the quartiles in perc
 compared is measured in turns. Phases are those of rank 0, each without the phases inside it. With several ranks, the time is that of the slowest one, work that
 of all. "peak" is the faster of multiply-adds on registers and the best matrix product of that run.
 
+On GPUs (--device cuda, or device: CUDA in the config) there are limits (copying memory, dense products
+of cuBLAS in each precision, the all-to-all between GPUs), gemm, layer, step and decode. Times are those
+between two events on the stream; "peak" is a dense product in the precision of the run, with operands
+that lie ready for it. That has run on a stand-in for GPUs only: no figure of it is of a GPU so far.
+
 Examples:
   witan bench
   witan bench layer --repeat 21 --json now.json --compare before.json
   mpirun -n 2 witan bench layer step
+  witan bench limits layer step --device cuda --precision bf16
   witan bench layer step --config configs/presets/quickstart.textproto --set runtime.threads=1
 
-Keys of --json: format, machine {version, cpu, kernels, ranks, threads (of each), nodes, precision,
+Keys of --json: format, machine {version, cpu, gpu, kernels, ranks, threads (of each), nodes, precision,
   repeat, clock}, results [section, subject, what, seconds (median), seconds_quartiles [low, high],
   samples, flop, gflops, bytes (moved), gigabytes_per_second, tokens, tokens_per_second, ratios [of,
   value, at_least or at_most (what it should reach), holds]]
@@ -60,7 +67,7 @@ the command line or config.)";
 
 struct Arguments {
   std::vector<std::string> sections = {"all"};
-  std::string config, json_file, compare_file, precision, clock = "wall";
+  std::string config, json_file, compare_file, precision, device, clock = "wall";
   std::vector<std::string> overrides;
   int repeat = 11;
   double threshold = 1.1;
@@ -114,24 +121,30 @@ struct Section {
   const char* name;
   void (Bench::*run)();
   bool of_layer;  // measures a MoE layer
+  bool on_cuda;   // measures GPUs as well
 };
 constexpr Section kSections[] = {
-    {"limits", &Bench::limits, false}, {"gemm", &Bench::gemm, true},
-    {"layer", &Bench::layer, true},    {"routing", &Bench::routing, true},
-    {"step", &Bench::step, false},     {"exchange", &Bench::exchange, true},
-    {"decode", &Bench::decode, false}, {"imbalance", &Bench::imbalance, true}};
+    {"limits", &Bench::limits, false, true}, {"gemm", &Bench::gemm, true, true},
+    {"layer", &Bench::layer, true, true},    {"routing", &Bench::routing, true, false},
+    {"step", &Bench::step, false, true},     {"exchange", &Bench::exchange, true, false},
+    {"decode", &Bench::decode, false, true}, {"imbalance", &Bench::imbalance, true, false}};
 
 std::map<std::string, std::string> machine_of(const BenchSession& session,
                                               const Arguments& arguments) {
-  return {{"version", version_text().substr(0, version_text().find('\n'))},
-          {"cpu", cpu_name()},
-          {"kernels", session.runtime.kernels},
-          {"ranks", std::to_string(session.world.size())},
-          {"threads", std::to_string(session.runtime.threads)},
-          {"nodes", std::to_string(session.mpi.nodes())},
-          {"precision", session.precision()},
-          {"repeat", std::to_string(session.repeat)},
-          {"clock", arguments.clock}};
+  std::map<std::string, std::string> machine = {
+      {"version", version_text().substr(0, version_text().find('\n'))},
+      {"cpu", cpu_name()},
+      {"kernels", session.runtime.kernels},
+      {"ranks", std::to_string(session.world.size())},
+      {"threads", std::to_string(session.runtime.threads)},
+      {"nodes", std::to_string(session.mpi.nodes())},
+      {"precision", session.precision()},
+      {"repeat", std::to_string(session.repeat)},
+      {"clock", session.on_cuda() ? "events" : arguments.clock}};
+  if (session.on_cuda()) {
+    machine.emplace("gpu", cuda::device_properties(session.runtime.ctx.device).name);
+  }
+  return machine;
 }
 
 // Rank 0 alone; its exit code.
@@ -167,6 +180,27 @@ Sizes sizes_of(const configs::RunConfig& run, int ranks, const Arguments& argume
   return sizes;
 }
 
+// What cannot be measured on GPUs, asked for by name.
+void check_cuda(const Arguments& arguments) {
+  if (!cuda::built_with_cuda()) {
+    throw_user_error(
+        "--device: found cuda, but this witan was built without it; configure with "
+        "-DWITAN_CUDA=ON, or use cpu");
+  }
+  if (arguments.clock == "cpu") {
+    throw_user_error("--clock: cpu counts the time of threads; on GPUs leave it out");
+  }
+  for (const Section& section : kSections) {
+    const auto& asked = arguments.sections;
+    if (section.on_cuda || std::find(asked.begin(), asked.end(), section.name) == asked.end()) {
+      continue;
+    }
+    throw_user_error(
+        "sections: \"", section.name,
+        "\" measures the CPU only; on GPUs there are limits, gemm, layer, step, decode");
+  }
+}
+
 void set_precision(const std::string& name, configs::RuntimeConfig& runtime) {
   if (name == "f32") runtime.set_precision(configs::RuntimeConfig::FLOAT32);
   if (name == "bf16") runtime.set_precision(configs::RuntimeConfig::BF16);
@@ -187,19 +221,22 @@ int run_bench(const Arguments& arguments) {
     const RunConfigResult result = read_run_config(arguments.config, arguments.overrides, *world);
     if (!result.ok) return 2;
     run = result.config.run;
-    if (run.device() == configs::CUDA) {
-      throw_user_error("device: found CUDA, but bench works on the CPU only; set it to CPU");
-    }
     sizes = sizes_of(run, world->size(), arguments);
   }
   set_precision(arguments.precision, *run.mutable_runtime());
+  if (!arguments.device.empty()) {
+    run.set_device(arguments.device == "cuda" ? configs::CUDA : configs::CPU);
+  }
+  const bool on_cuda = run.device() == configs::CUDA;
+  if (on_cuda) check_cuda(arguments);
   const RawMpi raw_mpi(mpi);
   const BenchSession session{mpi,
                              *world,
                              raw_mpi,
-                             start_runtime(run.runtime(), mpi),
+                             start_runtime(run.runtime(), mpi, run.device()),
                              arguments.repeat,
-                             arguments.clock == "cpu" ? BenchClock::kCpu : BenchClock::kWall};
+                             arguments.clock == "cpu" ? BenchClock::kCpu : BenchClock::kWall,
+                             device_transport(run)};
   const BenchReport header{machine_of(session, arguments), {}};
   if (session.leader()) {
     for (const auto& [name, value] : header.machine) {
@@ -208,7 +245,12 @@ int run_bench(const Arguments& arguments) {
   }
   Bench bench(session, std::move(sizes));
   for (const Section& section : kSections) {
-    if (wanted(arguments, section.name)) (bench.*section.run)();
+    if (!wanted(arguments, section.name)) continue;
+    if (!on_cuda || section.on_cuda) {
+      (bench.*section.run)();
+    } else if (session.leader()) {
+      std::printf("%s: left out, since it measures the CPU only\n", section.name);
+    }
   }
   if (!session.leader()) return 0;
   return finish(arguments, {header.machine, bench.results()}, before);
@@ -232,6 +274,10 @@ void add_options(CLI::App& command, Arguments& arguments) {
           "--precision", arguments.precision,
           "f32, bf16 (beside f32, where both are measured) or f64; default: what --config says")
       ->check(CLI::IsMember({"f32", "bf16", "f64"}));
+  command
+      .add_option("--device", arguments.device,
+                  "cpu, or cuda: a GPU for each rank; default: what --config says")
+      ->check(CLI::IsMember({"cpu", "cuda"}));
   command.add_option("--repeat", arguments.repeat, "Measurements of each thing")
       ->capture_default_str()
       ->check(CLI::Range(1, 100000));

@@ -7,11 +7,13 @@
 #include <vector>
 
 #include "core/base/cuda/stream_cuda.h"
+#include "core/base/device_timer.h"
 #include "core/base/error.h"
 #include "core/base/stream.h"
 #include "core/ops/adamw.h"
 #include "core/ops/attention.h"
 #include "core/ops/cross_entropy.h"
+#include "core/ops/cuda/limits.h"
 #include "core/ops/embedding.h"
 #include "core/ops/gemm.h"
 #include "core/ops/kv_append.h"
@@ -51,6 +53,8 @@ TEST(CudaAbsent, ResourcesAreRefused) {
   expect_built_without_cuda([] { const Tensor tensor({4}, DType::kFloat32, kCuda); });
   expect_built_without_cuda([] { const DeviceStream stream(kCuda); });
   expect_built_without_cuda([] { const DeviceEvent event(kCuda); });
+  expect_built_without_cuda([] { const DeviceTimer timer(kCuda); });
+  expect_built_without_cuda([] { cuda::device_properties(kCuda); });
   expect_built_without_cuda([] { synchronize(Context{kCuda, {}}); });
   expect_built_without_cuda([] { transfer(Context{kCuda, {}}, claimed({4}), claimed({4})); });
 }
@@ -67,6 +71,8 @@ TEST(CudaAbsent, OpsAreRefused) {
   expect_built_without_cuda(
       [&] { ops::rmsnorm_backward(ctx, x, x, w, rows, x, ops::Accumulate::kNo, w); });
   expect_built_without_cuda([&] { ops::adamw(ctx, {}, w, w, w, w); });
+  expect_built_without_cuda([&] { ops::cuda::make_operand(ctx, x, y); });
+  expect_built_without_cuda([&] { ops::cuda::bare_product(ctx, 1, x, x, y); });
   expect_built_without_cuda([&] { ops::gemm_nt(ctx, x, x, claimed({2, 2})); });
   expect_built_without_cuda([&] { ops::router_score(ctx, ops::Score::kSoftmax, x, y, rows); });
   expect_built_without_cuda([&] { ops::permute(ctx, x, index, x); });

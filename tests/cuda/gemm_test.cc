@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include "core/ops/cuda/grouped_gemm.h"
+#include "core/ops/cuda/limits.h"
 #include "core/ops/grouped_gemm.h"
+#include "core/tensor/cuda_scratch.h"
 #include "tests/cuda/cuda_case.h"
 
 namespace witan::test {
@@ -127,6 +129,27 @@ TEST(GroupedKernelTable, OneCallWhereCublasTakesTheTypes) {
   EXPECT_EQ(choose_grouped_kernel(DType::kFloat32, Products::kBfloat16), GroupedKernel::kLoop);
   EXPECT_EQ(choose_grouped_kernel(DType::kFloat64, Products::kFull), GroupedKernel::kLoop);
   EXPECT_EQ(choose_grouped_kernel(DType::kFloat64, Products::kBfloat16), GroupedKernel::kLoop);
+}
+
+TYPED_TEST(GemmCuda, ABareProductIsThatOfTheOp) {
+  using T = TypeParam;
+  constexpr std::int64_t kSide = 24;
+  const Shape square{kSide, kSide};
+  for (const Products products : {Products::kFull, Products::kBfloat16}) {
+    const DeviceStream stream(kCuda);
+    Context ctx = stream.context();
+    ctx.products = products;
+    const auto tensor = [&] { return Tensor(square, dtype_of<T>::value, kCuda); };
+    const Tensor a = on_cuda(ctx, normal_values<T>(square.size(), "a"), square);
+    const Tensor b = on_cuda(ctx, normal_values<T>(square.size(), "b"), square);
+    const Tensor ready_a = tensor(), ready_b = tensor(), bare = tensor(), expected = tensor();
+    ops::cuda::make_operand(ctx, a, ready_a);
+    ops::cuda::make_operand(ctx, b, ready_b);
+    ops::cuda::bare_product(ctx, kSide, ready_a, ready_b, bare);
+    ops::gemm_nt(ctx, a, b, expected);
+    EXPECT_EQ(to_host<T>(ctx, bare), to_host<T>(ctx, expected));
+    witan::cuda::release_scratch(ctx);
+  }
 }
 
 }  // namespace

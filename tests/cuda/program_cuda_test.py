@@ -109,6 +109,35 @@ class CudaProgramTest(ProgramCase):
                          [["gradients", "float64"], ["4 steps", "float64"], ["gradients", "float32"], ["4 steps", "float32"]])
         self.assertTrue(all(result["digits"] > 3 for result in report["results"]))
 
+    def bench(self, expected, *arguments, ranks=0, gpus=1):
+        return self.execute(expected, WITAN, "bench", *arguments, "--config", "tiny.textproto", "--repeat", "1", ranks=ranks,
+                            env={**os.environ, "WITAN_STAND_IN_GPUS": str(gpus)})
+
+    def test_bench_measures_what_there_is_on_a_gpu(self):
+        for ranks, precision in ((0, "bf16"), (2, "f32")):
+            done = self.bench(0, "--device", "cuda", "--precision", precision, "--json", "bench.json", ranks=ranks, gpus=2)
+            report = json.loads((self.folder / "bench.json").read_text())
+            self.assertEqual(report["machine"]["gpu"], "stand-in for a GPU")
+            self.assertEqual(report["machine"]["clock"], "events")
+            results = report["results"]
+            self.assertEqual({result["section"] for result in results}, {"limits", "gemm", "layer", "step", "decode"})
+            whats = [result["what"] for result in results if result["section"] == "limits"]
+            for begin in ("copy memory", "cuBLAS float32, 64 x 64 x 64", "cuBLAS bf16", "cuBLAS float64"):
+                self.assertTrue(any(what.startswith(begin) for what in whats), (begin, whats))
+            self.assertEqual("all-to-all by NCCL, 1 MiB" in whats, ranks == 2)
+            shares = {ratio["of"] for result in results for ratio in result["ratios"]}
+            self.assertLessEqual({"of peak", "of copy bandwidth"}, shares)
+            self.assertFalse(any("at_least" in ratio for result in results for ratio in result["ratios"]), "bars of CPUs")
+            self.assertFalse(any(result["what"].startswith("phase") for result in results))
+            for section in ("routing", "exchange", "imbalance"):
+                self.assertIn(f"{section}: left out, since it measures the CPU only", done.stdout)
+
+    def test_bench_refuses_what_it_cannot_measure(self):
+        done = self.bench(2, "routing", "--set", "device=CUDA")
+        self.assertIn('"routing" measures the CPU only', done.stderr)
+        done = self.bench(2, "layer", "--device", "cuda", "--clock", "cpu")
+        self.assertIn("--clock", done.stderr)
+
     def test_mistakes(self):
         done = self.train("none", "device=CUDA", gpus=0, expected=2)
         self.assertIn("this machine has no usable one: no NVIDIA driver was found", done.stderr)

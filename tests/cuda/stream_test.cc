@@ -3,7 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include "core/base/device_timer.h"
 #include "core/base/error.h"
+#include "core/ops/elementwise.h"
 #include "core/tensor/arena.h"
 #include "tests/cuda/cuda_case.h"
 
@@ -33,6 +35,25 @@ TEST_F(StreamCuda, TransfersOfOtherShapesAreRefused) {
   const Tensor there({3}, DType::kFloat32, kCuda);
   std::vector<float> here(4);
   EXPECT_THROW(transfer(stream.context(), there, view_of(here.data(), {4})), Error);
+}
+
+TEST_F(StreamCuda, ATimerSaysHowLongWorkTook) {
+  const DeviceStream stream(kCuda);
+  const Context& ctx = stream.context();
+  DeviceTimer timer(kCuda);
+  const Tensor few({1}, DType::kFloat32, kCuda);
+  const Tensor many({1 << 18}, DType::kFloat32, kCuda);
+  const auto seconds = [&](const Tensor& tensor) {
+    timer.start(ctx);
+    ops::fill(ctx, tensor, 1.0);
+    timer.stop(ctx);
+    return timer.seconds();
+  };
+  seconds(few);
+  const double short_time = seconds(few);
+  EXPECT_GE(short_time, 0.0);
+  EXPECT_LT(short_time, 1.0);
+  EXPECT_GT(seconds(many), 0.0);
 }
 
 TEST_F(StreamCuda, EventOrdersTwoStreams) {

@@ -1,16 +1,16 @@
-// How fast the CUDA ops are on this GPU, as a Markdown table: those bound by memory as a share of
-// the copy bandwidth of the same run, grouped products as a share of one dense product of the same
-// FLOPs. Medians of alternating rounds.
+// How fast single CUDA ops are on this GPU, as a Markdown table: those bound by memory as a share
+// of the copy bandwidth of the same run, attention as a share of a dense product. Medians of
+// alternating rounds. The products of the experts, layers and steps: `witan bench --device cuda`.
 // usage: gpu_bench [--tiny]     --tiny: shapes for a stand-in, whose times say nothing
 // Exit code 77: no CUDA device.
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <functional>
 #include <string>
 #include <vector>
 
+#include "core/base/device_timer.h"
 #include "core/base/rng.h"
 #include "core/base/stream.h"
 #include "core/ops/activation.h"
@@ -19,7 +19,6 @@
 #include "core/ops/cross_entropy.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/gemm.h"
-#include "core/ops/grouped_gemm.h"
 #include "core/ops/norm.h"
 #include "core/ops/permute.h"
 #include "core/tensor/cuda_scratch.h"
@@ -36,16 +35,6 @@ struct Sizes {
 };
 constexpr Sizes kReal{16384, 4096, 14336, 32768, std::int64_t{1} << 28, std::int64_t{1} << 28};
 constexpr Sizes kTiny{24, 32, 48, 40, 1024, 1024};
-
-// Rows of all experts: tokens times choices.
-struct ExpertShape {
-  const char* name;
-  std::int64_t rows, d, ff, experts;
-};
-constexpr ExpertShape kRealExperts[] = {
-    {"4096 tokens top-2, d 4096, ff 14336, 8 experts", 8192, 4096, 14336, 8},
-    {"4096 tokens top-8, d 7168, ff 2048, 64 experts", 32768, 7168, 2048, 64}};
-constexpr ExpertShape kTinyExperts[] = {{"tiny", 24, 16, 24, 3}};
 
 const Device kCuda{DeviceType::kCuda, 0};
 
@@ -81,14 +70,14 @@ class Bench {
 
   // All entries in turn, kRounds times behind a warm-up.
   void measure(std::vector<Entry>& entries) const {
+    DeviceTimer timer(ctx_.device);
     for (int round = -1; round < kRounds; ++round) {
       for (Entry& entry : entries) {
-        synchronize(ctx_);
-        const auto start = std::chrono::steady_clock::now();
+        timer.start(ctx_);
         entry.run();
-        synchronize(ctx_);
-        const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
-        if (round >= 0) entry.seconds.push_back(took.count());
+        timer.stop(ctx_);
+        const double seconds = timer.seconds();
+        if (round >= 0) entry.seconds.push_back(seconds);
       }
     }
   }
@@ -174,59 +163,6 @@ void bench_memory(const Context& ctx, const Sizes& s) {
   print_table("bound by memory", "GB/s", entries, 1e9);
 }
 
-// Forward and backward of the experts' products against one product of the same FLOPs.
-void bench_experts(const Context& ctx, const ExpertShape& s, const char* precision) {
-  Bench bench(ctx);
-  const TensorView x = bench.tensor({s.rows, s.d});
-  const TensorView up = bench.tensor({s.rows, 2 * s.ff});
-  const TensorView h = bench.tensor({s.rows, s.ff});
-  const TensorView y = bench.tensor({s.rows, s.d});
-  const TensorView w_up = bench.tensor({s.experts, 2 * s.ff, s.d});
-  const TensorView w_down = bench.tensor({s.experts, s.d, s.ff});
-  const TensorView dw_up = bench.tensor({s.experts, 2 * s.ff, s.d});
-  const TensorView dw_down = bench.tensor({s.experts, s.d, s.ff});
-  // Uneven, as routing leaves them: expert e gets between half and one and a half times its share.
-  std::vector<std::int64_t> offsets = {0};
-  for (std::int64_t e = 0; e < s.experts; ++e) {
-    const std::int64_t share = s.rows / s.experts;
-    const std::int64_t skew = e % 2 == 0 ? share / 2 : -(share / 2);
-    offsets.push_back(e + 1 == s.experts ? s.rows : offsets.back() + share + skew);
-  }
-  const std::int64_t one[] = {0, s.rows};
-  const TensorView up_one = w_up.slice_rows(0, 1);
-  const TensorView down_one = w_down.slice_rows(0, 1);
-  const TensorView dup_one = dw_up.slice_rows(0, 1);
-  const TensorView ddown_one = dw_down.slice_rows(0, 1);
-
-  const auto forward = [&](std::span<const std::int64_t> rows, const TensorView& w1,
-                           const TensorView& w2) {
-    ops::grouped_gemm_nt(ctx, x, rows, w1, up);
-    ops::grouped_gemm_nt(ctx, h, rows, w2, y);
-  };
-  const auto backward = [&](std::span<const std::int64_t> rows, const TensorView& w1,
-                            const TensorView& w2, const TensorView& dw1, const TensorView& dw2) {
-    ops::grouped_gemm_tn(ctx, y, rows, h, dw2);
-    ops::grouped_gemm_nn(ctx, y, rows, w2, h);
-    ops::grouped_gemm_tn(ctx, up, rows, x, dw1);
-    ops::grouped_gemm_nn(ctx, up, rows, w1, x);
-  };
-  const double flop = 6.0 * static_cast<double>(s.rows) * static_cast<double>(s.d * s.ff);
-  std::vector<Entry> entries = {
-      {"dense, forward and backward", 3 * flop,
-       [&] {
-         forward(one, up_one, down_one);
-         backward(one, up_one, down_one, dup_one, ddown_one);
-       }},
-      {"experts, forward", flop, [&] { forward(offsets, w_up, w_down); }},
-      {"experts, backward", 2 * flop, [&] { backward(offsets, w_up, w_down, dw_up, dw_down); }},
-      {"experts, forward and backward", 3 * flop, [&] {
-         forward(offsets, w_up, w_down);
-         backward(offsets, w_up, w_down, dw_up, dw_down);
-       }}};
-  bench.measure(entries);
-  print_table((std::string(s.name) + ", " + precision).c_str(), "TFLOP/s", entries, 1e12);
-}
-
 // Causal attention, pairs that are seen only, beside a square product.
 void bench_attention(const Context& ctx, bool tiny) {
   Bench bench(ctx);
@@ -272,12 +208,6 @@ void run(bool tiny) {
   bf16.products = Products::kBfloat16;
   bench_memory(ctx, tiny ? kTiny : kReal);
   bench_attention(bf16, tiny);
-  const std::span<const ExpertShape> shapes = tiny ? std::span<const ExpertShape>(kTinyExperts)
-                                                   : std::span<const ExpertShape>(kRealExperts);
-  for (const ExpertShape& shape : shapes) {
-    bench_experts(bf16, shape, "bf16");
-    bench_experts(ctx, shape, "float32");
-  }
   cuda::release_scratch(ctx);
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything that needs a GPU, on a machine that has one: builds the CUDA backend, runs the tests labelled gpu, a small run
-# under compute-sanitizer (memcheck and racecheck), and the benchmark table.
+# under compute-sanitizer (memcheck and racecheck), `witan verify`, and the benchmarks.
 # usage: tests/gpu/run.sh RESULTS      RESULTS: a folder for logs and the table, made if it is not there
 # Exit code 0 if everything that ran passed; 2 if the machine lacks something, which is named together with how to get it.
 # Last line: N passed, N failed[, N not run].
@@ -59,11 +59,20 @@ sanitize() {
 }
 table() { build/cuda/tests/gpu/gpu_bench | tee "$results/table.md"; return "${PIPESTATUS[0]}"; }
 
+# The program's own figures: its standard sizes, and one layer of a large model.
+bench() {
+  build/cuda/launch/witan bench --device cuda --precision bf16 --json "$results/bench.json" &&
+    build/cuda/launch/witan bench gemm layer --config configs/presets/mixtral_8x7b.textproto --set model.layers=1 \
+      --set train.global_batch=2       --device cuda --precision bf16 --json "$results/bench_mixtral.json"
+}
+
 if stage build build; then
   stage tests ctest --test-dir build/cuda --output-on-failure --no-tests=error -L '^gpu$'
   stage memcheck sanitize memcheck
   stage racecheck sanitize racecheck
-  stage bench table
+  stage verify build/cuda/launch/witan verify configs/presets/quickstart.textproto --set device=CUDA --json "$results/verify.json"
+  stage ops table
+  stage bench bench
 fi
 echo "$passed passed, $failed failed, $skipped not run"
 [ $failed -eq 0 ]

@@ -99,6 +99,13 @@ std::string bus_id(Device device) {
   return id;
 }
 
+DeviceProperties device_properties(Device device) {
+  cudaDeviceProp found{};
+  WITAN_CUDA_CHECK(cudaGetDeviceProperties(&found, device.index), "asking for the properties of ",
+                   "CUDA device ", device.index);
+  return {found.name, found.multiProcessorCount, found.l2CacheSize};
+}
+
 void* stream_create(Device device) {
   use_device(device);
   cudaStream_t stream = nullptr;
@@ -177,6 +184,21 @@ bool event_happened(void* event) {
   if (status == cudaErrorNotReady) return false;
   WITAN_CUDA_CHECK(status, "looking at an event");
   return true;
+}
+
+void* timed_event_create(Device device) {
+  use_device(device);
+  cudaEvent_t event = nullptr;
+  WITAN_CUDA_CHECK(cudaEventCreateWithFlags(&event, cudaEventDefault), "creating an event");
+  return event;
+}
+
+double seconds_between(void* begin, void* end) {
+  float milliseconds = 0.0F;
+  WITAN_CUDA_CHECK(cudaEventElapsedTime(&milliseconds, static_cast<cudaEvent_t>(begin),
+                                        static_cast<cudaEvent_t>(end)),
+                   "asking for the time between two events");
+  return static_cast<double>(milliseconds) * 1e-3;
 }
 
 }  // namespace witan::cuda

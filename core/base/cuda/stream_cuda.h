@@ -2,6 +2,7 @@
 // header; a build without CUDA has a twin that throws.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "core/base/context.h"
@@ -24,6 +25,13 @@ int compute_capability_major(Device device);
 // Which GPU of the machine it is, "0000:3b:00.0": two processes may call the same one differently.
 std::string bus_id(Device device);
 
+struct DeviceProperties {
+  std::string name;  // "NVIDIA H100 80GB HBM3"
+  std::int64_t multiprocessors = 0;
+  std::int64_t l2_bytes = 0;
+};
+DeviceProperties device_properties(Device device);
+
 void* stream_create(Device device);
 void stream_destroy(Stream stream) noexcept;  // waits for it first
 void stream_synchronize(Stream stream);
@@ -43,5 +51,9 @@ void event_destroy(void* event) noexcept;
 void event_record(void* event, Stream stream);
 void event_synchronize(void* event);
 bool event_happened(void* event);
+
+// An event that says when it happened, and the seconds between two that have.
+void* timed_event_create(Device device);
+double seconds_between(void* begin, void* end);
 
 }  // namespace witan::cuda

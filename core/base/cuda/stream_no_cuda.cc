@@ -8,6 +8,7 @@ int device_count() { return 0; }
 void use_device(Device) { throw_built_without_cuda("a device"); }
 int compute_capability_major(Device) { throw_built_without_cuda("a device"); }
 std::string bus_id(Device) { throw_built_without_cuda("a device"); }
+DeviceProperties device_properties(Device) { throw_built_without_cuda("a device"); }
 
 void* stream_create(Device) { throw_built_without_cuda("a stream"); }
 void stream_destroy(Stream) noexcept {}
@@ -25,5 +26,7 @@ void event_destroy(void*) noexcept {}
 void event_record(void*, Stream) { throw_built_without_cuda("a record of an event"); }
 void event_synchronize(void*) { throw_built_without_cuda("a wait for an event"); }
 bool event_happened(void*) { throw_built_without_cuda("a look at an event"); }
+void* timed_event_create(Device) { throw_built_without_cuda("an event"); }
+double seconds_between(void*, void*) { throw_built_without_cuda("a time between events"); }
 
 }  // namespace witan::cuda

@@ -16,6 +16,7 @@
 #include "core/ops/cuda/jitter.h"
 #include "core/ops/cuda/kv_append.h"
 #include "core/ops/cuda/latent_heads.h"
+#include "core/ops/cuda/limits.h"
 #include "core/ops/cuda/narrow.h"
 #include "core/ops/cuda/norm.h"
 #include "core/ops/cuda/permute.h"
@@ -208,6 +209,17 @@ void join_latent_heads(const Context&, const LatentShape&, const TensorView&, co
 void join_latent_heads_backward(const Context&, const LatentShape&, const TensorView&,
                                 const TensorView&, const TensorView&, const TensorView&) {
   throw_built_without_cuda("join_latent_heads_backward");
+}
+
+// limits.h
+
+void bare_product(const Context&, std::int64_t, const TensorView&, const TensorView&,
+                  const TensorView&) {
+  throw_built_without_cuda("bare_product");
+}
+
+void make_operand(const Context&, const TensorView&, const TensorView&) {
+  throw_built_without_cuda("make_operand");
 }
 
 // narrow.h

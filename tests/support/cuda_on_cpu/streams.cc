@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
@@ -28,6 +29,8 @@ using namespace witan::cuda_on_cpu;
 struct EventState {
   std::atomic<std::uint64_t> recorded = 0;
   std::atomic<std::uint64_t> reached = 0;
+  bool timed = false;
+  std::chrono::steady_clock::time_point reached_at = {};
 };
 
 struct Task {
@@ -237,6 +240,13 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   return fault_status();
 }
 
+// Small enough for what is made as large as a device to be made here.
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
+  if (device < 0 || device >= device_count) return cudaErrorInvalidDevice;
+  *properties = {"stand-in for a GPU", 1, 1 << 12};
+  return fault_status();
+}
+
 cudaError_t cudaDeviceGetPCIBusId(char* id, int length, int device) {
   if (device < 0 || device >= device_count) return cudaErrorInvalidDevice;
   std::snprintf(id, static_cast<std::size_t>(length), "0000:%02x:00.0",
@@ -333,9 +343,10 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   return fault_status();
 }
 
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
   if (fault_status() != cudaSuccess) return fault_status();
   *event = new CUevent_st;
+  (*event)->state->timed = (flags & cudaEventDisableTiming) == 0;
   return cudaSuccess;
 }
 
@@ -348,6 +359,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   if (stream_of(stream).capture != nullptr) return refuse_in_capture("an event");
   const std::uint64_t record = ++event->state->recorded;
   push(stream_of(stream), {[state = event->state, record] {
+         state->reached_at = std::chrono::steady_clock::now();
          state->reached = std::max(state->reached.load(), record);
        }});
   return fault_status();
@@ -358,6 +370,18 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   ++waits_of_the_host;
   const std::uint64_t record = event->state->recorded;
   run_until([&] { return event->state->reached >= record; });
+  return fault_status();
+}
+
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end) {
+  for (const cudaEvent_t event : {begin, end}) {
+    const EventState& state = *event->state;
+    if (!state.timed || state.recorded == 0) return cudaErrorInvalidValue;
+    if (state.reached < state.recorded) return cudaErrorNotReady;
+  }
+  const std::chrono::duration<float, std::milli> took =
+      end->state->reached_at - begin->state->reached_at;
+  *milliseconds = took.count();
   return fault_status();
 }
 
