@@ -31,6 +31,10 @@ class MtpArenas {
   void forward() {
     for (std::size_t k = 1; k < rows_.size(); ++k) {
       LayerArenas layer(subject_, layout_, rows_[k], windows_, arenas_);
+      // Positions and first keys; on a GPU tokens and targets too.
+      for (int i = 0; i < (subject_.on_cuda() ? 4 : 2); ++i) {
+        arenas_.saved.allocate(rows_[k].tokens, 4);
+      }
       for (int i = 0; i < 3; ++i) take(arenas_.saved, k);  // h, embedding, h before
       take(arenas_.saved, k, 2);                           // both, joined
       take(arenas_.saved, k);

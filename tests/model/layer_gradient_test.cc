@@ -30,6 +30,9 @@ void check_attention(const std::string& attention, std::int64_t sequences, std::
   typename Layer::Saved saved;
   const auto loss = [&] {
     model.arenas.reset();
+    if constexpr (requires { layer.allocate(model.context, view(x, shape), saved); }) {
+      layer.allocate(model.context, view(x, shape), saved);
+    }
     layer.forward(model.context, tokens.batch, view(x, shape), view(y, shape), saved);
     return project(y, projection);
   };
