@@ -198,10 +198,11 @@ void ShardedAdamW::reduce_begin(ParamGroup group) {
 
 void ShardedAdamW::reduce_layer(int layer) {
   if (!overlap_) return;
-  const ProfileScope profile("gradient reduction");
   for (Shard& s : shards_) {
     for (std::size_t i = 0; i < s.buckets.size(); ++i) {
-      if (s.buckets[i].layer == layer) begin_bucket(s, i);
+      if (s.buckets[i].layer != layer) continue;
+      const ProfileScope profile("gradient reduction");
+      begin_bucket(s, i);
     }
   }
 }
