@@ -42,7 +42,8 @@ double add_probability_loss(const Context& ctx, const BalanceInput& input, const
   double value = 0.0;
   dispatch_float(s.dtype, "balancing", [&](auto zero) {
     using T = decltype(zero);
-    std::vector<T> values;  // f, then its part of the gradient
+    thread_local std::vector<T> values;  // f, then its part of the gradient; keeps its capacity
+    values.clear();
     for (const double x : f) values.push_back(static_cast<T>(x));
     for (const double x : f) values.push_back(static_cast<T>(x * input.gradient_scale));
     ops::upload(ctx, view_of(values.data(), factors.shape), factors);
