@@ -170,8 +170,9 @@ void check_device_transport(const configs::RunConfig& run, const configs::Fail& 
   const configs::ParallelConfig& parallel = run.parallel();
   const bool nccl = run.device() == configs::CUDA &&
                     parallel.device_transport() != configs::ParallelConfig::STAGED_MPI;
-  if (parallel.has_overlap_gradient_reduction() && !nccl) {
-    fail("parallel.overlap_gradient_reduction", "is for NCCL between GPUs; leave it out");
+  if (!parallel.overlap_gradient_reduction() && !nccl) {
+    fail("parallel.overlap_gradient_reduction",
+         "is for NCCL between GPUs, nothing overlaps here; leave it out");
   }
   if (run.device() == configs::CPU) {
     if (parallel.device_transport() == configs::ParallelConfig::AUTO) return;
