@@ -209,10 +209,6 @@ std::vector<std::string> run_config_warnings(const RunConfig& run) {
   if (run.model().has_moe() && run.model().moe().balance_size() == 0) {
     warnings.emplace_back("model.moe.balance is empty: nothing balances the experts' load");
   }
-  if (run.parallel().has_device_transport() && run.device() == configs::CPU) {
-    warnings.emplace_back(
-        "parallel.device_transport is not used: it says what is between GPUs, and device is CPU");
-  }
   return warnings;
 }
 
