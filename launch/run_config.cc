@@ -111,18 +111,6 @@ std::string read_text(const std::string& file) {
 
 }  // namespace
 
-std::vector<configs::Check> run_config_checks(int ranks) {
-  return {[](const RunConfig& run, const configs::Fail& fail) { check_model(run.model(), fail); },
-          [ranks](const RunConfig& run, const configs::Fail& fail) {
-            check_parallel(run, ranks, fail);
-          },
-          check_data,
-          check_mtp,
-          check_tags,
-          check_device,
-          check_routing};
-}
-
 std::vector<configs::Check> planning_checks(int ranks) {
   return {[](const RunConfig& run, const configs::Fail& fail) { check_model(run.model(), fail); },
           [ranks](const RunConfig& run, const configs::Fail& fail) {
@@ -132,6 +120,12 @@ std::vector<configs::Check> planning_checks(int ranks) {
           check_mtp,
           check_tags,
           check_routing};
+}
+
+std::vector<configs::Check> run_config_checks(int ranks) {
+  std::vector<configs::Check> checks = planning_checks(ranks);
+  checks.emplace_back(check_device);
+  return checks;
 }
 
 std::vector<configs::Check> inference_checks(int ranks) {

@@ -86,7 +86,7 @@ Device gpu_of_rank(int local_rank, std::span<const std::int64_t> chosen) {
   if (!chosen.empty() && count > 0) {
     const std::size_t entry = static_cast<std::size_t>(local_rank) % chosen.size();
     const std::int64_t index = chosen[entry];
-    if (index < 0 || index >= count) {
+    if (index >= count) {
       throw_user_error("runtime.device_index[", entry, "]: found ", index,
                        ", but this machine has ", count, count == 1 ? " GPU" : " GPUs",
                        count == 1 ? std::string("; 0 would be right")

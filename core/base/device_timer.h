@@ -1,17 +1,15 @@
-// How long the work of a stream takes, between two marks in it.
+// How long the work of a CUDA stream takes, between two marks in it.
 #pragma once
-
-#include <chrono>
 
 #include "core/base/context.h"
 
 namespace witan {
 
-// On CUDA two timed events: what the device needs from the first mark to the second, whatever the
-// host does meanwhile. On the CPU the wall clock. Not copied: it owns its marks.
+// Two timed events: what the device needs from the first mark to the second, whatever the host does
+// meanwhile. Not copied: it owns its marks.
 class DeviceTimer {
  public:
-  explicit DeviceTimer(Device device);
+  explicit DeviceTimer(Device device);  // a CUDA device
   ~DeviceTimer();
   DeviceTimer(const DeviceTimer&) = delete;
   DeviceTimer& operator=(const DeviceTimer&) = delete;
@@ -23,11 +21,8 @@ class DeviceTimer {
   double seconds() const;
 
  private:
-  using Clock = std::chrono::steady_clock;
-  Device device_;
-  void* begin_ = nullptr;
-  void* end_ = nullptr;
-  Clock::time_point host_begin_, host_end_;
+  void* begin_;
+  void* end_;
 };
 
 }  // namespace witan

@@ -15,6 +15,8 @@ namespace witan {
 
 // How much a forward keeps for the backward (schema: TrainConfig.Recompute).
 enum class Recompute { kNone, kMoeActivation, kMoeLayer, kLayer };
+inline constexpr Recompute kRecomputeLevels[] = {Recompute::kNone, Recompute::kMoeActivation,
+                                                 Recompute::kMoeLayer, Recompute::kLayer};
 
 // Memory of one micro-batch. `saved`: what the backward reads. `choice`: the routing, which
 // outlives even a recomputed layer, always in host memory (device_choice() beside it on a device).

@@ -5,7 +5,6 @@
 
 #include "core/base/rng.h"
 #include "core/ops/elementwise.h"
-#include "core/ops/gemm.h"
 #include "core/ops/limits.h"
 #include "launch/bench/device_product.h"
 #include "launch/bench/phase_times.h"
@@ -103,7 +102,8 @@ class Decoding {
     engine_.params().initialize(1);
     weights_ = bytes_of(ParamGroup::kDense) + bytes_of(ParamGroup::kExpert);
     active_ = active_weights(config, engine_.table()) *
-              static_cast<double>(size_of(ops::operand_dtype(runtime.ctx, runtime.dtype)));
+              static_cast<double>(
+                  size_of(engine_.params().rounded_bytes() > 0 ? DType::kBfloat16 : runtime.dtype));
   }
 
   // One token after the other behind a context that starts anew when it is full.

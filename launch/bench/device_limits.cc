@@ -22,6 +22,15 @@ struct Size {
 constexpr std::array kSizes = {Size{"64 KiB", 1 << 16}, Size{"1 MiB", 1 << 20},
                                Size{"16 MiB", 1 << 24}};
 
+// Of work that is done once before, to warm up.
+template <class Work>
+Spread seconds_of(const BenchSession& session, const Work& work) {
+  Stopwatch stopwatch = session.stopwatch();
+  work();
+  for (int turn = 0; turn < session.repeat; ++turn) stopwatch.time("work", work);
+  return stopwatch.seconds("work");
+}
+
 void add_memory(const BenchSession& session, const std::string& subject,
                 std::vector<BenchResult>& results) {
   const Context& ctx = session.runtime.ctx;
@@ -30,12 +39,8 @@ void add_memory(const BenchSession& session, const std::string& subject,
   const Tensor from({floats}, DType::kFloat32, ctx.device, kCopy);
   const Tensor to({floats}, DType::kFloat32, ctx.device, kCopy);
   fill_with_noise(ctx, from);
-  Stopwatch stopwatch = session.stopwatch();
-  for (int turn = -1; turn < session.repeat; ++turn) {
-    if (turn == 0) stopwatch = session.stopwatch();  // the first one warmed up
-    stopwatch.time(kCopy, [&] { ops::copy(ctx, from, to); });
-  }
-  results.push_back({kSection, subject, kCopy, stopwatch.seconds(kCopy)});
+  results.push_back(
+      {kSection, subject, kCopy, seconds_of(session, [&] { ops::copy(ctx, from, to); })});
   results.back().bytes =
       sum_over_ranks(session.world, 2.0 * static_cast<double>(from.view().bytes()));
 }
@@ -45,12 +50,8 @@ void add_product(const BenchSession& session, const std::string& subject, DType 
   Context ctx = session.runtime.ctx;
   ctx.products = products;
   const DeviceProduct product(ctx, dtype);
-  Stopwatch stopwatch = session.stopwatch();
-  for (int turn = -1; turn < session.repeat; ++turn) {
-    if (turn == 0) stopwatch = session.stopwatch();
-    stopwatch.time(product.name(), [&] { product.run(); });
-  }
-  results.push_back({kSection, subject, product.name(), stopwatch.seconds(product.name())});
+  results.push_back(
+      {kSection, subject, product.name(), seconds_of(session, [&] { product.run(); })});
   results.back().flop = sum_over_ranks(session.world, product.flop());
 }
 
@@ -70,12 +71,9 @@ void add_all_to_all(const BenchSession& session, const std::string& subject,
     counts[static_cast<std::size_t>(session.world.rank())] = 0;
     const std::string what =
         detail::concat("all-to-all by ", mesh.device_transport(), ", ", size.name);
-    Stopwatch stopwatch = session.stopwatch();
-    for (int turn = -1; turn < session.repeat; ++turn) {
-      if (turn == 0) stopwatch = session.stopwatch();
-      stopwatch.time(what, [&] { mesh.world().all_to_all_v(from, counts, to, counts).wait(); });
-    }
-    results.push_back({kSection, subject, what, stopwatch.seconds(what)});
+    const Spread seconds =
+        seconds_of(session, [&] { mesh.world().all_to_all_v(from, counts, to, counts).wait(); });
+    results.push_back({kSection, subject, what, seconds});
     results.back().bytes =
         sum_over_ranks(session.world, static_cast<double>(size.bytes * (ranks - 1)));
   }

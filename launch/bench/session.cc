@@ -2,6 +2,8 @@
 
 #include <sched.h>
 
+#include "launch/bench/device_product.h"
+
 namespace witan {
 
 bool BenchSession::leader_may_take_all() const {
@@ -17,7 +19,7 @@ bool BenchSession::leader_may_take_all() const {
   return enough == 1;
 }
 
-std::string BenchSession::precision() const { return in_bf16() ? "bf16" : name_of(runtime.dtype); }
+std::string BenchSession::precision() const { return precision_name(runtime.ctx, runtime.dtype); }
 
 Mesh BenchSession::mesh(int expert_parallel) const {
   Mesh mesh(mpi, expert_parallel, 0.0);

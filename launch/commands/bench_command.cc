@@ -218,15 +218,17 @@ int run_bench(const Arguments& arguments) {
   configs::RunConfig run;
   Sizes sizes{standard_layers(), standard_steps(), {many_experts_layer()}};
   if (!arguments.config.empty()) {
-    const RunConfigResult result = read_run_config(arguments.config, arguments.overrides, *world);
+    std::vector<std::string> overrides = arguments.overrides;
+    if (!arguments.device.empty()) {
+      overrides.emplace_back(arguments.device == "cuda" ? "device=CUDA" : "device=CPU");
+    }
+    const RunConfigResult result = read_run_config(arguments.config, overrides, *world);
     if (!result.ok) return 2;
     run = result.config.run;
     sizes = sizes_of(run, world->size(), arguments);
   }
+  if (arguments.config.empty() && arguments.device == "cuda") run.set_device(configs::CUDA);
   set_precision(arguments.precision, *run.mutable_runtime());
-  if (!arguments.device.empty()) {
-    run.set_device(arguments.device == "cuda" ? configs::CUDA : configs::CPU);
-  }
   const bool on_cuda = run.device() == configs::CUDA;
   if (on_cuda) check_cuda(arguments);
   const RawMpi raw_mpi(mpi);

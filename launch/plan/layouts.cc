@@ -5,8 +5,6 @@
 namespace witan {
 namespace {
 
-constexpr Recompute kLevels[] = {Recompute::kNone, Recompute::kMoeActivation, Recompute::kMoeLayer,
-                                 Recompute::kLayer};
 constexpr int kMostRanks = 1 << 20;  // the largest parallel.expert
 
 std::vector<int> expert_sizes(const PlanSubject& subject, int ranks) {
@@ -20,7 +18,7 @@ std::vector<int> expert_sizes(const PlanSubject& subject, int ranks) {
 
 // Levels that differ for this model.
 std::vector<Recompute> levels_of(const PlanSubject& subject) {
-  if (subject.dims.experts > 0) return {std::begin(kLevels), std::end(kLevels)};
+  if (subject.dims.experts > 0) return {std::begin(kRecomputeLevels), std::end(kRecomputeLevels)};
   return {Recompute::kNone, Recompute::kLayer};
 }
 

@@ -10,9 +10,6 @@
 namespace witan {
 namespace {
 
-constexpr Recompute kLevels[] = {Recompute::kNone, Recompute::kMoeActivation, Recompute::kMoeLayer,
-                                 Recompute::kLayer};
-
 std::string megabytes(std::int64_t bytes) {
   std::ostringstream text;
   text << std::fixed << std::setprecision(1) << static_cast<double>(bytes) * 1e-6 << " MB";
@@ -63,7 +60,7 @@ class Search {
   }
 
   std::optional<PlanLayout> more_recompute(PlanLayout layout) const {
-    for (const Recompute level : kLevels) {
+    for (const Recompute level : kRecomputeLevels) {
       if (level <= layout_.recompute) continue;
       layout.recompute = level;
       if (fits(subject_, layout)) return layout;

@@ -27,8 +27,7 @@ Plan make_plan(const configs::RunConfig& run, const std::optional<configs::Machi
                         : configured_layout(run, ranks, ranks);
   plan.parameters_per_rank = parameters_per_rank(subject, plan.layout);
   plan.memory = plan_memory(subject, plan.layout, imbalance);
-  for (const Recompute level :
-       {Recompute::kNone, Recompute::kMoeActivation, Recompute::kMoeLayer, Recompute::kLayer}) {
+  for (const Recompute level : kRecomputeLevels) {
     PlanLayout layout = plan.layout;
     layout.recompute = level;
     plan.levels.push_back({level, plan_memory(subject, layout, imbalance)});

@@ -39,7 +39,7 @@ std::vector<CheckResult> check_kernels(const VerifyContext& context);
 
 // A few training steps on the config's GPUs against the same steps on the CPU at the same layout,
 // in float64 and in the config's precision, there with the CPU's routing: the first step's
-// gradients, and losses, gradient norms and weights as they develop.
+// gradients, and losses, gradient norms and expert counts as they develop.
 std::vector<CheckResult> check_devices(const VerifyContext& context);
 
 // How far a gradient in this precision may be from one in float64, relative.

@@ -95,9 +95,8 @@ CheckResult compare_training(const VerifyContext& context, RuntimeConfig::Precis
       });
   result.compared = kSteps;
   result.variant = std::to_string(kSteps) + " steps, " + name_of(p) + ", CUDA against the CPU";
-  result.tolerance = std::max(
-      kernel_tolerance(p),
-      std::min(kernel_tolerance(RuntimeConfig::BF16), kStepsOverGradients * kernel_tolerance(p)));
+  result.tolerance =
+      std::min(kernel_tolerance(RuntimeConfig::BF16), kStepsOverGradients * kernel_tolerance(p));
   return result;
 }
 

@@ -1,4 +1,4 @@
-// Small configs for the tests of `witan verify`.
+// What the tests of `witan verify` share: small configs, and what is expected of a planted fault.
 #pragma once
 
 #include <google/protobuf/text_format.h>
@@ -7,6 +7,7 @@
 #include <string>
 
 #include "configs/schema/run.pb.h"
+#include "launch/verify/verify.h"
 
 namespace witan::test {
 
@@ -27,6 +28,20 @@ inline configs::RunConfig verify_config(const std::string& change = "") {
   EXPECT_TRUE(google::protobuf::TextFormat::MergeFromString(change, &changes)) << change;
   run.MergeFrom(changes);
   return run;
+}
+
+// That something failed, in `check` alone, and worst at `tensor`.
+inline void expect_found(const VerifyReport& report, const std::string& check,
+                         const std::string& tensor) {
+  int failed = 0;
+  for (const CheckResult& result : report.results) {
+    if (result.passed()) continue;
+    ++failed;
+    EXPECT_EQ(result.check, check) << result_line(result);
+    EXPECT_EQ(result.worst, tensor) << result_line(result);
+  }
+  EXPECT_GT(failed, 0) << "the fault was not found";
+  EXPECT_FALSE(all_passed(report.results));
 }
 
 }  // namespace witan::test

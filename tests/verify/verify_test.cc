@@ -34,19 +34,6 @@ void expect_all_passed(const VerifyReport& report) {
   }
 }
 
-// That something failed, in `check` alone, and worst at `tensor`.
-void expect_found(const VerifyReport& report, const std::string& check, const std::string& tensor) {
-  int failed = 0;
-  for (const CheckResult& result : report.results) {
-    if (result.passed()) continue;
-    ++failed;
-    EXPECT_EQ(result.check, check) << result_line(result);
-    EXPECT_EQ(result.worst, tensor) << result_line(result);
-  }
-  EXPECT_GT(failed, 0) << "the fault was not found";
-  EXPECT_FALSE(all_passed(report.results));
-}
-
 void change_element(const TensorView& tensor, std::int64_t at, double factor) {
   dispatch_float(tensor.dtype, "fault", [&](auto zero) {
     using T = decltype(zero);
