@@ -15,7 +15,8 @@ Ffn::Ffn(const ParamStore& params, const std::string& name)
 void Ffn::forward(const Context& ctx, const TensorView& x, const TensorView& y, Arena& arena,
                   Saved& saved) const {
   saved.gate_up = arena.allocate({x.rows(), gate_up_.rows()}, x.dtype, "ffn");
-  saved.h = arena.allocate({x.rows(), gate_up_.rows() / 2}, x.dtype, "ffn");
+  saved.h =
+      arena.allocate({x.rows(), gate_up_.rows() / 2}, ops::operand_dtype(ctx, x.dtype), "ffn");
   ops::gemm_nt(ctx, x, gate_up_, saved.gate_up);
   ops::activation(ctx, ops::Activation::kSwiglu, saved.gate_up, {}, saved.h);
   ops::gemm_nt(ctx, saved.h, down_, y);

@@ -70,18 +70,25 @@ class ModelArenas {
   bool steady_apart_ = false;
 };
 
+// What a layer keeps for its backward, but its choice: given back at the end.
+class ActivationMemory {
+ public:
+  explicit ActivationMemory(ModelArenas& arenas)
+      : saved_(arenas.saved), steady_(arenas.steady()), host_saved_(arenas.host_saved()) {}
+
+ private:
+  ArenaScope saved_, steady_, host_saved_;
+};
+
 // A forward without a backward: nothing of a layer outlives it.
 class LayerMemory {
  public:
   explicit LayerMemory(ModelArenas& arenas)
-      : saved_(arenas.saved),
-        steady_(arenas.steady()),
-        host_saved_(arenas.host_saved()),
-        choice_(arenas.choice),
-        device_choice_(arenas.device_choice()) {}
+      : activations_(arenas), choice_(arenas.choice), device_choice_(arenas.device_choice()) {}
 
  private:
-  ArenaScope saved_, steady_, host_saved_, choice_, device_choice_;
+  ActivationMemory activations_;
+  ArenaScope choice_, device_choice_;
 };
 
 struct ModelContext {

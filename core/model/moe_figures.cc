@@ -58,7 +58,6 @@ void MoeFigures::count(const Context& ctx, const Batch& batch, RouterSaved& save
   saved.copy = &choice_;
   choice_open_ = true;
   tags_.assign(tags.begin(), tags.end());
-  finish_reading();
   if (sums_.empty()) {
     const auto losses = static_cast<std::int64_t>(stats_.losses.size());
     sums_ = Tensor({kRouterFigures + losses}, DType::kFloat64, ctx.device);

@@ -1,6 +1,7 @@
 #include "core/model/mtp.h"
 
 #include <algorithm>
+#include <optional>
 #include <string>
 
 #include "core/base/current_layer.h"
@@ -81,14 +82,10 @@ void MtpModule::forward_into(const ModelContext& model, const TensorView& before
     x = join(model, saved);
   }
   saved.last = arena.allocate(x.shape, x.dtype, "residual stream");
-  const Arena::Mark mark = arena.mark();
-  const Arena::Mark steady_mark = model.arenas->steady().mark();
-  const Arena::Mark host_mark = model.arenas->host_saved().mark();
-  layer_.forward(model, batch, x, saved.last, saved.layer);
-  if (model.recompute == Recompute::kLayer) {
-    arena.rewind(mark);
-    model.arenas->steady().rewind(steady_mark);
-    model.arenas->host_saved().rewind(host_mark);
+  {
+    std::optional<ActivationMemory> made_again;
+    if (model.recompute == Recompute::kLayer) made_again.emplace(*model.arenas);
+    layer_.forward(model, batch, x, saved.last, saved.layer);
   }
   norm_.forward(model.ctx, saved.last, saved.hidden, arena, saved.norm);
 }
@@ -116,9 +113,7 @@ void MtpModule::backward(const ModelContext& model, const TensorView& dhidden, S
   const Batch& batch = saved.cut.batch;
   Arena& scratch = model.arenas->scratch;
   ArenaScope scope(scratch);
-  ArenaScope recomputed(model.arenas->saved);
-  ArenaScope steady_recomputed(model.arenas->steady());
-  ArenaScope host_recomputed(model.arenas->host_saved());
+  const ActivationMemory recomputed(*model.arenas);
   const TensorView dx = scratch.allocate(dhidden.shape, dhidden.dtype, "residual backward");
   norm_.backward(model.ctx, dhidden, saved.last, saved.norm, dx, ops::Accumulate::kNo);
   if (model.recompute == Recompute::kLayer) {

@@ -1,5 +1,8 @@
 #include "core/model/transformer.h"
 
+#include <algorithm>
+#include <optional>
+
 #include "core/base/current_layer.h"
 #include "core/base/profile.h"
 #include "core/ops/embedding.h"
@@ -68,16 +71,10 @@ void Transformer::forward_train(const Batch& batch) {
   TensorView x = embed(batch);
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     const TensorView y = arenas_.steady().allocate(x.shape, x.dtype, "residual stream");
-    const Arena::Mark mark = arenas_.saved.mark();
-    const Arena::Mark steady_mark = arenas_.steady().mark();
-    const Arena::Mark host_mark = arenas_.host_saved().mark();
+    std::optional<ActivationMemory> made_again;
+    if (model_.recompute == Recompute::kLayer) made_again.emplace(arenas_);
     const LayerScope layer(static_cast<int>(i));
     layers_[i]->forward(model_, batch_, x, y, saved_[i]);
-    if (model_.recompute == Recompute::kLayer) {
-      arenas_.saved.rewind(mark);
-      arenas_.steady().rewind(steady_mark);
-      arenas_.host_saved().rewind(host_mark);
-    }
     x = y;
   }
   finish(x);
@@ -158,9 +155,7 @@ double Transformer::backward(const Batch& batch, double gradient_scale,
   final_norm_.backward(model_.ctx, dhidden, last_, final_saved_, dx, ops::Accumulate::kNo);
 
   for (std::size_t i = layers_.size(); i-- > 0;) {
-    ArenaScope recomputed(arenas_.saved);
-    ArenaScope steady_recomputed(arenas_.steady());
-    ArenaScope host_recomputed(arenas_.host_saved());
+    const ActivationMemory recomputed(arenas_);
     const LayerScope layer(static_cast<int>(i));
     if (model_.recompute == Recompute::kLayer) {
       const ProfileScope profile("recompute");

@@ -12,7 +12,7 @@ void run(const Context& ctx, GemmLayout layout, std::int64_t m, std::int64_t n, 
   if (ctx.device.is_cuda()) return cuda::gemm(ctx, layout, m, n, k, a, b, c, accumulate);
   const TensorView left = as_read(ctx, a);
   const TensorView right = as_read(ctx, b);
-  dispatch_operands(left, right, "gemm", [&](auto a_value, auto b_value) {
+  dispatch_operands(left, right, [&](auto a_value, auto b_value) {
     using A = decltype(a_value);
     using B = decltype(b_value);
     using T = SumOf<A>;

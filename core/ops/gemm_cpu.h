@@ -40,17 +40,16 @@ cpu::GemmTask<T, A, B> gemm_part(const cpu::GemmTask<T, A, B>& task, std::int64_
 // of weights (rounded_weights.h), if there is one.
 TensorView as_read(const Context& ctx, const TensorView& x);
 
-// f(A{}, B{}) with the types of the values of two operands: float or double, and for float
-// Bfloat16.
+// f(A{}, B{}) with the types of the values of two operands that check_factor() has passed: float or
+// double, and for float Bfloat16.
 template <class F>
-void dispatch_operands(const TensorView& a, const TensorView& b, const char* op, const F& f) {
+void dispatch_operands(const TensorView& a, const TensorView& b, const F& f) {
   const auto with_a = [&](auto type) {
     if (b.dtype == DType::kBfloat16) return f(type, Bfloat16{});
     f(type, float{});
   };
   if (a.dtype == DType::kFloat64) return f(double{}, double{});
   if (a.dtype == DType::kBfloat16) return with_a(Bfloat16{});
-  WITAN_CHECK(a.dtype == DType::kFloat32, op, ": cannot multiply ", name_of(a.dtype));
   with_a(float{});
 }
 

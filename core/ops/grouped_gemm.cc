@@ -121,11 +121,11 @@ void times_weights(const Context& ctx, GemmLayout layout, const A* x,
   });
 }
 
-void times_weights(const Context& ctx, GemmLayout layout, const char* op, const TensorView& x,
+void times_weights(const Context& ctx, GemmLayout layout, const TensorView& x,
                    std::span<const std::int64_t> offsets, const TensorView& w,
                    const TensorView& y) {
   const TensorView weights = as_read(ctx, w);
-  dispatch_operands(x, weights, op, [&](auto a, auto b) {
+  dispatch_operands(x, weights, [&](auto a, auto b) {
     times_weights(ctx, layout, x.as<decltype(a)>(), offsets, weights.as<decltype(b)>(), y,
                   x.cols());
   });
@@ -149,7 +149,7 @@ void grouped_gemm_nt(const Context& ctx, const TensorView& x, std::span<const st
   if (ctx.device.is_cuda()) {
     return cuda::grouped_gemm(ctx, GemmLayout::kNT, offsets, x, w, y, Accumulate::kNo);
   }
-  times_weights(ctx, GemmLayout::kNT, "grouped_gemm_nt", x, offsets, w, y);
+  times_weights(ctx, GemmLayout::kNT, x, offsets, w, y);
 }
 
 void grouped_gemm_nn(const Context& ctx, const TensorView& dy,
@@ -159,7 +159,7 @@ void grouped_gemm_nn(const Context& ctx, const TensorView& dy,
   if (ctx.device.is_cuda()) {
     return cuda::grouped_gemm(ctx, GemmLayout::kNN, offsets, dy, w, dx, Accumulate::kNo);
   }
-  times_weights(ctx, GemmLayout::kNN, "grouped_gemm_nn", dy, offsets, w, dx);
+  times_weights(ctx, GemmLayout::kNN, dy, offsets, w, dx);
 }
 
 void grouped_gemm_tn(const Context& ctx, const TensorView& dy,
@@ -173,7 +173,7 @@ void grouped_gemm_tn(const Context& ctx, const TensorView& dy,
   const std::int64_t k = x.cols();
   const std::int64_t groups = dw.rows();
   if (n == 0 || k == 0 || groups == 0) return;
-  dispatch_operands(dy, x, "grouped_gemm_tn", [&](auto a, auto b) {
+  dispatch_operands(dy, x, [&](auto a, auto b) {
     using T = SumOf<decltype(a)>;
     const auto* dy_data = dy.as<decltype(a)>();
     const auto* x_data = x.as<decltype(b)>();

@@ -46,7 +46,7 @@ RoundedWeights::RoundedWeights(const TensorView& values, const std::vector<Span>
     }
     copied = runs_.back().copy + aligned(runs_.back().size);
   }
-  copies_ = Tensor({copied / 2}, DType::kInt32, values.device, "weights in bfloat16");
+  copies_ = Tensor({copied}, DType::kBfloat16, values.device, "weights in bfloat16");
   const std::lock_guard lock(mutex);
   registered.push_back(this);
 }

@@ -69,7 +69,6 @@ struct Tokens {
   void backward(const std::int32_t* chosen, const T* weights, const T* x, const T* dy, T* dx,
                 T* dweights, ConstantGradient* gradients) const {
     for (std::int64_t j = 0; j < top_k; ++j) {
-      gradients[j] = {};
       if (chosen[j] < experts.first) continue;  // none, or one that computes
       dweights[j] = T{0};
       const std::int64_t expert = chosen[j] - experts.first - experts.zero;
@@ -187,7 +186,8 @@ void zero_experts_backward(const Context& ctx, const ZeroExperts& experts,
                                        gradients);
   }
   check_indices(op, "indices", indices, kNoChoice, all(experts));
-  std::vector<ConstantGradient> choices(static_cast<std::size_t>(indices.size()));
+  std::vector<ConstantGradient> choices;
+  if (experts.constant > 0) choices.resize(static_cast<std::size_t>(indices.size()));
   dispatch_float(x.dtype, op, [&](auto zero) {
     using T = decltype(zero);
     const Tokens<T> tokens = tokens_of<T>(experts, params, indices, x);

@@ -103,7 +103,7 @@ void LayerArenas::backward(bool moe) {
 
 void LayerArenas::ffn_forward(std::int64_t d_ff) {
   take(arenas_.saved, rows_.tokens * 2 * d_ff);
-  take(arenas_.saved, rows_.tokens * d_ff);
+  take_operands(arenas_.saved, rows_.tokens * d_ff);
 }
 
 void LayerArenas::shared_forward() {

@@ -1,42 +1,26 @@
 #include "core/ops/cpu/wire_kernels.h"
 
-#include "core/ops/cpu/vec.h"
+#include "core/ops/cpu/bfloat16.h"
 
 namespace witan::cpu::WITAN_ISA {
-namespace {
-
-// Plain loops over bits, which the compiler turns into vector code at every level.
-WITAN_INLINE std::uint16_t narrow(float x) {
-  std::uint32_t bits = 0;
-  __builtin_memcpy(&bits, &x, sizeof(bits));
-  const std::uint32_t rounded = (bits + 0x7FFFU + ((bits >> 16) & 1U)) >> 16;
-  const std::uint32_t quiet_nan = (bits >> 16) | 0x40U;  // adding would turn some NaNs into zero
-  return static_cast<std::uint16_t>((bits & 0x7FFFFFFFU) > 0x7F800000U ? quiet_nan : rounded);
-}
-
-WITAN_INLINE float widen(std::uint16_t x) {
-  const std::uint32_t bits = static_cast<std::uint32_t>(x) << 16;
-  float wide = 0.0F;
-  __builtin_memcpy(&wide, &bits, sizeof(wide));
-  return wide;
-}
-
-}  // namespace
-
 void narrow_rows(const float* x, const std::int32_t* index, std::uint16_t* to, std::int64_t rows,
                  std::int64_t d, std::int64_t pitch) {
   for (std::int64_t r = 0; r < rows; ++r) {
     const float* from = x + (index == nullptr ? r : index[r]) * d;
-    std::uint16_t* row = to + r * pitch;
-    for (std::int64_t i = 0; i < d; ++i) row[i] = narrow(from[i]);
-    for (std::int64_t i = d; i < pitch; ++i) row[i] = 0;
+    auto* row = reinterpret_cast<Bfloat16*>(to + r * pitch);
+    for_each_vec<float>(d, [&](std::int64_t i, auto part)
+                               WITAN_LAMBDA { store_as(row + i, load(from + i, part), part); });
+    for (std::int64_t i = d; i < pitch; ++i) row[i] = {};
   }
 }
 
 void widen_rows(const std::uint16_t* from, float* y, std::int64_t rows, std::int64_t d,
                 std::int64_t pitch) {
   for (std::int64_t r = 0; r < rows; ++r) {
-    for (std::int64_t i = 0; i < d; ++i) y[r * d + i] = widen(from[r * pitch + i]);
+    const auto* row = reinterpret_cast<const Bfloat16*>(from + r * pitch);
+    for_each_vec<float>(d, [&](std::int64_t i, auto part) WITAN_LAMBDA {
+      store(y + r * d + i, load_wide(row + i, part), part);
+    });
   }
 }
 
@@ -64,8 +48,10 @@ void sum_mixed_rows(const void* const* row, const std::uint8_t* narrow, const st
         const auto* from = static_cast<const float*>(row[index[j]]);
         for (std::int64_t i = 0; i < d; ++i) to[i] += from[i];
       } else {
-        const auto* from = static_cast<const std::uint16_t*>(row[index[j]]);
-        for (std::int64_t i = 0; i < d; ++i) to[i] += widen(from[i]);
+        const auto* from = static_cast<const Bfloat16*>(row[index[j]]);
+        for_each_vec<float>(d, [&](std::int64_t i, auto part) WITAN_LAMBDA {
+          store(to + i, load(to + i, part) + load_wide(from + i, part), part);
+        });
       }
     }
   }

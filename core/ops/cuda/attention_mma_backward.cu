@@ -9,6 +9,8 @@
 #include "core/ops/cuda/attention_mma.h"
 #include "core/ops/cuda/attention_mma_operands.h"
 #include "core/ops/cuda/attention_mma_tiles.h"
+#include "core/ops/cuda/grid.h"
+#include "core/ops/cuda/narrow.h"
 #include "core/tensor/cuda_scratch.h"
 
 namespace witan::ops::cuda {
@@ -235,8 +237,8 @@ void attention_backward_mma(const Context& ctx, const AttentionShape& shape, con
   auto* q = static_cast<std::uint16_t*>(witan::cuda::scratch(
       ctx, static_cast<std::size_t>(elements + dout_elements) * sizeof(std::uint16_t)));
   std::uint16_t* rounded_dout = q + elements;
-  round_rows(ctx.stream, qkv, elements, q);
-  round_rows(ctx.stream, dout, dout_elements, rounded_dout);
+  narrow_operand(ctx, qkv, elements, q);
+  narrow_operand(ctx, dout, dout_elements, rounded_dout);
   const unsigned tiles = grid_extent(blocks_of(shape.seq_len, kRows), kMaxGridX);
   dispatch_heads(shape, [&](auto heads) {
     using H = decltype(heads);

@@ -8,6 +8,8 @@
 #include "core/ops/cuda/attention_mma.h"
 #include "core/ops/cuda/attention_mma_operands.h"
 #include "core/ops/cuda/attention_mma_tiles.h"
+#include "core/ops/cuda/grid.h"
+#include "core/ops/cuda/narrow.h"
 #include "core/tensor/cuda_scratch.h"
 
 namespace witan::ops::cuda {
@@ -198,7 +200,7 @@ void attention_mma(const Context& ctx, const AttentionShape& shape, const float*
   const std::int64_t elements = shape.batch * layout.q_sequence;
   auto* q = static_cast<std::uint16_t*>(
       witan::cuda::scratch(ctx, static_cast<std::size_t>(elements) * sizeof(std::uint16_t)));
-  round_rows(ctx.stream, qkv, elements, q);
+  narrow_operand(ctx, qkv, elements, q);
   dispatch_heads(shape, [&](auto heads) {
     using H = decltype(heads);
     launch(attention_mma_forward_kernel<H>,

@@ -5,41 +5,7 @@
 
 #include <cstdint>
 
-#include "core/base/cuda/launch.h"
-#include "core/ops/cuda/bfloat16.h"
-#include "core/ops/cuda/grid.h"
-#include "core/ops/cuda/pack.h"
-
 namespace witan::ops::cuda {
-
-inline constexpr int kRoundedAtOnce = 8;
-
-// to = from, rounded to nearest even; 6 bytes an element.
-template <int kWidth>
-__global__ void round_rows_kernel(const float* from, std::int64_t pieces, std::uint16_t* to) {
-  const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
-  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-       i < pieces; i += stride) {
-    Pack<std::uint16_t, kWidth> rounded;
-    WITAN_UNROLL
-    for (int part = 0; part < kWidth; part += 4) {
-      const Pack<float, 4> value = load_pack<4>(from + i * kWidth + part);
-      WITAN_UNROLL
-      for (int j = 0; j < 4; ++j) rounded.value[part + j] = to_bfloat16(value.value[j]);
-    }
-    store_pack<kWidth>(to + i * kWidth, rounded);
-  }
-}
-
-// `count` is a multiple of 16, since every head is; `from` and `to` lie at multiples of 16 bytes.
-inline void round_rows(const Stream& stream, const float* from, std::int64_t count,
-                       std::uint16_t* to) {
-  WITAN_CHECK(is_aligned(from),
-              "attention in bfloat16: expected operands at multiples of 16 bytes");
-  const std::int64_t pieces = count / kRoundedAtOnce;
-  launch(round_rows_kernel<kRoundedAtOnce>, flat_grid(pieces), dim3(kFlatThreads), 0, stream, from,
-         pieces, to);
-}
 
 // f(Heads<kQk, kV>{}) with the narrowest kernels that the heads fit into.
 template <int kQkDim, int kValueDim>
