@@ -5,6 +5,7 @@
 
 #include "core/base/current_layer.h"
 #include "core/base/profile.h"
+#include "core/ops/elementwise.h"
 #include "core/ops/embedding.h"
 #include "core/ops/sliding_window.h"
 
@@ -47,9 +48,23 @@ void Transformer::begin(const Batch& batch) {
   WITAN_CHECK(batch.tokens.size() == batch.rows(), "batch: ", batch.tokens.size(), " tokens for ",
               batch.sequences, " sequences of ", batch.seq_len);
   batch_ = batch;
-  if (window_ == 0 || batch.first_key.empty()) return;
-  batch_.first_key = arenas_.steady().allocate(batch.first_key.shape, DType::kInt32, "attention");
-  ops::narrow_to_window(model_.ctx, window_, batch.seq_len, batch.first_key, batch_.first_key);
+  if (batch.first_key.empty()) return;  // decoding
+  const auto allocate = [&] {
+    return arenas_.steady().allocate({batch.rows()}, DType::kInt32, "attention");
+  };
+  // Each micro-batch of a step has columns of its own; a graph reads from one address.
+  const auto keep = [&](TensorView& column) {
+    const TensorView kept = allocate();
+    ops::copy(model_.ctx, column, kept);
+    column = kept;
+  };
+  if (model_.cuda_graphs) keep(batch_.positions);
+  if (window_ > 0) {
+    batch_.first_key = allocate();
+    ops::narrow_to_window(model_.ctx, window_, batch.seq_len, batch.first_key, batch_.first_key);
+  } else if (model_.cuda_graphs) {
+    keep(batch_.first_key);
+  }
 }
 
 TensorView Transformer::embed(const Batch& batch) {

@@ -79,7 +79,8 @@ class Transformer {
   DType dtype() const { return params_.dtype(); }
 
  private:
-  // Leaves the batch that the layers see: with the model's window in its first_key.
+  // Leaves the batch that the layers see: with the model's window in its first_key and, for graphs,
+  // columns whose addresses repeat.
   void begin(const Batch& batch);
   TensorView embed(const Batch& batch);
   void finish(const TensorView& x);
