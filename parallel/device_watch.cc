@@ -32,7 +32,7 @@ bool answers(Device device, std::function<bool()> ask) {
 
 }  // namespace
 
-DeviceWatch::~DeviceWatch() {
+void DeviceWatch::stop() {
   {
     const std::lock_guard lock(mutex_);
     ending_ = true;
@@ -44,9 +44,10 @@ DeviceWatch::~DeviceWatch() {
 void DeviceWatch::add(const Operation& operation) {
   const std::lock_guard lock(mutex_);
   if (open_.size() == known_done_) progress_ = Clock::now();
+  const bool asleep = open_.empty();
   open_.push_back(&operation);
   if (!thread_.joinable()) thread_ = std::thread([this] { run(); });
-  changed_.notify_all();
+  if (asleep) changed_.notify_all();  // else it looks from time to time
 }
 
 bool DeviceWatch::take_oldest_done() {

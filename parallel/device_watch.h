@@ -34,7 +34,7 @@ class DeviceWatch {
   // `limit_seconds` without an operation that ends while there are some end the run, as in
   // Watchdog.
   DeviceWatch(Device device, double limit_seconds) : device_(device), watchdog_(limit_seconds) {}
-  ~DeviceWatch();
+  ~DeviceWatch() { stop(); }
   DeviceWatch(const DeviceWatch&) = delete;
   DeviceWatch& operator=(const DeviceWatch&) = delete;
 
@@ -43,6 +43,8 @@ class DeviceWatch {
   // Whether the oldest has ended, which is then no longer watched.
   bool take_oldest_done();
   bool empty();
+  // Ends the thread: from here on what it asks of operations may go away, and none may be added.
+  void stop();
 
  private:
   using Clock = std::chrono::steady_clock;

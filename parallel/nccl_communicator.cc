@@ -100,11 +100,9 @@ class NcclCommunicator final : public DeviceCommunicator {
 
   ~NcclCommunicator() override {
     // With an exception on its way, operations may be in flight whose other ranks never come.
-    if (std::uncaught_exceptions() > 0 || !finish_operations()) {
-      (void)ncclCommAbort(comm_);
-    } else {
-      (void)ncclCommDestroy(comm_);
-    }
+    const bool ended = std::uncaught_exceptions() == 0 && finish_operations();
+    watch_.stop();  // it asks the communicator
+    (void)(ended ? ncclCommDestroy(comm_) : ncclCommAbort(comm_));
   }
   NcclCommunicator(const NcclCommunicator&) = delete;
   NcclCommunicator& operator=(const NcclCommunicator&) = delete;
