@@ -135,6 +135,23 @@ TEST(ParallelConfigTest, MistakesSayWhatWouldBeRight) {
                                          "model.moe); leave it out"}));
 }
 
+// A run on GPUs can be planned by a build without them.
+TEST(ParallelConfigTest, OnlyNcclOverlapsTheReductionOfGradients) {
+  const Strings refused{
+      "parallel.overlap_gradient_reduction: is for NCCL between GPUs, nothing overlaps here; leave "
+      "it out"};
+  configs::RunConfig run = run_with(8);
+  configs::ParallelConfig& parallel = *run.mutable_parallel();
+  parallel.set_overlap_gradient_reduction(false);
+  EXPECT_EQ(failures(run, 4), refused);
+  run.set_device(configs::CUDA);
+  EXPECT_EQ(failures(run, 4), Strings{});
+  parallel.set_device_transport(configs::ParallelConfig::STAGED_MPI);
+  EXPECT_EQ(failures(run, 4), refused);
+  parallel.set_overlap_gradient_reduction(true);
+  EXPECT_EQ(failures(run, 4), Strings{});
+}
+
 TEST(ParallelConfigTest, ExchangeAndCapacityMustFit) {
   configs::RunConfig run = run_with(8);
   run.mutable_model()->mutable_moe()->mutable_router()->mutable_top_k()->set_k(3);
