@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <functional>
 
 #include "core/base/error.h"
 #include "core/base/profile.h"
@@ -39,8 +40,7 @@ Trainer::Trainer(const configs::RunConfig& run, Engine& engine, const SampleStre
       end_of_document_(end_of_document),
       per_rank_(run.train().global_batch() / engine.mesh().world_size()),
       micro_batch_(run.train().has_micro_batch() ? run.train().micro_batch() : per_rank_),
-      optimizer_(run.optimizer(), engine.params(), engine.mesh(), engine.runtime().ctx,
-                 run.parallel().overlap_gradient_reduction()),
+      optimizer_(run.optimizer(), engine.params(), engine.mesh(), engine.runtime().ctx),
       metrics_(engine.model().moe_layers(), engine.model().mtp_stats(), engine.mesh().world()) {
   const std::int64_t micro_batches = per_rank_ / micro_batch_;
   batches_.resize(static_cast<std::size_t>(micro_batches));
@@ -120,6 +120,7 @@ double Trainer::forward_backward() {
     metrics_.reduce_fractions();
     for (MoeLayer* layer : model.moe_layers()) layer->stats().clear();
   }
+  const bool overlaps = engine_.mesh().on_nccl() && run_.parallel().overlap_gradient_reduction();
   double loss = 0.0;
   for (const BatchBuffers& buffers : batches_) {
     {
@@ -128,13 +129,13 @@ double Trainer::forward_backward() {
     }
     if (fractions_exact_ && !counts_first) metrics_.reduce_fractions();
     const ProfileScope profile("backward");
-    const bool last = &buffers == &batches_.back();
-    loss +=
-        model.backward(buffers.batch, gradient_scale,
-                       &buffers == &batches_.front() ? ops::Accumulate::kNo : ops::Accumulate::kYes,
-                       [&](int layer) {
-                         if (last) optimizer_.reduce_layer(layer);
-                       });
+    std::function<void(int layer)> layer_done;
+    if (overlaps && &buffers == &batches_.back()) {
+      layer_done = [this](int layer) { optimizer_.reduce_layer(layer); };
+    }
+    loss += model.backward(
+        buffers.batch, gradient_scale,
+        &buffers == &batches_.front() ? ops::Accumulate::kNo : ops::Accumulate::kYes, layer_done);
   }
   return loss;
 }

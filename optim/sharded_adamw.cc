@@ -133,8 +133,8 @@ struct ShardedAdamW::Shard {
 };
 
 ShardedAdamW::ShardedAdamW(const configs::OptimizerConfig& config, ParamStore& params,
-                           const Mesh& mesh, const Context& ctx, bool overlap)
-    : config_(config), params_(params), mesh_(mesh), ctx_(ctx), overlap_(overlap) {
+                           const Mesh& mesh, const Context& ctx)
+    : config_(config), params_(params), mesh_(mesh), ctx_(ctx) {
   WITAN_CHECK(params.has_gradients(), "the optimizer needs parameters with gradients");
   check_rules(config_, params.table());
   for (const ParamGroup group : {ParamGroup::kDense, ParamGroup::kExpert}) {
@@ -197,7 +197,6 @@ void ShardedAdamW::reduce_begin(ParamGroup group) {
 }
 
 void ShardedAdamW::reduce_layer(int layer) {
-  if (!overlap_) return;
   for (Shard& s : shards_) {
     for (std::size_t i = 0; i < s.buckets.size(); ++i) {
       if (s.buckets[i].layer != layer) continue;

@@ -21,9 +21,8 @@ class ShardedAdamW {
   // Refuses (UserError) an optimizer.rule that matches no tensor. Tensors whose rule has factor 0,
   // and experts' parts of them, are frozen: not updated, not decayed, and their gradients do not
   // count in the norm.
-  // `overlap`: whether reduce_layer() does anything; between GPUs over NCCL only.
   ShardedAdamW(const configs::OptimizerConfig& config, ParamStore& params, const Mesh& mesh,
-               const Context& ctx, bool overlap = true);
+               const Context& ctx);
   ~ShardedAdamW();
   ShardedAdamW(const ShardedAdamW&) = delete;
   ShardedAdamW& operator=(const ShardedAdamW&) = delete;
@@ -37,7 +36,7 @@ class ShardedAdamW {
   // The gradients of this decoder layer are complete, by work that is enqueued: over NCCL their
   // sums begin on the communicators' streams, while the backward of the layers before goes on.
   // Reductions are the same, layer by layer, whether they begin here or in reduce_begin(): same
-  // sums, same bits.
+  // sums, same bits. Elsewhere it does nothing.
   void reduce_layer(int layer);
 
   struct Norm {
@@ -76,7 +75,6 @@ class ShardedAdamW {
   ParamStore& params_;
   const Mesh& mesh_;
   Context ctx_;
-  bool overlap_;
   std::vector<Shard> shards_;  // [dense, expert]
 };
 

@@ -75,6 +75,7 @@ class DeviceTokenExchange final : public TokenExchange {
     std::int64_t below = 0, own = 0, above = 0;
     std::int64_t others() const { return below + above; }
   };
+  Parts parts_of(const std::vector<std::int64_t>& rows) const;  // by rank
   // `counts`: `rows` by rank, none for this one.
   Parts without_own(const std::vector<std::int64_t>& rows, std::vector<std::int64_t>& counts) const;
 
@@ -91,7 +92,7 @@ class DeviceTokenExchange final : public TokenExchange {
   ops::WireFormat format_;  // of rows of and for other ranks
   DevicePlanner planner_;
   Arena weights_, outgoing_, returned_;
-  std::vector<std::int64_t> send_, recv_;  // [ranks] rows of a dispatch, none to this rank
+  std::vector<std::int64_t> send_, recv_;  // [ranks] rows to and from others
 
   // What is on its way.
   bool dispatch_open_ = false;
@@ -101,18 +102,22 @@ class DeviceTokenExchange final : public TokenExchange {
   const ExchangePlan* combine_plan_ = nullptr;
   TensorView arrived_, combined_;
   TensorView returning_;  // others' rows of a combine, in bfloat16
-  Parts returned_parts_;
 };
+
+DeviceTokenExchange::Parts DeviceTokenExchange::parts_of(
+    const std::vector<std::int64_t>& rows) const {
+  Parts parts;
+  for (int peer = 0; peer < ranks(); ++peer) {
+    (peer < rank() ? parts.below : peer == rank() ? parts.own : parts.above) += rows[at(peer)];
+  }
+  return parts;
+}
 
 DeviceTokenExchange::Parts DeviceTokenExchange::without_own(
     const std::vector<std::int64_t>& rows, std::vector<std::int64_t>& counts) const {
   counts = rows;
-  Parts parts;
-  parts.own = std::exchange(counts[at(rank())], 0);
-  for (int peer = 0; peer < ranks(); ++peer) {
-    (peer < rank() ? parts.below : parts.above) += counts[at(peer)];
-  }
-  return parts;
+  counts[at(rank())] = 0;
+  return parts_of(rows);
 }
 
 TensorView DeviceTokenExchange::on_wire(Arena& arena, const TensorView& x, std::int64_t rows,
@@ -132,8 +137,8 @@ void DeviceTokenExchange::dispatch_begin(const Context& ctx, const ExchangePlan&
   outgoing_.reset();
   const TensorView rows = on_wire(outgoing_, x, out.others(), "rows to send");
   ops::pack_rows(ctx, x, token.slice_rows(0, out.below), format_, bytes_of(rows, 0));
-  ops::pack_rows(ctx, x, token.slice_rows(out.below + out.own, token.size() - out.below - out.own),
-                 format_, bytes_of(rows, out.below));
+  ops::pack_rows(ctx, x, token.slice_rows(out.below + out.own, out.above), format_,
+                 bytes_of(rows, out.below));
   dispatched_ = {x, arena.allocate(x.shape.with_rows(in.others()), x.dtype, "dispatched rows")};
   arriving_ =
       rounds() ? on_wire(outgoing_, x, in.others(), "rows that arrive") : dispatched_.others;
@@ -158,7 +163,7 @@ void DeviceTokenExchange::combine_begin(const Context& ctx, const ExchangePlan& 
 void DeviceTokenExchange::combine_rounded(const Context& ctx, const ExchangePlan& plan,
                                           const TensorView& rows) {
   const Parts out = without_own(plan.rows_from, send_);
-  const Parts in = returned_parts_ = without_own(plan.rows_to, recv_);
+  const Parts in = without_own(plan.rows_to, recv_);
   const TensorView wire = on_wire(returned_, rows, out.others(), "rows to return");
   ops::pack_all_rows(ctx, rows.slice_rows(0, out.below), format_, bytes_of(wire, 0));
   ops::pack_all_rows(ctx, rows.slice_rows(out.below + out.own, out.above), format_,
@@ -172,7 +177,7 @@ void DeviceTokenExchange::combine_end(const Context& ctx) {
   WITAN_CHECK(combine_plan_ != nullptr, "the end of a combine that has not begun");
   combine_.wait_on(ctx);
   if (rounds()) {
-    const Parts& in = returned_parts_;
+    const Parts in = parts_of(combine_plan_->rows_to);
     ops::unpack_rows(ctx, bytes_of(returning_, 0), format_, arrived_.slice_rows(0, in.below));
     ops::unpack_rows(ctx, bytes_of(returning_, in.below), format_,
                      arrived_.slice_rows(in.below + in.own, in.above));
