@@ -1,7 +1,10 @@
 #include "core/model/expert_bank.h"
 
+#include <array>
+#include <functional>
 #include <string>
 
+#include "core/base/current_layer.h"
 #include "core/base/profile.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/grouped_bias.h"
@@ -68,6 +71,51 @@ void ExpertBank::forward_down(const Context& ctx, const TensorView& h,
   if (!down_bias_.empty()) ops::grouped_add_bias(ctx, out, offsets, row_weights, down_bias_);
 }
 
+struct ExpertBank::Part {
+  const ExpertBank& bank;
+  std::int64_t first, count;              // rows
+  std::span<const std::int64_t> offsets;  // of these rows
+  TensorView of(const TensorView& x) const { return x.slice_rows(first, count); }
+};
+
+ExpertBank ExpertBank::expert(std::int64_t index) const {
+  ExpertBank one = *this;
+  for (TensorView* x : {&one.up_, &one.down_, &one.dup_, &one.ddown_, &one.up_bias_,
+                        &one.down_bias_, &one.dup_bias_, &one.ddown_bias_}) {
+    if (!x->empty()) *x = x->slice_rows(index, 1);
+  }
+  return one;
+}
+
+template <class F>
+void ExpertBank::in_parts(const Context& ctx, std::span<const std::int64_t> offsets, bool empty_too,
+                          const F& f) const {
+  if (ctx.device.is_cuda() || !ops::keeps_groups_whole(offsets)) {
+    return f(Part{*this, 0, offsets.back(), offsets});
+  }
+  const int layer = current_layer();
+  const auto one = [&](std::int64_t group) {
+    const LayerScope layer_scope(layer);  // of this thread
+    const auto g = static_cast<std::size_t>(group);
+    const std::array<std::int64_t, 2> own{0, offsets[g + 1] - offsets[g]};
+    f(Part{expert(group), offsets[g], own[1], own});
+  };
+  ops::for_each_group(offsets, empty_too, std::cref(one));
+}
+
+void ExpertBank::forward(const Context& ctx, const TensorView& rows,
+                         std::span<const std::int64_t> offsets, const TensorView& row_weights,
+                         const Saved& saved, const TensorView& out) const {
+  in_parts(ctx, offsets, false, [&](const Part& part) {
+    const TensorView up = part.of(saved.up);
+    const TensorView h = part.of(saved.h);
+    const TensorView weights = part.of(row_weights);
+    part.bank.forward_up(ctx, part.of(rows), part.offsets, up);
+    part.bank.forward_activation(ctx, up, weights, h);
+    part.bank.forward_down(ctx, h, part.offsets, weights, part.of(out));
+  });
+}
+
 void ExpertBank::backward(const Context& ctx, const TensorView& dout, const TensorView& rows,
                           std::span<const std::int64_t> offsets, const TensorView& row_weights,
                           const Saved& saved, const TensorView& drows,
@@ -77,6 +125,20 @@ void ExpertBank::backward(const Context& ctx, const TensorView& dout, const Tens
   const TensorView& up = saved.up;
   const TensorView dh = scratch.allocate({rows.rows(), ff()}, up.dtype, "experts backward");
   const TensorView dup = place_of_dup(up, dh, stored_type(ctx, up.dtype), scratch);
+  const bool zeroes = gradients == ops::Accumulate::kNo;
+  in_parts(ctx, offsets, zeroes, [&](const Part& part) {
+    part.bank.backward_part(ctx, part.of(dout), part.of(rows), part.offsets, part.of(row_weights),
+                            {part.of(up), part.of(saved.h)}, part.of(dh), part.of(dup),
+                            part.of(drows), part.of(drow_weights), gradients);
+  });
+}
+
+void ExpertBank::backward_part(const Context& ctx, const TensorView& dout, const TensorView& rows,
+                               std::span<const std::int64_t> offsets, const TensorView& row_weights,
+                               const Saved& saved, const TensorView& dh, const TensorView& dup,
+                               const TensorView& drows, const TensorView& drow_weights,
+                               ops::Accumulate gradients) const {
+  const TensorView& up = saved.up;
   profiled("experts down backward", [&] {
     ops::grouped_gemm_backward(ctx, dout, offsets, saved.h, down_, dh, ddown_, gradients);
   });

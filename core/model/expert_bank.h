@@ -38,6 +38,10 @@ class ExpertBank {
   void forward_down(const Context& ctx, const TensorView& h, std::span<const std::int64_t> offsets,
                     const TensorView& row_weights, const TensorView& out) const;
 
+  // The three in one. out may alias rows of its type.
+  void forward(const Context& ctx, const TensorView& rows, std::span<const std::int64_t> offsets,
+               const TensorView& row_weights, const Saved& saved, const TensorView& out) const;
+
   // drows [rows, d] and drow_weights [rows] overwritten; parameter gradients accumulate, or are
   // overwritten if `gradients` says so; saved.up may be overwritten. drows may alias a dout of its
   // type.
@@ -50,6 +54,22 @@ class ExpertBank {
   std::int64_t ff() const { return down_.shape[2]; }
 
  private:
+  // Some of the experts with their rows.
+  struct Part;
+  // f(part): once with everything, each op of it on all threads; or, where no expert has so many
+  // rows that others would wait for it, once for each expert, all ops of it on one thread, which
+  // then finds what lies between them in its cache. Same bits. Experts without rows are left out
+  // unless `empty_too`.
+  template <class F>
+  void in_parts(const Context& ctx, std::span<const std::int64_t> offsets, bool empty_too,
+                const F& f) const;
+  ExpertBank expert(std::int64_t index) const;  // the bank of one
+  void backward_part(const Context& ctx, const TensorView& dout, const TensorView& rows,
+                     std::span<const std::int64_t> offsets, const TensorView& row_weights,
+                     const Saved& saved, const TensorView& dh, const TensorView& dup,
+                     const TensorView& drows, const TensorView& drow_weights,
+                     ops::Accumulate gradients) const;
+
   ops::Activation activation_;
   ops::SwigluOptions swiglu_;
   TensorView up_, down_, dup_,

@@ -159,10 +159,16 @@ void MoeLayer::forward_experts(const ModelContext& model, Chunk& chunk,
   const bool keep_up = model.recompute != Recompute::kMoeLayer;
   const bool keep_h = keep_up && model.recompute != Recompute::kMoeActivation;
   ArenaScope scope(scratch);
-  forward_up(model, keep_up ? model.arenas->saved : scratch, chunk);
-  activate(model, keep_h ? model.arenas->saved : scratch, chunk);
-  const TensorView y = scratch.allocate(out.shape.with_rows(plan.slots), out.dtype, "experts");
-  bank_.forward_down(model.ctx, chunk.experts.h, plan.expert_offsets, chunk.slot_weights, y);
+  const DType dtype = chunk.rows.own.dtype;
+  const DType stored = bank_.stored_type(model.ctx, dtype);
+  Arena& of_up = keep_up ? model.arenas->saved : scratch;
+  Arena& of_h = keep_h ? model.arenas->saved : scratch;
+  chunk.experts.up = of_up.allocate({plan.slots, bank_.up_width()}, dtype, "experts");
+  chunk.experts.h = of_h.allocate({plan.slots, bank_.ff()}, stored, "experts");
+  const TensorView x = rows_of_slots(model, chunk.rows, plan, stored);
+  const TensorView y =
+      stored == out.dtype ? x : scratch.allocate(x.shape, out.dtype, "experts");  // in place
+  bank_.forward(model.ctx, x, plan.expert_offsets, chunk.slot_weights, chunk.experts, y);
   sum_of_slots(model, y, plan, out);
 }
 

@@ -19,11 +19,14 @@ struct Item {
   std::int64_t work;
 };
 
-// Kept between calls, so that a step allocates nothing once the largest list has been seen.
+// Kept between calls, so that a step allocates nothing once the largest list has been seen. Groups
+// given to threads as a whole have a list of their own, since products inside them make theirs.
 thread_local std::vector<Item> item_list;
+thread_local std::vector<Item> group_list;
 
 // The rows of x above which a group is cut, so that no thread is left idle behind a large group.
-std::int64_t cut_above(std::int64_t total_rows, GemmKernel kernel) {
+std::int64_t cut_above(std::span<const std::int64_t> offsets, GemmKernel kernel) {
+  const std::int64_t total_rows = offsets.back() - offsets.front();
   // oneDNN's bits may depend on the shape it is given, so its cuts must not depend on the threads.
   constexpr std::int64_t kOneDnnPart = 1024;
   if (kernel == GemmKernel::kOneDnn) return kOneDnnPart;
@@ -35,31 +38,34 @@ std::int64_t cut_above(std::int64_t total_rows, GemmKernel kernel) {
   return std::max(kSmallestPart, total_rows / (threads * kPartsPerThread));
 }
 
-// Whole groups, largest first; a group with too many rows of x is cut into parts by the rows of its
-// C, of which it has rows_of_c(group). Groups without rows are left out unless `keep_empty`.
+// Of a group with so many rows of x; one with up to half more than `limit` is left whole.
+std::int64_t parts_of(std::int64_t rows, std::int64_t limit) { return (rows + limit / 2) / limit; }
+
+// Fills `list`: whole groups, largest first; a group with too many rows of x is cut into parts by
+// the rows of its C, of which it has rows_of_c(group). Groups without rows are left out unless
+// `keep_empty`.
 template <class RowsOfC>
-const std::vector<Item>& make_items(std::span<const std::int64_t> offsets, GemmKernel kernel,
-                                    bool keep_empty, const RowsOfC& rows_of_c) {
+const std::vector<Item>& make_items(std::vector<Item>& list, std::span<const std::int64_t> offsets,
+                                    std::int64_t limit, bool keep_empty, const RowsOfC& rows_of_c) {
   const std::int64_t groups = std::ssize(offsets) - 1;
-  const std::int64_t limit = cut_above(offsets.back() - offsets.front(), kernel);
-  item_list.clear();
+  list.clear();
   for (std::int64_t group = 0; group < groups; ++group) {
     const auto g = static_cast<std::size_t>(group);
     const std::int64_t rows = offsets[g + 1] - offsets[g];
     if (rows == 0 && !keep_empty) continue;
     const std::int64_t c_rows = rows_of_c(group);
-    const std::int64_t parts = std::clamp<std::int64_t>((rows + limit / 2) / limit, 1, c_rows);
+    const std::int64_t parts = std::clamp<std::int64_t>(parts_of(rows, limit), 1, c_rows);
     for (std::int64_t part = 0; part < parts; ++part) {
       const std::int64_t begin = c_rows * part / parts;
       const std::int64_t end = c_rows * (part + 1) / parts;
-      item_list.push_back({group, begin, end - begin, rows / parts});
+      list.push_back({group, begin, end - begin, rows / parts});
     }
   }
-  std::sort(item_list.begin(), item_list.end(), [](const Item& a, const Item& b) {
+  std::sort(list.begin(), list.end(), [](const Item& a, const Item& b) {
     if (a.work != b.work) return a.work > b.work;
     return a.group != b.group ? a.group < b.group : a.row < b.row;
   });
-  return item_list;
+  return list;
 }
 
 void check_offsets(const char* op, std::span<const std::int64_t> offsets, std::int64_t groups,
@@ -110,7 +116,8 @@ void times_weights(const Context& ctx, GemmLayout layout, const A* x,
   const std::int64_t mean = (offsets.back() - offsets.front()) / (std::ssize(offsets) - 1);
   const GemmKernel kernel =
       choose_gemm_kernel(layout, dtype_of<T>::value, ctx.products, mean, n, k);
-  const std::vector<Item>& items = make_items(offsets, kernel, false, rows_of);
+  const std::vector<Item>& items =
+      make_items(item_list, offsets, cut_above(offsets, kernel), false, rows_of);
   parallel_for_dynamic(std::ssize(items), [&](std::int64_t index) {
     const Item& item = items[static_cast<std::size_t>(index)];
     const std::int64_t first = offsets[static_cast<std::size_t>(item.group)];
@@ -182,8 +189,8 @@ void grouped_gemm_tn(const Context& ctx, const TensorView& dy,
     const GemmKernel kernel =
         choose_gemm_kernel(GemmLayout::kTN, dtype_of<T>::value, ctx.products, n, k, mean);
     const bool add = accumulate == Accumulate::kYes;
-    const std::vector<Item>& items =
-        make_items(offsets, kernel, !add, [n](std::int64_t) { return n; });
+    const std::vector<Item>& items = make_items(item_list, offsets, cut_above(offsets, kernel),
+                                                !add, [n](std::int64_t) { return n; });
     parallel_for_dynamic(std::ssize(items), [&](std::int64_t index) {
       const Item& item = items[static_cast<std::size_t>(index)];
       const std::int64_t first = offsets[static_cast<std::size_t>(item.group)];
@@ -192,6 +199,24 @@ void grouped_gemm_tn(const Context& ctx, const TensorView& dy,
                                   x_data + first * k, dw_data + item.group * n * k, add);
       run_gemm(kernel, gemm_part(task, item.row, item.rows, 0, k));
     });
+  });
+}
+
+bool keeps_groups_whole(std::span<const std::int64_t> offsets) {
+  const std::int64_t limit = cut_above(offsets, GemmKernel::kOwn);
+  for (std::size_t g = 0; g + 1 < offsets.size(); ++g) {
+    if (parts_of(offsets[g + 1] - offsets[g], limit) > 1) return false;
+  }
+  return true;
+}
+
+void for_each_group(std::span<const std::int64_t> offsets, bool empty_too,
+                    const std::function<void(std::int64_t)>& f) {
+  const std::vector<Item>& items =
+      make_items(group_list, offsets, std::max<std::int64_t>(1, offsets.back()), empty_too,
+                 [](std::int64_t) { return 1; });
+  parallel_for_dynamic(std::ssize(items), [&](std::int64_t index) {
+    f(items[static_cast<std::size_t>(index)].group);
   });
 }
 

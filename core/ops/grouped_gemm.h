@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 
 #include "core/base/context.h"
@@ -35,5 +36,14 @@ void grouped_gemm_backward(const Context& ctx, const TensorView& dy,
                            std::span<const std::int64_t> offsets, const TensorView& x,
                            const TensorView& w, const TensorView& dx, const TensorView& dw,
                            Accumulate accumulate_dw = Accumulate::kYes);
+
+// On the CPU: whether each group is one thread's share of the products above, none being so large
+// beside the others that it is cut.
+bool keeps_groups_whole(std::span<const std::int64_t> offsets);
+
+// f(group) for each, on all threads, largest first; groups without rows only if `empty_too`. What f
+// calls runs on its thread.
+void for_each_group(std::span<const std::int64_t> offsets, bool empty_too,
+                    const std::function<void(std::int64_t)>& f);
 
 }  // namespace witan::ops

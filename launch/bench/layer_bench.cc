@@ -16,6 +16,7 @@ constexpr const char* kForward = "forward";
 constexpr const char* kBackward = "backward";
 constexpr const char* kBoth = "forward + backward";
 constexpr const char* kFull = "the same in float32";
+constexpr const char* kEvaluation = "forward where nothing trains";
 constexpr const char* kAlone = "one rank, all threads";
 
 class LayerBench {
@@ -30,6 +31,10 @@ class LayerBench {
         stopwatch_(session.stopwatch()) {
     if (session.in_bf16()) {
       full_.emplace(shape, mesh_, full_precision(session.runtime), run_.load());
+      // Reads weights that were rounded once; training on a CPU rounds them as it reads them.
+      if (!session.on_cuda()) {
+        evaluation_.emplace(shape, mesh_, session.runtime, run_.load(), false);
+      }
     }
     if (mesh_.world_size() > 1 && session.leader_may_take_all()) {
       compare_alone_ = true;
@@ -43,6 +48,7 @@ class LayerBench {
       stopwatch_.time(kForward, [&] { run_.forward(); });
       stopwatch_.time(kBackward, [&] { run_.backward(); });
       if (full_) time_full();
+      if (evaluation_) stopwatch_.time(kEvaluation, [&] { evaluation_->forward(); });
       if (compare_alone_) time_alone();
       session_.world.barrier();  // a rank that wakes up late would show as a wait
       // Of what a GPU does they would show the enqueuing.
@@ -95,6 +101,10 @@ class LayerBench {
     } else {
       if (!session_.on_cuda()) main.ratios.back().bar = shape_.bar;
     }
+    if (evaluation_) {
+      results.push_back(result(kEvaluation, stopwatch_.seconds(kEvaluation), run_.forward_flop(),
+                               evaluation_->forward_bytes()));
+    }
     if (compare_alone_) {
       const Spread alone = stopwatch_.seconds(kAlone);
       main.ratios.push_back({"of one rank with all threads", alone.median / both.median, 0.9});
@@ -123,7 +133,8 @@ class LayerBench {
   Mesh mesh_, alone_mesh_;
   PeakProbe peak_;
   LayerRun run_;
-  std::optional<LayerRun> full_;  // where run_ rounds to bfloat16
+  std::optional<LayerRun> full_;        // where run_ rounds to bfloat16
+  std::optional<LayerRun> evaluation_;  // there too, on CPUs
   bool compare_alone_ = false;
   std::optional<LayerRun> alone_;  // rank 0 only
   Stopwatch stopwatch_;

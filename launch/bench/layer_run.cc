@@ -27,13 +27,13 @@ std::vector<std::int32_t> tags_of(const LayerShape& shape, std::int64_t tokens) 
   return result;
 }
 
-Batch batch_of(const LayerShape& shape, const Mesh& mesh) {
+Batch batch_of(const LayerShape& shape, const Mesh& mesh, bool trains) {
   Batch batch;
   batch.sequences = 1;
   const std::int64_t begin = shape.tokens * mesh.world_rank() / mesh.world_size();
   batch.seq_len = shape.tokens * (mesh.world_rank() + 1) / mesh.world_size() - begin;
   batch.first_token = begin;
-  batch.training = true;
+  batch.training = trains;
   return batch;
 }
 
@@ -60,14 +60,14 @@ std::unique_ptr<TokenExchange> exchange_of(const configs::RunConfig& run, const 
 }
 
 LayerRun::LayerRun(const LayerShape& shape, const Mesh& mesh, const Runtime& runtime,
-                   const ForcedLoad::Load& load)
+                   const ForcedLoad::Load& load, bool trains)
     : shape_(shape),
       table_(shape_.model()),
-      params_(table_, layout_of(shape_, mesh), runtime.dtype, runtime.ctx.device, true),
+      params_(table_, layout_of(shape_, mesh), runtime.dtype, runtime.ctx.device, trains),
       exchange_(exchange_of(shape_.run, mesh, runtime.ctx.device)),
       layer_(shape_.model(), params_, shape_.layer, 1),
       arenas_(runtime.ctx.device, exchange_->memory()),
-      batch_(batch_of(shape_, mesh)),
+      batch_(batch_of(shape_, mesh, trains)),
       asked_(load),
       context_{runtime.ctx,
                exchange_.get(),

@@ -23,9 +23,10 @@ std::unique_ptr<TokenExchange> exchange_of(const configs::RunConfig& run, const 
 class LayerRun {
  public:
   // Each rank takes an even share of the shape's tokens. Outlived by the mesh. A load of no experts
-  // forces nothing: the router chooses.
+  // forces nothing: the router chooses. One that does not train has no gradients and no backward,
+  // as in evaluation.
   LayerRun(const LayerShape& shape, const Mesh& mesh, const Runtime& runtime,
-           const ForcedLoad::Load& load);
+           const ForcedLoad::Load& load, bool trains = true);
   const ForcedLoad::Load& load() const { return asked_; }
 
   // Collective; backward follows forward.

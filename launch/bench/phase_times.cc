@@ -11,7 +11,10 @@ double seconds_of(const ProfileEvent& event) {
   return static_cast<double>(event.end_ns - event.begin_ns) * 1e-9;
 }
 
-bool nests(const ProfileEvent& event) { return event.kind != ProfileEvent::Kind::kCollective; }
+// Phases of the thread that takes the step, which waits for the others in a phase of its own.
+bool counts(const ProfileEvent& event) {
+  return event.kind != ProfileEvent::Kind::kCollective && event.thread == 0;
+}
 
 }  // namespace
 
@@ -20,7 +23,7 @@ void PhaseTimes::collect() {
   const std::int64_t lost = take_profile_events(events);
   WITAN_CHECK(lost == 0, lost, " events of a profile were lost");
   events.erase(std::remove_if(events.begin(), events.end(),
-                              [](const ProfileEvent& event) { return !nests(event); }),
+                              [](const ProfileEvent& event) { return !counts(event); }),
                events.end());
   std::map<std::string, double> own;
   // Events stand in the order of their ends: what is inside a scope stands before it, and what of
@@ -29,7 +32,7 @@ void PhaseTimes::collect() {
   for (const ProfileEvent& event : events) {
     double seconds = seconds_of(event);
     for (auto inner = unclaimed.begin(); inner != unclaimed.end();) {
-      const bool inside = (*inner)->thread == event.thread && (*inner)->begin_ns >= event.begin_ns;
+      const bool inside = (*inner)->begin_ns >= event.begin_ns;
       if (inside) seconds -= seconds_of(**inner);
       inner = inside ? unclaimed.erase(inner) : inner + 1;
     }

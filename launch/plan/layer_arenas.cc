@@ -228,9 +228,12 @@ void LayerArenas::experts_forward() {
   const bool keep_h = keep_up && layout_.recompute != Recompute::kMoeActivation;
   const std::int64_t slots = of_chunk(rows_.slots);
   const ArenaCount::Scope scope(arenas_.scratch);
-  experts_up(keep_up ? arenas_.saved : arenas_.scratch);
+  take(keep_up ? arenas_.saved : arenas_.scratch, slots * up_width());
   take_operands(keep_h ? arenas_.saved : arenas_.scratch, slots * dims_.moe_ff);
-  take(arenas_.scratch, slots * dims_.d_model);
+  take_operands(arenas_.scratch, slots * dims_.d_model);
+  // Where the experts' rows are of the same type, their results take their place.
+  const bool in_place = subject_.operand_bytes == subject_.activation_bytes;
+  if (!in_place) take(arenas_.scratch, slots * dims_.d_model);
 }
 
 void LayerArenas::moe_forward(bool keep_choice) {

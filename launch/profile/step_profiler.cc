@@ -12,8 +12,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Events of one step with what follows it; they are taken out after each. 4 MiB.
-constexpr std::size_t kEventsPerStep = std::size_t{1} << 16;
+// Events of one step with what follows it, six for each expert and micro-batch among them; they are
+// taken out after each. 12 MiB.
+constexpr std::size_t kEventsPerStep = std::size_t{1} << 18;
 
 std::string host_name() {
   std::array<char, 256> name{};

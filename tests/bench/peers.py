@@ -8,7 +8,7 @@ DIR holds the peers' scripts: torch_ep_layer.py (PyTorch and gloo), deepspeed_mo
 (transformers' Mixtral), ktransformers_moe_forward.py; each prints its median time or rate. Every round runs each of them and `witan bench` once, one after the
 other; the ratio is that of the medians over the rounds. The layer runs on two ranks with one thread each, the step on one
 process with --threads. `experts` is a forward in bf16 on --threads against KTransformers' kernel, from its wheel (--kt), and a
-PyTorch loop over the experts; ours includes router and permutation. PyTorch comes from requirements.txt, into build/.venv-peers; --deepspeed installs DeepSpeed too.
+PyTorch loop over the experts, all with weights that lie ready in bf16; ours includes router and permutation. PyTorch comes from requirements.txt, into build/.venv-peers; --deepspeed installs DeepSpeed too.
 """
 import argparse
 import json
@@ -194,7 +194,7 @@ def results_of(subject, samples, bar):
 def measure(arguments):
     peers, witan, results = Peers(arguments), Witan(arguments), []
     if "experts" in arguments.only:
-        samples = in_turns(arguments.rounds, lambda: witan.seconds("layer", "forward", "bf16", 1, arguments.threads),
+        samples = in_turns(arguments.rounds, lambda: witan.seconds("layer", "forward where nothing trains", "bf16", 1, arguments.threads),
                            FORWARDS, lambda shape: peers.forward_peers(LAYERS[shape][0]))
         for shape, times in samples.items():
             results += results_of(f"experts forward, {shape}, bf16", times, FORWARDS[shape])
