@@ -88,6 +88,7 @@ void Trainer::load_batches() {
         batches_[i]);
     place_batch(engine_.runtime().ctx, batches_[i]);
     Batch& batch = batches_[i].batch;
+    batch.even = true;
     batch.training = true;
     batch.seed = run_.train().seed();
     batch.step = step_;

@@ -22,15 +22,18 @@ TensorView list(Arena& arena, std::int64_t size) {
 }  // namespace
 
 void DevicePlanner::begin(const Context& ctx, const TensorView& indices, std::int64_t experts,
-                          std::int64_t places, Arena& arena, ExchangePlan& plan) {
+                          const TokenExchange::Padding& padding, Arena& arena, ExchangePlan& plan) {
   const std::int64_t ranks = group_.size();
   WITAN_CHECK(experts % ranks == 0, experts, " experts do not divide over ", ranks, " ranks");
   begin_plan(indices, plan);
   Open& open = open_.push();
   open.plan = &plan;
   open.arena = &arena;
-  open.padded = places > 0 && plan.tokens > 0;
+  open.padded = padding.places > 0 && plan.tokens > 0;
   WITAN_CHECK(!open.padded || rows_per_ == RowsPer::kChoice, "padding needs a row for each choice");
+  plan.open = true;
+  const std::int64_t places = open.padded ? padding.places : 0;
+  const bool told_sizes = !open.padded || !padding.even;
   const std::int64_t choices = indices.size();
   const std::int64_t most_slots = open.padded ? experts * places : choices;
   plan.token_of_sent_row = list(arena, most_slots);
@@ -38,15 +41,30 @@ void DevicePlanner::begin(const Context& ctx, const TensorView& indices, std::in
   plan.sent_rows_of_token_begin = list(arena, plan.tokens + 1);
   plan.sent_rows_of_token = list(arena, choices);
   open.codes = list(arena, most_slots);
-  const TensorView counts =
-      arena.allocate({2 * ranks, 1 + experts / ranks}, DType::kInt32, "exchange plan");
-  const TensorView told = counts.slice_rows(0, ranks);
-  ops::cuda::plan_send(ctx, indices, experts, rows_per_ == RowsPer::kChoice,
-                       open.padded ? places : 0,
+  TensorView counts, told;
+  if (told_sizes) {
+    counts = arena.allocate({2 * ranks, 1 + experts / ranks}, DType::kInt32, "exchange plan");
+    told = counts.slice_rows(0, ranks);
+  }
+  ops::cuda::plan_send(ctx, indices, experts, ranks, rows_per_ == RowsPer::kChoice, places,
                        {plan.token_of_sent_row, plan.choice_of_sent_slot, open.codes,
                         plan.sent_rows_of_token_begin, plan.sent_rows_of_token, told});
+  open.waits = told_sizes;
+  if (!told_sizes) return set_sizes(places, ranks, experts / ranks, plan);
   group_.all_to_all(told, counts.slice_rows(ranks, ranks)).wait_on(ctx);
   open.counts.begin(ctx, counts);
+}
+
+void DevicePlanner::set_sizes(std::int64_t places, std::int64_t ranks, std::int64_t local_experts,
+                              ExchangePlan& plan) {
+  for (auto* of_rank : {&plan.rows_to, &plan.rows_from, &plan.slots_to, &plan.slots_from}) {
+    of_rank->assign(static_cast<std::size_t>(ranks), local_experts * places);
+  }
+  plan.expert_offsets.clear();
+  for (std::int64_t expert = 0; expert <= local_experts; ++expert) {
+    plan.expert_offsets.push_back(expert * ranks * places);
+  }
+  plan.rows = plan.slots = ranks * local_experts * places;
 }
 
 void DevicePlanner::read_sizes(const TensorView& counts, ExchangePlan& plan) {
@@ -75,11 +93,13 @@ void DevicePlanner::read_sizes(const TensorView& counts, ExchangePlan& plan) {
 }
 
 void DevicePlanner::end(const Context& ctx, ExchangePlan& plan) {
-  WITAN_CHECK(is_next(plan), "the end of a plan that is not the oldest");
+  WITAN_CHECK(!open_.empty() && open_.oldest().plan == &plan,
+              "the end of an exchange plan that is not the oldest");
+  plan.open = false;
   Open& open = open_.oldest();
   Arena& arena = *open.arena;
   const int rank = group_.rank();
-  read_sizes(open.counts.wait(), plan);
+  if (open.waits) read_sizes(open.counts.wait(), plan);
   const std::int64_t sent_rows = total(plan.rows_to);
   plan.token_of_sent_row = plan.token_of_sent_row.slice_rows(0, sent_rows);
   plan.choice_of_sent_slot = plan.choice_of_sent_slot.slice_rows(0, total(plan.slots_to));

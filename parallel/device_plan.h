@@ -1,6 +1,6 @@
 // Exchange plans of several ranks made on their devices: the same as those of the host, lists and
 // order, from expert indices in device memory. The host learns how many rows and slots go where,
-// and nothing else.
+// and nothing else; where every rank has as many of each, nothing at all.
 #pragma once
 
 #include <vector>
@@ -19,22 +19,24 @@ class DevicePlanner {
 
   // As TokenExchange; several plans may be open. Collective.
   void begin(const Context& ctx, const TensorView& indices, std::int64_t experts,
-             std::int64_t places, Arena& arena, ExchangePlan& plan);
+             const TokenExchange::Padding& padding, Arena& arena, ExchangePlan& plan);
   void end(const Context& ctx, ExchangePlan& plan);
-  // Whether `plan` is the one to end next.
-  bool is_next(const ExchangePlan& plan) { return !open_.empty() && open_.oldest().plan == &plan; }
 
  private:
   struct Open {
     const ExchangePlan* plan = nullptr;
     Arena* arena = nullptr;
     bool padded = false;
-    TensorView codes;  // [sent slots] used
+    TensorView codes;    // [sent slots] used
+    bool waits = false;  // for the sizes, in
     // [2, ranks, 1 + local experts] int32: what each rank is told by this one, and tells it.
     HostCopy counts;
   };
-  // Rows and slots for every rank, and from it.
+  // Rows and slots for every rank, and from it: as the ranks say, or `places` for every expert,
+  // each with a row of its own.
   static void read_sizes(const TensorView& counts, ExchangePlan& plan);
+  static void set_sizes(std::int64_t places, std::int64_t ranks, std::int64_t local_experts,
+                        ExchangePlan& plan);
 
   Communicator& group_;
   RowsPer rows_per_;

@@ -36,15 +36,15 @@ class DeviceTokenExchange final : public TokenExchange {
   }
 
   void plan_begin(const Context& ctx, const TensorView& indices, std::int64_t experts,
-                  std::int64_t places, const PlanArenas& arenas, ExchangePlan& plan) override {
+                  const Padding& padding, const PlanArenas& arenas, ExchangePlan& plan) override {
     if (indices.device.is_cuda()) {
-      return planner_.begin(ctx, indices, experts, places, arenas.here, plan);
+      return planner_.begin(ctx, indices, experts, padding, arenas.here, plan);
     }
-    host_->plan_begin({}, indices, experts, places, arenas, plan);
+    host_->plan_begin({}, indices, experts, padding, arenas, plan);
     place_indices(ctx, arenas.here, plan);
   }
   void plan_end(const Context& ctx, ExchangePlan& plan) override {
-    if (planner_.is_next(plan)) planner_.end(ctx, plan);  // else it is complete
+    if (plan.open) planner_.end(ctx, plan);
   }
 
   void dispatch_begin(const Context& ctx, const ExchangePlan& plan, const TensorView& x,

@@ -59,7 +59,7 @@ class EpTokenExchange final : public TokenExchange {
 
   // The whole work is done by begin.
   void plan_begin(const Context& ctx, const TensorView& indices, std::int64_t experts,
-                  std::int64_t places, const PlanArenas& arenas, ExchangePlan& plan) override;
+                  const Padding& padding, const PlanArenas& arenas, ExchangePlan& plan) override;
   void plan_end(const Context&, ExchangePlan&) override {}
 
   void dispatch_begin(const Context& ctx, const ExchangePlan& plan, const TensorView& x,
@@ -167,17 +167,17 @@ void EpTokenExchange::exchange_sizes(ExchangePlan& plan) {
 }
 
 void EpTokenExchange::plan_begin(const Context&, const TensorView& indices, std::int64_t experts,
-                                 std::int64_t places, const PlanArenas& arenas,
+                                 const Padding& padding, const PlanArenas& arenas,
                                  ExchangePlan& plan) {
   Arena& arena = arenas.host;
   begin_plan(indices, plan);
   plan_send({indices.as<std::int32_t>(), static_cast<std::size_t>(indices.size())}, experts,
-            ranks(), options_.rows_per, places, arena, codes_, plan);
+            ranks(), options_.rows_per, padding.places, arena, codes_, plan);
   exchange_sizes(plan);
   exchange_rows(plan, arena);
   plan_receive(received_, local_experts(experts), arena, plan);
   place_sources(plan, arena);
-  place_indices({}, arena, plan);
+  use_indices_where_they_are(plan);
 }
 
 // The rows of the others lie without those of this rank between them.

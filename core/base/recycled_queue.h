@@ -11,10 +11,9 @@ template <class T>
 class RecycledQueue {
  public:
   bool empty() const { return open_.empty(); }
-  // The newest: an old one again, or T(args...).
-  template <class... Args>
-  T& push(const Args&... args) {
-    if (idle_.empty()) idle_.push_back(std::make_unique<T>(args...));
+  // The newest: an old one again, or T().
+  T& push() {
+    if (idle_.empty()) idle_.push_back(std::make_unique<T>());
     open_.push_back(std::move(idle_.back()));
     idle_.pop_back();
     return *open_.back();

@@ -14,6 +14,7 @@ struct Batch {
   std::int64_t first_token =
       0;  // global id of the first token in this step: first sequence's index in the step * seq_len
   std::int64_t loss_tokens = 0;  // targets that count
+  bool even = false;             // every rank has as many rows in this micro-batch
   bool training = false;         // noise and jitter of the router are on ...
   std::uint64_t seed = 0;        // ... and addressed by this seed, the step and the global token
   std::int64_t step = 0;

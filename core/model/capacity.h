@@ -3,9 +3,9 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 #include "configs/schema/model.pb.h"
+#include "core/base/context.h"
 #include "core/tensor/tensor_view.h"
 
 namespace witan {
@@ -23,21 +23,19 @@ class Capacity {
   std::int64_t places(std::int64_t tokens, bool training) const;
 
   // kept [tokens, top_k] int32 = chosen where the pair finds a place, else ops::kNoChoice. weights
-  // [tokens, top_k] of the chosen; s [tokens, experts]. Ties go to the earlier token.
-  void drop(const TensorView& chosen, const TensorView& weights, const TensorView& s, bool training,
-            const TensorView& kept) const;
+  // [tokens, top_k] of the chosen; s [tokens, experts]. Ties go to the earlier token. All on
+  // ctx.device; nothing waits.
+  void drop(const Context& ctx, const TensorView& chosen, const TensorView& weights,
+            const TensorView& s, bool training, const TensorView& kept) const;
 
  private:
   double factor(bool training) const {
     return training ? config_.factor() : config_.evaluation_factor();
   }
-  void order_pairs(const TensorView& chosen, const TensorView& weights, const TensorView& s) const;
 
   configs::CapacityConfig config_;
   std::int64_t top_k_;
   std::int64_t experts_;
-  // They keep their capacity: pairs by who comes first; tokens; taken places.
-  mutable std::vector<std::int64_t> pairs_, tokens_, taken_;
 };
 
 }  // namespace witan

@@ -121,6 +121,7 @@ void begin_plan(const TensorView& indices, ExchangePlan& plan) {
               indices.shape.to_string());
   plan.tokens = indices.shape[0];
   plan.top_k = indices.shape[1];
+  plan.open = false;
 }
 
 void plan_send(std::span<const std::int32_t> indices, std::int64_t experts, int ranks,

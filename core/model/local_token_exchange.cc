@@ -8,14 +8,14 @@
 namespace witan {
 
 void LocalTokenExchange::plan_begin(const Context& ctx, const TensorView& indices,
-                                    std::int64_t experts, std::int64_t places,
+                                    std::int64_t experts, const Padding& padding,
                                     const PlanArenas& arenas, ExchangePlan& plan) {
   begin_plan(indices, plan);
   if (indices.device.is_cuda()) {
-    return plan_on_device(ctx, indices, experts, places, arenas.here, plan);
+    return plan_on_device(ctx, indices, experts, padding.places, arenas.here, plan);
   }
   plan_local({indices.as<std::int32_t>(), static_cast<std::size_t>(indices.size())}, experts,
-             places, arenas.host, plan);
+             padding.places, arenas.host, plan);
   place_indices(ctx, arenas.here, plan);
 }
 
@@ -32,7 +32,7 @@ void LocalTokenExchange::plan_on_device(const Context& ctx, const TensorView& in
   plan.slots_of_row_begin = list(plan.rows + 1);
   plan.slots_of_row = list(choices);
   plan.choice_of_sent_slot = list(choices);
-  const TensorView counts = list(experts + 1);
+  const TensorView counts = padded ? TensorView{} : list(experts + 1);
   ops::cuda::plan_local(ctx, indices, experts, padded ? places : 0,
                         {plan.row_of_slot, plan.slots_of_row_begin, plan.slots_of_row,
                          plan.choice_of_sent_slot, counts});
@@ -43,17 +43,21 @@ void LocalTokenExchange::plan_on_device(const Context& ctx, const TensorView& in
       offset = begin;
       begin += places;
     }
-    plan.slots = experts * places;
+    plan.slots = plan.expert_offsets.back();
     plan.source_of_slot = plan.row_of_slot;
     return use_indices_where_they_are(plan);
   }
+  plan.open = true;
   Sizes& sizes = sizes_.push();
   sizes.plan = &plan;
   sizes.counts.begin(ctx, counts);
 }
 
 void LocalTokenExchange::plan_end(const Context&, ExchangePlan& plan) {
-  if (sizes_.empty() || sizes_.oldest().plan != &plan) return;  // complete
+  if (!plan.open) return;
+  WITAN_CHECK(!sizes_.empty() && sizes_.oldest().plan == &plan,
+              "the end of an exchange plan that is not the oldest");
+  plan.open = false;
   const auto* counts = sizes_.oldest().counts.wait().as<std::int32_t>();
   plan.slots = 0;
   for (std::size_t expert = 0; expert + 1 < plan.expert_offsets.size(); ++expert) {

@@ -17,7 +17,7 @@ class LocalTokenExchange final : public TokenExchange {
   std::size_t buffer_bytes() const override { return buffer_.bytes_reserved(); }
 
   void plan_begin(const Context& ctx, const TensorView& indices, std::int64_t experts,
-                  std::int64_t places, const PlanArenas& arenas, ExchangePlan& plan) override;
+                  const Padding& padding, const PlanArenas& arenas, ExchangePlan& plan) override;
   void plan_end(const Context& ctx, ExchangePlan& plan) override;
 
   void dispatch_begin(const Context&, const ExchangePlan&, const TensorView& x, Arena&) override {

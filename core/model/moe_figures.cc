@@ -40,7 +40,7 @@ void MoeFigures::count(const Context& ctx, const Batch& batch, RouterSaved& save
   stats_.tokens += saved.z.rows();
   if (!saved.masked) stats_.logits += saved.z.size();
   if (!saved.on_device()) {
-    saved.copy = nullptr;
+    saved.indices_copy = saved.kept_copy = nullptr;
     count_choice(saved.indices, saved.kept, tags);
     double sums[kRouterFigures] = {stats_.lse, stats_.logit_square, stats_.top_weight};
     ops::add_router_figures({}, saved.z, saved.lse, saved.weights, view_of(sums, {kRouterFigures}));
@@ -55,7 +55,10 @@ void MoeFigures::count(const Context& ctx, const Batch& batch, RouterSaved& save
   }
   ctx_ = ctx;
   choice_.begin(ctx, saved.indices);
-  saved.copy = &choice_;
+  drops_ = saved.drops();
+  if (drops_) kept_.begin(ctx, saved.kept);
+  saved.indices_copy = &choice_;
+  saved.kept_copy = drops_ ? &kept_ : &choice_;
   choice_open_ = true;
   tags_.assign(tags.begin(), tags.end());
   if (sums_.empty()) {
@@ -120,7 +123,7 @@ void MoeFigures::settle_choice() {
   if (!choice_open_) return;
   choice_open_ = false;
   const TensorView& indices = choice_.wait();
-  count_choice(indices, indices, tags_);  // without a capacity all are kept
+  count_choice(indices, drops_ ? kept_.wait() : indices, tags_);
 }
 
 void MoeFigures::count_choice(const TensorView& indices, const TensorView& kept,

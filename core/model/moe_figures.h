@@ -21,8 +21,8 @@ class MoeFigures {
  public:
   MoeFigures(std::int64_t experts, std::int64_t tags, std::size_t losses);
 
-  // Counts what a router decided for a micro-batch. On a device: begins the copy of its choice,
-  // which saved.copy then is.
+  // Counts what a router decided for a micro-batch. On a device: begins the copies of its choice,
+  // which saved.indices_copy and kept_copy then are.
   void count(const Context& ctx, const Batch& batch, RouterSaved& saved);
   void count_rounds(std::int64_t rounds);
   void add_loss(std::size_t balancer, double value) { stats_.losses[balancer] += value; }
@@ -48,8 +48,9 @@ class MoeFigures {
   std::vector<std::int64_t> batch_counts_;
   // On a device.
   Context ctx_;
-  HostCopy choice_, read_sums_;
+  HostCopy choice_, kept_, read_sums_;
   bool choice_open_ = false;        // not in stats_ yet
+  bool drops_ = false;              // kept_ is of the same micro-batch
   std::vector<std::int32_t> tags_;  // of that choice [tokens], or empty
   Tensor sums_;                     // [3 + balancers]: add_router_figures', then the losses
   bool sums_open_ = false;          // it holds something

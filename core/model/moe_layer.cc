@@ -68,11 +68,10 @@ MoeLayer::MoeLayer(const configs::ModelConfig& model, const ParamStore& params, 
   }
 }
 
-bool MoeLayer::decides_on_device(const ModelContext& model, bool training) const {
+bool MoeLayer::decides_on_device(const ModelContext& model) const {
   const auto reads = [](const auto& balancer) { return balancer->reads_router(); };
   return model.ctx.device.is_cuda() && router_->decides_on_device() && mask_.empty() &&
-         !capacity_.limits(training) && model.hook == nullptr &&
-         std::none_of(balancers_.begin(), balancers_.end(), reads);
+         model.hook == nullptr && std::none_of(balancers_.begin(), balancers_.end(), reads);
 }
 
 // Only those that travel; indices [tokens, top_k] on ctx.device.
@@ -87,7 +86,7 @@ void MoeLayer::route(const ModelContext& model, const Batch& batch, const Tensor
                      Saved& saved) {
   const ProfileScope routing("router");
   ModelArenas& arenas = *model.arenas;
-  const bool on_device = decides_on_device(model, batch.training);
+  const bool on_device = decides_on_device(model);
   Arena& choice = arenas.decision_choice(on_device);
   const RouterArenas places = {arenas.saved, arenas.decision_saved(on_device), choice,
                                arenas.scratch};
@@ -99,11 +98,11 @@ void MoeLayer::route(const ModelContext& model, const Batch& batch, const Tensor
   saved.rounds.clear();
   if (model.max_rows > 0) {  // the host looks at the choice, and waits for it
     const TensorView on_host =
-        on_device ? travelling({}, arenas.choice, saved.router.indices_on_host()) : saved.travel;
+        on_device ? travelling({}, arenas.choice, saved.router.kept_on_host()) : saved.travel;
     cut_rounds(on_host, computing_experts(), model.max_rows, *model.expert_ranks, saved.rounds);
   }
   figures_.count_rounds(saved.in_rounds() ? static_cast<std::int64_t>(saved.rounds.size()) - 1 : 1);
-  if (!saved.in_rounds()) begin_plan(model, batch.training, saved);
+  if (!saved.in_rounds()) begin_plan(model, batch, saved);
   saved.has_choice = true;
 }
 
@@ -118,18 +117,21 @@ void MoeLayer::end_plan(const ModelContext& model, Saved& saved, bool is_new) co
   }
 }
 
-void MoeLayer::begin_plan(const ModelContext& model, bool training, Saved& saved) const {
+void MoeLayer::begin_plan(const ModelContext& model, const Batch& batch, Saved& saved) const {
   const ProfileScope profile("exchange plan");
   const std::int64_t tokens = saved.router.indices.rows();
   const auto chunks = static_cast<std::int64_t>(model.exchange_chunks);
-  const std::int64_t places = capacity_.pads(training) ? capacity_.places(tokens, training) : 0;
+  TokenExchange::Padding padding;
+  if (capacity_.pads(batch.training)) {
+    padding = {capacity_.places(tokens, batch.training), batch.even};
+  }
   saved.chunks.resize(static_cast<std::size_t>(chunks));
   for (std::int64_t i = 0; i < chunks; ++i) {
     Chunk& chunk = saved.chunks[static_cast<std::size_t>(i)];
     chunk.begin = tokens * i / chunks;
     const std::int64_t count = tokens * (i + 1) / chunks - chunk.begin;
     model.exchange->plan_begin(model.ctx, saved.travel.slice_rows(chunk.begin, count),
-                               computing_experts(), places,
+                               computing_experts(), padding,
                                {model.arenas->choice, model.arenas->device_choice()}, chunk.plan);
   }
 }

@@ -83,11 +83,11 @@ class MoeLayer {
  private:
   // Where the router's scores, choice and weights are computed: on the model's device, unless the
   // host has to look at them. It does for routers that are not Router::decides_on_device(), tables
-  // of allowed experts, a capacity, hooks, and balancers that read them (Balancer::reads_router()).
-  bool decides_on_device(const ModelContext& model, bool training) const;
+  // of allowed experts, hooks, and balancers that read them (Balancer::reads_router()).
+  bool decides_on_device(const ModelContext& model) const;
   void route(const ModelContext& model, const Batch& batch, const TensorView& x, Saved& saved);
   TensorView travelling(const Context& ctx, Arena& arena, const TensorView& indices) const;
-  void begin_plan(const ModelContext& model, bool training, Saved& saved) const;
+  void begin_plan(const ModelContext& model, const Batch& batch, Saved& saved) const;
   // Its end, if it `is_new`; then the weights of this forward go to the slots.
   void end_plan(const ModelContext& model, Saved& saved, bool is_new) const;
   // In core/model/moe_rounds.cc: the same as what forward() and backward() do with chunks.

@@ -15,7 +15,7 @@ MoeLayer::Chunk& MoeLayer::begin_round(const ModelContext& model, const TensorVi
   chunk.begin = saved.rounds[round];
   const TensorView choices =
       saved.travel.slice_rows(chunk.begin, saved.rounds[round + 1] - chunk.begin);
-  model.exchange->plan_begin(model.ctx, choices, computing_experts(), 0,
+  model.exchange->plan_begin(model.ctx, choices, computing_experts(), {},
                              {model.arenas->host_scratch(), scratch}, chunk.plan);
   model.exchange->plan_end(model.ctx, chunk.plan);
   chunk.slot_weights = scratch.allocate({chunk.plan.slots}, x.dtype, "routing weights");

@@ -115,25 +115,23 @@ void Router::forward(const Context& ctx, const RouterParams& params, const Capac
   if (!keep_choice) {
     saved.indices = arenas.choice.allocate({tokens, top_k()}, DType::kInt32, "router");
   }
-  const bool limited = capacity.limits(batch.training);
-  if (is_top_k() && !keep_choice && hook == nullptr && !saved.masked && !limited) {
+  if (is_top_k() && !keep_choice && hook == nullptr && !saved.masked) {
     choose_at_once(place, params, arenas.choice, saved);
-    saved.kept = saved.indices;
-    return;
+  } else {
+    ops::router_score(place, score_, saved.z, saved.s, saved.lse);
+    if (!keep_choice) {
+      choose(place, params, batch, expert_ranks, arenas.choice, saved);
+      if (hook != nullptr) hook->on_route(place_.layer, batch, saved.indices, experts);
+    }
+    set_weights(place, saved, saved.indices);
   }
-  ops::router_score(place, score_, saved.z, saved.s, saved.lse);
-  if (!keep_choice) {
-    choose(place, params, batch, expert_ranks, arenas.choice, saved);
-    if (hook != nullptr) hook->on_route(place_.layer, batch, saved.indices, experts);
-  }
-  set_weights(place, saved, saved.indices);
-  if (!limited) {
+  if (!capacity.limits(batch.training)) {
     saved.kept = saved.indices;
     return;
   }
   if (!keep_choice) {
     saved.kept = arenas.choice.allocate({tokens, top_k()}, DType::kInt32, "router");
-    capacity.drop(saved.indices, saved.weights, saved.s, batch.training, saved.kept);
+    capacity.drop(place, saved.indices, saved.weights, saved.s, batch.training, saved.kept);
   }
   if (capacity.renormalizes()) set_weights(place, saved, saved.kept);
 }

@@ -48,12 +48,18 @@ struct RouterSaved {
   TensorView clean_z, noise_scale, noise;
   TensorView group_z;   // [tokens, groups] logits of a first gate, if the selection has one
   bool masked = false;  // some logits may be minus infinity
-  // Of a choice on the device: the copy of `indices` on its way to the host. Null otherwise.
-  HostCopy* copy = nullptr;
+  // Of a choice on the device: the copies of `indices` and `kept` on their way to the host, one and
+  // the same if they are. Null otherwise.
+  HostCopy* indices_copy = nullptr;
+  HostCopy* kept_copy = nullptr;
 
   bool on_device() const { return z.device.is_cuda(); }
-  // indices in host memory; waits for the copy where they are on the device.
-  const TensorView& indices_on_host() const { return copy == nullptr ? indices : copy->wait(); }
+  bool drops() const { return kept.data != indices.data; }  // there is a capacity
+  // In host memory; waits for the copy where they are on the device.
+  const TensorView& indices_on_host() const {
+    return indices_copy == nullptr ? indices : indices_copy->wait();
+  }
+  const TensorView& kept_on_host() const { return kept_copy == nullptr ? kept : kept_copy->wait(); }
 };
 
 // What reaches a router's backward besides the experts' gradient: from the balancing losses, where
@@ -132,7 +138,7 @@ class Router {
                 Arena& decision_scratch) const;
 
   // Whether everything from the logits to the weights can be computed on a device without the host
-  // looking at a value: no hook, capacity or mask among it.
+  // looking at a value: no hook or mask among it.
   virtual bool decides_on_device() const { return false; }
   // select() is ops::topk of the scores and the expert bias.
   virtual bool is_top_k() const { return false; }

@@ -30,6 +30,7 @@ namespace witan {
 struct ExchangePlan {
   std::int64_t tokens = 0;  // of this rank
   std::int64_t top_k = 0;
+  bool open = false;  // between plan_begin() and plan_end(): sizes or lists are still to come
 
   // Receiver. Rows lie by source rank, then token: one for each (token, this rank), or in the
   // per-choice mode one for each (token, choice); with one rank, row t is token t.
@@ -45,9 +46,7 @@ struct ExchangePlan {
   // Not with one rank: which token of its source each row is.
   TensorView token_of_row;  // [rows] int32
 
-  // Sender: with one rank only choice_of_sent_slot is filled, and on the device -1 may follow in it
-  // and in slots_of_row where experts are padded: how many choices there are is then not known
-  // here. Rows to send lie by destination rank,
+  // Sender: with one rank only choice_of_sent_slot is filled. Rows to send lie by destination rank,
   // then token (then choice, in the per-choice mode).
   std::vector<std::int64_t> rows_to, rows_from;    // [ranks] rows for, from each rank
   std::vector<std::int64_t> slots_to, slots_from;  // [ranks] slots for, from each rank
@@ -58,6 +57,9 @@ struct ExchangePlan {
   // order of the sum of a combine, which leaves the rows of padding alone.
   TensorView sent_rows_of_token_begin;  // [tokens + 1] int32
   TensorView sent_rows_of_token;        // [sent rows, padding aside] int32
+  // Of a plan made on the device with padding the host does not know how many choices there are:
+  // sent_rows_of_token, and with one rank slots_of_row and choice_of_sent_slot, are [tokens *
+  // top_k]. Nobody reads the former behind the choices; -1 follows in the others.
 
   // The lists above by which rows and weights are moved, on the device of the rows: copies of those
   // that the host made, else the same memory.
@@ -95,18 +97,23 @@ class TokenExchange {
   std::int64_t local_experts(std::int64_t experts) const { return experts / ranks(); }
   std::int64_t first_expert(std::int64_t experts) const { return local_experts(experts) * rank(); }
 
+  // With `places` > 0 every expert gets so many slots of this rank, at least as many as chose it,
+  // unless the rank has no tokens; those that nobody chose are padding of weight 0.
+  struct Padding {
+    std::int64_t places = 0;
+    bool even = false;  // every rank has as many tokens and asks for as many places
+  };
   // indices [tokens, top_k] int32 (host or ctx.device): global expert ids, or -1 for no choice.
-  // Tells every rank what it will get. With `places` > 0 every expert gets so many slots of this
-  // rank, at least as many as chose it; the others are padding of weight 0. Of indices on the
-  // device the plan, its lists included, is complete only after plan_end(): the sizes are on their
-  // way to the host, which may enqueue other work first.
+  // Tells every rank what it will get. Of indices on the device the plan, its lists included, is
+  // complete only after plan_end(): the sizes are on their way to the host, which may enqueue other
+  // work first. Even padding, or padding with one rank, makes them known without that.
   virtual void plan_begin(const Context& ctx, const TensorView& indices, std::int64_t experts,
-                          std::int64_t places, const PlanArenas& arenas, ExchangePlan& plan) = 0;
+                          const Padding& padding, const PlanArenas& arenas, ExchangePlan& plan) = 0;
   // In the order of the begins.
   virtual void plan_end(const Context& ctx, ExchangePlan& plan) = 0;
   void plan(const Context& ctx, const TensorView& indices, std::int64_t experts,
-            std::int64_t places, Arena& arena, ExchangePlan& plan) {
-    plan_begin(ctx, indices, experts, places, {arena, arena}, plan);
+            const Padding& padding, Arena& arena, ExchangePlan& plan) {
+    plan_begin(ctx, indices, experts, padding, {arena, arena}, plan);
     plan_end(ctx, plan);
   }
 

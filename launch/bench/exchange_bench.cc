@@ -84,7 +84,7 @@ class ExchangeBench {
   }
 
   void make_plan() {
-    exchange_->plan(session_.runtime.ctx, indices_, shape_.experts(), 0, arena_, plan_);
+    exchange_->plan(session_.runtime.ctx, indices_, shape_.experts(), {}, arena_, plan_);
   }
 
   void there_and_back() {

@@ -27,7 +27,7 @@ struct Routing {
   std::string name;
   std::int64_t tokens, top_k;
   std::vector<std::int32_t> experts;  // [tokens, top_k]
-  std::int64_t places = 0;
+  TokenExchange::Padding padding = {};
 
   TensorView indices() const { return view_of(experts.data(), {tokens, top_k}); }
 };
@@ -74,7 +74,13 @@ std::vector<Routing> routings(bool padded, bool few) {
   };
   if (few) all = {all[3], all[5]};
   if (!padded) return all;
-  for (Routing& made : all) made.places = most_chosen(made) + rank;
+  for (Routing& made : all) made.padding.places = most_chosen(made) + rank;
+  const auto add_even = [&](Routing made) {  // as many places as tokens are always enough
+    made.padding = {made.tokens, true};
+    all.push_back(std::move(made));
+  };
+  add_even(routing("as many tokens on every rank", 13, 3, 5));
+  add_even(routing("as many tokens on every rank: none", 0, 3, 0));
   return all;
 }
 
@@ -197,11 +203,11 @@ TEST_P(DeviceExchange, PlansOfTheDeviceAreThoseOfTheHost) {
           host_arena.reset();
           arena.reset();
           ExchangePlan expected, found;
-          host->plan({}, made.indices(), kExperts, made.places, host_arena, expected);
+          host->plan({}, made.indices(), kExperts, made.padding, host_arena, expected);
           const TensorView indices =
               arena.allocate({made.tokens, made.top_k}, DType::kInt32, "indices");
           transfer(ctx(), made.indices(), indices);
-          device->plan(ctx(), indices, kExperts, made.places, arena, found);
+          device->plan(ctx(), indices, kExperts, made.padding, arena, found);
           const PlanComparison comparison(ctx(), found, expected, padded && made.tokens > 0);
           comparison.sizes();
           comparison.lists();
@@ -260,7 +266,7 @@ TEST_P(DeviceExchange, RowsAndWeightsArriveWithoutTheHost) {
       SCOPED_TRACE(made.name);
       host_arena.reset();
       ExchangePlan host_plan;
-      host->plan({}, made.indices(), kExperts, made.places, host_arena, host_plan);
+      host->plan({}, made.indices(), kExperts, made.padding, host_arena, host_plan);
       const auto expected = there_and_back({}, *host, host_plan, host_arena);
       for (std::uint64_t seed = 0; seed < 3; ++seed) {
         cuda_on_cpu::set_seed(10 * seed + static_cast<std::uint64_t>(world().rank()));
@@ -268,7 +274,7 @@ TEST_P(DeviceExchange, RowsAndWeightsArriveWithoutTheHost) {
         ExchangePlan plan;
         const Tensor indices = transferred(ctx(), made.indices(), ctx().device);
         const bool by_host = seed == 0;  // as for routers that are the host's
-        device->plan_begin(ctx(), by_host ? made.indices() : indices.view(), kExperts, made.places,
+        device->plan_begin(ctx(), by_host ? made.indices() : indices.view(), kExperts, made.padding,
                            {host_arena, arena}, plan);
         device->plan_end(ctx(), plan);
         (void)group_->take_wait_seconds();
@@ -297,14 +303,14 @@ TEST_P(DeviceExchange, RoundedRowsAreThoseOfTheHost) {
       SCOPED_TRACE(made.name);
       host_arena.reset();
       ExchangePlan host_plan;
-      host->plan({}, made.indices(), kExperts, made.places, host_arena, host_plan);
+      host->plan({}, made.indices(), kExperts, made.padding, host_arena, host_plan);
       const auto expected = there_and_back<float>({}, *host, host_plan, host_arena);
       for (std::uint64_t seed = 0; seed < 2; ++seed) {
         cuda_on_cpu::set_seed(10 * seed + static_cast<std::uint64_t>(world().rank()));
         arena.reset();
         ExchangePlan plan;
         const Tensor indices = transferred(ctx(), made.indices(), ctx().device);
-        device->plan(ctx(), indices, kExperts, made.places, arena, plan);
+        device->plan(ctx(), indices, kExperts, made.padding, arena, plan);
         const auto found = there_and_back<float>(ctx(), *device, plan, arena);
         EXPECT_EQ(found.slot_weights, expected.slot_weights);
         EXPECT_EQ(found.y, expected.y);
@@ -312,7 +318,7 @@ TEST_P(DeviceExchange, RoundedRowsAreThoseOfTheHost) {
         if (seed > 0) continue;
         arena.reset();
         ExchangePlan again;
-        exact->plan(ctx(), indices, kExperts, made.places, arena, again);
+        exact->plan(ctx(), indices, kExperts, made.padding, arena, again);
         rounded = rounded || there_and_back<float>(ctx(), *exact, again, arena).y != found.y;
       }
     }
@@ -320,22 +326,23 @@ TEST_P(DeviceExchange, RoundedRowsAreThoseOfTheHost) {
   }
 }
 
-// Sizes of plans come to the host while it goes on; none have to where experts of one rank are
-// padded.
+// Sizes of plans come to the host while it goes on; none have to where experts are padded and the
+// rank knows what the others have.
 TEST_P(DeviceExchange, TheHostWaitsOnceForTheSizesOfAPlan) {
   if (is_staged()) GTEST_SKIP() << "the host carries the rows";
   Arena arena(ctx().device);
   const auto device = on_device(RowsPer::kChoice);
-  for (const bool padded : {false, true}) {
+  for (const TokenExchange::Padding& padding :
+       {TokenExchange::Padding{}, TokenExchange::Padding{20}, TokenExchange::Padding{20, true}}) {
     Routing made = routing("waits", 20, 2, 0);
-    if (padded) made.places = 20;
+    made.padding = padding;
     const Tensor indices = transferred(ctx(), made.indices(), ctx().device);
     for (int round = 0; round < 2; ++round) {  // in the first, scratch grows
       arena.reset();
       ExchangePlan first, second;
       const std::uint64_t before = cuda_on_cpu::host_waits();
       for (ExchangePlan* plan : {&first, &second}) {
-        device->plan_begin(ctx(), indices, kExperts, made.places, {arena, arena}, *plan);
+        device->plan_begin(ctx(), indices, kExperts, made.padding, {arena, arena}, *plan);
       }
       const std::uint64_t begun = cuda_on_cpu::host_waits();
       device->plan_end(ctx(), first);
@@ -343,10 +350,26 @@ TEST_P(DeviceExchange, TheHostWaitsOnceForTheSizesOfAPlan) {
       const std::uint64_t ended = cuda_on_cpu::host_waits();
       if (round == 0) continue;
       EXPECT_EQ(begun, before);
-      EXPECT_EQ(ended - begun, padded && world().size() == 1 ? 0U : 2U);
+      const bool known = padding.even || (padding.places > 0 && world().size() == 1);
+      EXPECT_EQ(ended - begun, known ? 0U : 2U);
       EXPECT_EQ(first.slots, second.slots);
     }
   }
+}
+
+TEST_P(DeviceExchange, PlansEndInTheOrderOfTheirBegins) {
+  Arena arena(ctx().device);
+  const auto device = on_device(RowsPer::kChoice);
+  const Routing made = routing("order", 20, 2, 0);
+  const Tensor indices = transferred(ctx(), made.indices(), ctx().device);
+  ExchangePlan first, second;
+  device->plan_begin(ctx(), indices, kExperts, {}, {arena, arena}, first);
+  device->plan_begin(ctx(), indices, kExperts, {}, {arena, arena}, second);
+  EXPECT_TRUE(second.open);
+  EXPECT_THROW(device->plan_end(ctx(), second), Error);
+  device->plan_end(ctx(), first);
+  device->plan_end(ctx(), second);
+  EXPECT_FALSE(second.open);
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "core/model/router.h"
 #include "core/ops/elementwise.h"
 #include "core/tensor/cuda_scratch.h"
+#include "launch/data/batch_builder.h"
 #include "tests/cuda/trainer_cuda_case.h"
 #include "tests/support/cuda_on_cpu/control.h"
 
@@ -121,6 +122,58 @@ TEST_F(RouterWaits, OnceForTheChoiceAndOnceForTheFigures) {
     synchronize(ctx);
   }
   EXPECT_GE(routers, 5);
+}
+
+// What the host waits for in the forward and in the backward of a micro-batch, the second that a
+// session sees: by then scratch has grown.
+struct PassWaits {
+  std::uint64_t forward = 0, backward = 0;
+};
+
+PassWaits waits_of(const Corpus& corpus, const std::string& change) {
+  const configs::RunConfig run = run_config(corpus, "", change);
+  CudaSession session(run, world().size(), DeviceTransport::kAuto);
+  Transformer& model = session->engine().model();
+  BatchBuffers buffers;
+  const auto sample = [&](std::int64_t i, std::span<std::int32_t> window) {
+    return session->stream().train_sample(2 * world().rank() + i, window);
+  };
+  PassWaits waits;
+  for (int micro_batch = 0; micro_batch < 2; ++micro_batch) {
+    build_batch(run.data(), run.data().seq_len(), kEndOfDocument, 2, 0, sample, buffers);
+    place_batch(session->engine().runtime().ctx, buffers);
+    buffers.batch.training = buffers.batch.even = true;
+    const std::uint64_t begin = cuda_on_cpu::host_waits();
+    model.forward_train(buffers.batch);
+    const std::uint64_t middle = cuda_on_cpu::host_waits();
+    model.backward(buffers.batch, 1.0);
+    waits = {middle - begin, cuda_on_cpu::host_waits() - middle};
+    for (MoeLayer* layer : model.moe_layers()) {
+      EXPECT_EQ(layer->stats().tokens, (micro_batch + 1) * 2 * run.data().seq_len());
+    }
+  }
+  return waits;
+}
+
+// Without a capacity sizes are waited for, once in each of the two MoE layers; padded experts have
+// theirs from the start, whatever decides who keeps a place.
+TEST_F(RouterWaits, PaddedExpertsAreDispatchedWithoutAny) {
+  const Corpus corpus;
+  const std::string rows = "parallel { exchange { rows: PER_CHOICE } } ";
+  const PassWaits free = waits_of(corpus, rows);
+  EXPECT_EQ(free.forward, 2u);
+  for (const char* policy : {"TOKEN_MAJOR", "PROBABILITY", "BATCH_PRIORITY"}) {
+    SCOPED_TRACE(policy);
+    const std::string capacity =
+        "model { moe { capacity { factor: 1.25 policy: " + std::string(policy) +
+        " renormalize_after_drop: true ";
+    const PassWaits padded = waits_of(
+        corpus, rows + capacity + "pad_to_capacity: true } router { allow_non_causal: true } } }");
+    EXPECT_EQ(padded.forward, 0u);
+    EXPECT_EQ(padded.backward, free.backward);
+    EXPECT_EQ(waits_of(corpus, rows + capacity + "} router { allow_non_causal: true } } }").forward,
+              2u);
+  }
 }
 
 }  // namespace

@@ -76,7 +76,11 @@ inline void expect_same_gradients(const Corpus& corpus, const std::string& balan
   Session expected(run, mesh);
   CudaSession found(run, ep, DeviceTransport::kAuto);
   const StepMetrics metrics = expected.trainer().gradients(false);
-  expect_metrics_near(found->trainer().gradients(false), metrics, kStepTolerance);
+  const StepMetrics on_gpu = found->trainer().gradients(false);
+  expect_metrics_near(on_gpu, metrics, kStepTolerance);
+  for (std::size_t i = 0; i < metrics.layers.size(); ++i) {
+    EXPECT_EQ(on_gpu.layers[i].dropped, metrics.layers[i].dropped);
+  }
   expect_tensors_near(*found, expected, true, kStepTolerance);
 }
 

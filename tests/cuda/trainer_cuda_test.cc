@@ -19,12 +19,13 @@ using CudaTrainer = OnGpus;
 
 // The losses of `steps` steps, and the weights behind them.
 void expect_same_steps(const Corpus& corpus, const char* precision, int ep,
-                       DeviceTransport transport, int steps, double figures, double weights) {
+                       DeviceTransport transport, int steps, double figures, double weights,
+                       const std::string& change = "") {
   SCOPED_TRACE(std::string(precision) + ", EP " + std::to_string(ep) + ", transport " +
                std::to_string(static_cast<int>(transport)));
   const configs::RunConfig run = run_config(
       corpus, invariant_balance(false),
-      std::string("optimizer { zero1: true } runtime { precision: ") + precision + " } ");
+      std::string("optimizer { zero1: true } runtime { precision: ") + precision + " } " + change);
   const Mesh mesh = mesh_of(ep);
   Session expected(run, mesh);
   CudaSession found(run, ep, transport);
@@ -42,6 +43,22 @@ TEST_F(CudaTrainer, TwentyStepsAsOnTheCpu) {
   const Corpus corpus;
   for (const int ep : expert_parallel_sizes(run_config(corpus, ""))) {
     expect_same_steps(corpus, "FLOAT64", ep, DeviceTransport::kAuto, 20, 1e-9, 1e-8);
+  }
+}
+
+// Who keeps a place is decided on the device, and the exchange knows its sizes beforehand. Jitter
+// sets equal tokens apart, whose weights differ by rounding errors only.
+TEST_F(CudaTrainer, StepsWithExpertsPaddedToTheirCapacity) {
+  const Corpus corpus;
+  for (const int ep : expert_parallel_sizes(run_config(corpus, ""))) {
+    for (const DeviceTransport transport : transports()) {
+      expect_same_steps(corpus, "FLOAT64", ep, transport, 4, 1e-10, 1e-9,
+                        several_micro_batches() +
+                            "model { moe { capacity { factor: 0.9 pad_to_capacity: true "
+                            "renormalize_after_drop: true policy: PROBABILITY } "
+                            "router { input_jitter: 0.1 allow_non_causal: true } } } "
+                            "parallel { exchange { rows: PER_CHOICE } }");
+    }
   }
 }
 

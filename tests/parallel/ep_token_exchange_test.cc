@@ -167,7 +167,7 @@ Layer<T> run_layer(TokenExchange& exchange, const Scenario& scenario, std::int64
   const TensorView dx = view_of(result.dx.data(), shape);
 
   ExchangePlan plan;
-  exchange.plan(ctx, view_of(indices.data(), {tokens, top_k}), kExperts, 0, arena, plan);
+  exchange.plan(ctx, view_of(indices.data(), {tokens, top_k}), kExperts, {}, arena, plan);
   const Experts<T> experts(exchange, plan);
   const TensorView slots = arena.allocate({plan.slots}, dtype_of<T>::value);
 
@@ -317,7 +317,7 @@ TEST(EpTokenExchangeTest, OrderOfRowsAndSlots) {
     for (std::int64_t j = 0; j < top_k; ++j)
       indices.push_back(
           static_cast<std::int32_t>((ranks - 1 - j / 2) * kExperts / ranks + (t % 2) * (j % 2)));
-  exchange->plan(ctx, view_of(indices.data(), {tokens, top_k}), kExperts, 0, arena, plan);
+  exchange->plan(ctx, view_of(indices.data(), {tokens, top_k}), kExperts, {}, arena, plan);
   EXPECT_EQ(plan.rows, tokens * ranks);
   EXPECT_EQ(plan.slots, tokens * 2 * ranks);
   std::vector<float> x;

@@ -107,7 +107,7 @@ struct Exchange {
            const std::vector<std::int32_t>& indices)
       : exchange(make_token_exchange(mesh.expert(), options)),
         rows_arena(Device{}, "rows", exchange->memory()) {
-    exchange->plan({}, view_of(indices.data(), {load.tokens, load.top_k}), load.experts, 0,
+    exchange->plan({}, view_of(indices.data(), {load.tokens, load.top_k}), load.experts, {},
                    plan_arena, plan);
   }
   void dispatch(const TensorView& x) {

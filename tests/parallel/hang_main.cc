@@ -49,7 +49,7 @@ class WindowSteps final : public Steps {
     std::vector<std::int32_t> indices;
     for (std::int32_t i = 0; i < 2 * ranks; ++i)
       indices.push_back(i % static_cast<std::int32_t>(ranks));
-    exchange_->plan({}, view_of(indices.data(), {2, ranks}), ranks, 0, arena_, plan_);
+    exchange_->plan({}, view_of(indices.data(), {2, ranks}), ranks, {}, arena_, plan_);
   }
   void step() override {
     std::vector<float> x(2 * 3, 1.0F), y(x.size());

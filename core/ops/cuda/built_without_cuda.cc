@@ -5,6 +5,7 @@
 #include "core/ops/cuda/activation.h"
 #include "core/ops/cuda/adamw.h"
 #include "core/ops/cuda/attention.h"
+#include "core/ops/cuda/capacity.h"
 #include "core/ops/cuda/columns.h"
 #include "core/ops/cuda/cross_entropy.h"
 #include "core/ops/cuda/elementwise.h"
@@ -73,6 +74,13 @@ void attention_cached(const Context&, const AttentionShape&, const TensorView&, 
   throw_built_without_cuda("attention_cached");
 }
 
+// capacity.h
+
+void keep_places(const Context&, const ExpertPlaces&, const TensorView&, const TensorView&,
+                 const TensorView&, const TensorView&) {
+  throw_built_without_cuda("keep_places");
+}
+
 // columns.h
 
 void copy_columns(const Context&, const TensorView&, std::int64_t, const TensorView&, std::int64_t,
@@ -128,7 +136,7 @@ void plan_local(const Context&, const TensorView&, std::int64_t, std::int64_t,
   throw_built_without_cuda("an exchange plan");
 }
 
-void plan_send(const Context&, const TensorView&, std::int64_t, bool, std::int64_t,
+void plan_send(const Context&, const TensorView&, std::int64_t, std::int64_t, bool, std::int64_t,
                const SendPlanLists&) {
   throw_built_without_cuda("an exchange plan");
 }

@@ -1,161 +1,18 @@
-// Exchange plans on CUDA. Every list is a stable counting sort: an item (a choice, or a slot that
-// arrived) goes behind the earlier items of the same column (an expert, a rank). Items are counted
-// in tiles of one block, the counts of a column are scanned over its tiles, and then every item
-// finds its place; integers only, and no atomics. Traffic is the items twice, each list once, and
-// 8 bytes for each column of each tile.
+// Exchange plans on CUDA: every list is a stable counting sort (stable_counting.h) of choices, or
+// of slots that arrived. Traffic is the items twice, each list once, and 8 bytes for each column of
+// each tile.
 #include "core/ops/cuda/exchange_plan.h"
 
-#include <cstddef>
-
 #include "core/base/cuda/launch.h"
+#include "core/ops/cuda/elementwise.h"
 #include "core/ops/cuda/grid.h"
 #include "core/ops/cuda/pieces.h"
+#include "core/ops/cuda/stable_counting.h"
 #include "core/ops/topk.h"
-#include "core/tensor/cuda_scratch.h"
 #include "core/tensor/transfer.h"
 
 namespace witan::ops::cuda {
 namespace {
-
-constexpr int kTile = 256;  // items of a block, one a thread
-constexpr int kMostKeys = 4;
-
-// The columns that an item asks for: how many members came before it in each. It may be one itself.
-struct Keys {
-  std::int32_t column[kMostKeys];
-  bool member[kMostKeys];
-};
-
-// before[k], total[k]: members of the item's column k that come before it in its tile, and in all
-// of the tile.
-template <int kKeys>
-__device__ void count_in_tile(const Keys& keys, std::int32_t (&before)[kKeys],
-                              std::int32_t (&total)[kKeys]) {
-  WITAN_SHARED(std::int32_t[kMostKeys * kTile], columns);
-  const int self = static_cast<int>(threadIdx.x);
-  WITAN_UNROLL
-  for (int k = 0; k < kKeys; ++k) {
-    columns[k * kTile + self] = keys.member[k] ? keys.column[k] : -1;
-    before[k] = total[k] = 0;
-  }
-  __syncthreads();
-  for (int other = 0; other < kTile; ++other) {
-    WITAN_UNROLL
-    for (int k = 0; k < kKeys; ++k) {
-      const std::int32_t same = columns[k * kTile + other] == keys.column[k] ? 1 : 0;
-      total[k] += same;
-      before[k] += other < self ? same : 0;
-    }
-  }
-}
-
-// counts [columns, tiles]: members of each column in each tile.
-template <class Items>
-__global__ void plan_count_kernel(Items items, std::int64_t n, std::int64_t columns,
-                                  std::int32_t* counts) {
-  const std::int64_t item = first_index();
-  const Keys keys = items.keys(item < n ? item : n - 1, item < n);
-  for (std::int64_t column = threadIdx.x; column < columns; column += kTile) {
-    counts[column * gridDim.x + blockIdx.x] = 0;
-  }
-  std::int32_t before[Items::kKeys];
-  std::int32_t total[Items::kKeys];
-  count_in_tile<Items::kKeys>(keys, before, total);  // its barrier comes before what follows
-  WITAN_UNROLL
-  for (int k = 0; k < Items::kKeys; ++k) {
-    if (keys.member[k] && before[k] == 0) {
-      counts[keys.column[k] * static_cast<std::int64_t>(gridDim.x) + blockIdx.x] = total[k];
-    }
-  }
-}
-
-// counts: scanned over the tiles.
-template <class Items>
-__global__ void plan_place_kernel(Items items, std::int64_t n, const std::int32_t* counts) {
-  const std::int64_t item = first_index();
-  const Keys keys = items.keys(item < n ? item : n - 1, item < n);
-  std::int32_t before[Items::kKeys];
-  std::int32_t total[Items::kKeys];
-  count_in_tile<Items::kKeys>(keys, before, total);
-  if (item >= n) return;
-  WITAN_UNROLL
-  for (int k = 0; k < Items::kKeys; ++k) {
-    before[k] += counts[keys.column[k] * static_cast<std::int64_t>(gridDim.x) + blockIdx.x];
-  }
-  items.place(item, before);
-}
-
-// Block b: out[b, :] = the sums of what comes before in in[b, :], totals[b] = the sum of all; in,
-// out [blocks, n], which may be the same.
-__global__ void exclusive_scan_kernel(const std::int32_t* in, std::int64_t n, std::int32_t* out,
-                                      std::int32_t* totals) {
-  WITAN_SHARED(std::int32_t[kTile], sums);
-  const int self = static_cast<int>(threadIdx.x);
-  std::int32_t carry = 0;
-  for (std::int64_t begin = 0; begin < n; begin += kTile) {
-    const std::int64_t i = blockIdx.x * n + begin + self;
-    const std::int32_t value = begin + self < n ? in[i] : 0;
-    sums[self] = value;
-    __syncthreads();
-    for (int offset = 1; offset < kTile; offset *= 2) {
-      const std::int32_t earlier = self >= offset ? sums[self - offset] : 0;
-      __syncthreads();
-      sums[self] += earlier;
-      __syncthreads();
-    }
-    if (begin + self < n) out[i] = carry + sums[self] - value;
-    carry += sums[kTile - 1];
-    __syncthreads();
-  }
-  if (self == 0) totals[blockIdx.x] = carry;
-}
-
-void exclusive_scan(const Context& ctx, const std::int32_t* in, std::int64_t lists, std::int64_t n,
-                    std::int32_t* out, std::int32_t* totals) {
-  launch(exclusive_scan_kernel, dim3(grid_extent(lists, kMaxGridX)), dim3(kTile), 0, ctx.stream, in,
-         n, out, totals);
-}
-
-// The memory of one plan's counting, in the scratch of the stream.
-struct Counting {
-  Counting(const Context& ctx, std::int64_t items, std::int64_t all_columns)
-      : n(items), columns(all_columns), tiles(blocks_of(items, kTile)) {
-    const std::int64_t words = columns * (tiles + 2) + kLists;
-    counts = static_cast<std::int32_t*>(
-        witan::cuda::scratch(ctx, static_cast<std::size_t>(words) * sizeof(std::int32_t)));
-    totals = counts + columns * tiles;
-    begins = totals + columns;
-    unused_totals = begins + columns;
-  }
-  static constexpr std::int64_t kLists = 2;
-
-  std::int64_t n, columns, tiles;
-  std::int32_t* counts;         // [columns, tiles]
-  std::int32_t* totals;         // [columns] members
-  std::int32_t* begins;         // [columns] where each column of a range begins, where asked for
-  std::int32_t* unused_totals;  // [kLists]
-};
-
-template <class Items>
-void count(const Context& ctx, const Items& items, const Counting& c) {
-  if (c.n > 0) {
-    launch(plan_count_kernel<Items>, dim3(grid_extent(c.tiles, kMaxGridX)), dim3(kTile), 0,
-           ctx.stream, items, c.n, c.columns, c.counts);
-  }
-  exclusive_scan(ctx, c.counts, c.columns, c.tiles, c.counts, c.totals);
-}
-
-// begins of `lists` ranges of n columns each, from column `first` on.
-void scan_columns(const Context& ctx, const Counting& c, std::int64_t first, std::int64_t lists,
-                  std::int64_t n) {
-  exclusive_scan(ctx, c.totals + first, lists, n, c.begins + first, c.unused_totals);
-}
-
-template <class Items>
-void place(const Context& ctx, const Items& items, const Counting& c) {
-  launch(plan_place_kernel<Items>, dim3(grid_extent(c.tiles, kMaxGridX)), dim3(kTile), 0,
-         ctx.stream, items, c.n, c.counts);
-}
 
 // Lists that begin with nothing: [1] = 0.
 void no_entries(const Context& ctx, const TensorView& begin) {
@@ -224,10 +81,6 @@ __global__ void pad_local_kernel(const std::int32_t* totals, const std::int32_t*
     row_of_slot[slot] =
         static_cast<std::int32_t>(gaps_before(expert, place, places, totals, begins) % tokens);
   }
-}
-
-__global__ void copy_counts_kernel(const std::int32_t* from, std::int64_t n, std::int32_t* to) {
-  for (std::int64_t i = first_index(); i < n; i += index_stride()) to[i] = from[i];
 }
 
 // Columns, with R ranks: slots for each rank [0, R), rows for each rank [R, 2 R), all rows 2 R,
@@ -400,8 +253,9 @@ void plan_local(const Context& ctx, const TensorView& indices, std::int64_t expe
                          lists.slots_of_row.as<std::int32_t>(),
                          lists.choice_of_sent_slot.as<std::int32_t>()};
   count(ctx, items, c);
-  launch(copy_counts_kernel, flat_grid(experts + 1), dim3(kFlatThreads), 0, ctx.stream, c.totals,
-         experts + 1, lists.counts.as<std::int32_t>());
+  if (!lists.counts.empty()) {
+    copy(ctx, {c.totals, {experts + 1}, DType::kInt32, ctx.device}, lists.counts);
+  }
   if (choices.n == 0) return no_entries(ctx, lists.slots_of_row_begin);
   scan_columns(ctx, c, 0, 1, experts);
   place(ctx, items, c);
@@ -411,8 +265,8 @@ void plan_local(const Context& ctx, const TensorView& indices, std::int64_t expe
 }
 
 void plan_send(const Context& ctx, const TensorView& indices, std::int64_t experts,
-               bool row_per_choice, std::int64_t places, const SendPlanLists& lists) {
-  const std::int64_t ranks = lists.counts.rows();
+               std::int64_t ranks, bool row_per_choice, std::int64_t places,
+               const SendPlanLists& lists) {
   const auto local_experts = static_cast<std::int32_t>(experts / ranks);
   const Choices choices = choices_of(indices);
   const Counting c(ctx, choices.n, 2 * ranks + 1 + experts);
@@ -429,8 +283,10 @@ void plan_send(const Context& ctx, const TensorView& indices, std::int64_t exper
                         lists.sent_rows_of_token_begin.as<std::int32_t>(),
                         lists.sent_rows_of_token.as<std::int32_t>()};
   count(ctx, items, c);
-  launch(send_counts_kernel, flat_grid(lists.counts.size()), dim3(kFlatThreads), 0, ctx.stream,
-         c.totals, ranks, std::int64_t{local_experts}, places, lists.counts.as<std::int32_t>());
+  if (!lists.counts.empty()) {
+    launch(send_counts_kernel, flat_grid(lists.counts.size()), dim3(kFlatThreads), 0, ctx.stream,
+           c.totals, ranks, std::int64_t{local_experts}, places, lists.counts.as<std::int32_t>());
+  }
   if (choices.n == 0) return no_entries(ctx, lists.sent_rows_of_token_begin);
   scan_columns(ctx, c, 0, 2, ranks);
   scan_columns(ctx, c, 2 * ranks + 1, 1, experts);

@@ -20,7 +20,8 @@ struct LocalPlanLists {
   TensorView slots_of_row_begin;   // [tokens + 1]
   TensorView slots_of_row;         // [n], -1 behind the slots of choices
   TensorView choice_of_sent_slot;  // [n], the same
-  TensorView counts;               // [experts + 1] choices of each expert, and of all
+  // [experts + 1] choices of each expert, and of all; may be empty
+  TensorView counts;
 };
 void plan_local(const Context& ctx, const TensorView& indices, std::int64_t experts,
                 std::int64_t places, const LocalPlanLists& lists);
@@ -33,11 +34,12 @@ struct SendPlanLists {
   TensorView sent_rows_of_token_begin;  // [tokens + 1]
   TensorView sent_rows_of_token;        // as many as the last of those used; at least [n]
   // [ranks, 1 + experts / ranks] what each rank is told: rows for it, then the slots of each of its
-  // experts.
+  // experts; may be empty.
   TensorView counts;
 };
 void plan_send(const Context& ctx, const TensorView& indices, std::int64_t experts,
-               bool row_per_choice, std::int64_t places, const SendPlanLists& lists);
+               std::int64_t ranks, bool row_per_choice, std::int64_t places,
+               const SendPlanLists& lists);
 
 // The receiver's half from the codes [slots] of every source rank in order: as plan_receive() of
 // the host, with source_of_slot.
