@@ -3,10 +3,13 @@
 #include <string>
 
 #include "core/base/profile.h"
+#include "core/model/graph_part.h"
 #include "core/ops/elementwise.h"
 
 namespace witan {
 namespace {
+
+constexpr const char* kAttentionGraph = "attention graph";
 
 std::string name_of_layer(int layer, const char* part) {
   return "layers." + std::to_string(layer) + "." + part;
@@ -30,15 +33,6 @@ DecoderLayer::DecoderLayer(const configs::ModelConfig& model, const ParamStore& 
   }
 }
 
-template <class MakeKey, class Work>
-void DecoderLayer::enqueue(const ModelContext& model, std::unique_ptr<GraphSegment>& graph,
-                           const MakeKey& make_key, const Work& work) {
-  if (!model.cuda_graphs) return work();
-  const ProfileScope profile("attention graph");
-  if (!graph) graph = std::make_unique<GraphSegment>();
-  graph->run(model.ctx, make_key(), work);
-}
-
 void DecoderLayer::forward(const ModelContext& model, const Batch& batch, const TensorView& x,
                            const TensorView& y, Saved& saved) {
   const Context& ctx = model.ctx;
@@ -57,8 +51,9 @@ void DecoderLayer::forward(const ModelContext& model, const Batch& batch, const 
   } else {
     attention_->allocate(model, x, saved.attention);
     allocate_ffn_in(model, saved);
-    enqueue(
-        model, forward_graph_, [&] { return key_of(model, batch, saved); },
+    enqueue_part(
+        ctx, model.cuda_graphs, kAttentionGraph, forward_graph_,
+        [&] { return key_of(model, batch, saved); },
         [&] {
           norm();
           attention_->forward(model, batch, saved.attention_in, saved.middle, saved.attention);
@@ -143,8 +138,8 @@ void DecoderLayer::backward(const ModelContext& model, const Batch& batch, Saved
                              ops::Accumulate::kYes);
   };
   if (latent_) return backward_of(*latent_, saved.latent);
-  enqueue(
-      model, backward_graph_,
+  enqueue_part(
+      model.ctx, model.cuda_graphs, kAttentionGraph, backward_graph_,
       [&] {
         GraphKey key = key_of(model, batch, saved);
         add_to(key, dx);

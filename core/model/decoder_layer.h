@@ -51,9 +51,6 @@ class DecoderLayer {
   void allocate_ffn_in(const ModelContext& model, Saved& saved) const;
   // What the work of the first half, forward and backward, follows from.
   GraphKey key_of(const ModelContext& model, const Batch& batch, const Saved& saved) const;
-  template <class MakeKey, class Work>
-  static void enqueue(const ModelContext& model, std::unique_ptr<GraphSegment>& graph,
-                      const MakeKey& make_key, const Work& work);
   void feed_forward(const ModelContext& model, const Batch& batch, const TensorView& y,
                     Saved& saved);
 

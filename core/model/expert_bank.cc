@@ -9,6 +9,7 @@
 #include "core/ops/elementwise.h"
 #include "core/ops/grouped_bias.h"
 #include "core/ops/grouped_gemm.h"
+#include "core/ops/rounded_weights.h"
 
 namespace witan {
 namespace {
@@ -48,6 +49,11 @@ ExpertBank::ExpertBank(const configs::MoeConfig& config, const ParamStore& param
   ddown_ = params.grad(prefix + "down");
   dup_bias_ = params.grad(up + "_bias");
   ddown_bias_ = params.grad(prefix + "down_bias");
+}
+
+void ExpertBank::add_to_key(GraphKey& key) const {
+  // Kept copies in bfloat16, or none while they are stale.
+  for (const TensorView& w : {up_, down_}) key.add(ops::find_rounded(w));
 }
 
 void ExpertBank::forward_up(const Context& ctx, const TensorView& rows,

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <span>
 
+#include "core/base/graph_segment.h"
 #include "core/model/model_context.h"
 #include "core/model/param_store.h"
 #include "core/ops/activation.h"
@@ -49,6 +50,9 @@ class ExpertBank {
                 std::span<const std::int64_t> offsets, const TensorView& row_weights,
                 const Saved& saved, const TensorView& drows, const TensorView& drow_weights,
                 ops::Accumulate gradients, Arena& scratch) const;
+
+  // What the work on padded experts follows from besides the tensors handed in.
+  void add_to_key(GraphKey& key) const;
 
   std::int64_t up_width() const { return up_.shape[1]; }
   std::int64_t ff() const { return down_.shape[2]; }

@@ -6,7 +6,6 @@
 #include "core/base/profile.h"
 #include "core/model/rounds.h"
 #include "core/ops/elementwise.h"
-#include "core/ops/permute.h"
 
 namespace witan {
 namespace {
@@ -26,23 +25,6 @@ RouterParams router_params(const ParamStore& params, int layer) {
     result.dgroup_weight = params.grad(prefix + "group_weight");
   }
   return result;
-}
-
-// Every row once for each of its slots: [slots, d] of `type`, by expert.
-TensorView rows_of_slots(const ModelContext& model, const DispatchedRows& rows,
-                         const ExchangePlan& plan, DType type) {
-  const TensorView y =
-      model.arenas->scratch.allocate(rows.own.shape.with_rows(plan.slots), type, "rows by expert");
-  const ProfileScope profile("permute");
-  ops::permute(model.ctx, rows.own, rows.others, plan.here.source_of_slot, y);
-  return y;
-}
-
-// The way back: y [rows, d], the sum of each row's slots in x [slots, d].
-void sum_of_slots(const ModelContext& model, const TensorView& x, const ExchangePlan& plan,
-                  const TensorView& y) {
-  const ProfileScope profile("un-permute");
-  ops::unpermute_sum(model.ctx, x, plan.here.slots_of_row_begin, plan.here.slots_of_row, y);
 }
 
 }  // namespace
@@ -129,49 +111,12 @@ void MoeLayer::begin_plan(const ModelContext& model, const Batch& batch, Saved& 
   for (std::int64_t i = 0; i < chunks; ++i) {
     Chunk& chunk = saved.chunks[static_cast<std::size_t>(i)];
     chunk.begin = tokens * i / chunks;
+    chunk.padded = padding.places > 0;
     const std::int64_t count = tokens * (i + 1) / chunks - chunk.begin;
     model.exchange->plan_begin(model.ctx, saved.travel.slice_rows(chunk.begin, count),
                                computing_experts(), padding,
                                {model.arenas->choice, model.arenas->device_choice()}, chunk.plan);
   }
-}
-
-void MoeLayer::activate(const ModelContext& model, Arena& arena, Chunk& chunk) const {
-  const TensorView& up = chunk.experts.up;
-  chunk.experts.h = arena.allocate({chunk.plan.slots, bank_.ff()},
-                                   bank_.stored_type(model.ctx, up.dtype), "experts");
-  bank_.forward_activation(model.ctx, up, chunk.slot_weights, chunk.experts.h);
-}
-
-void MoeLayer::forward_up(const ModelContext& model, Arena& arena, Chunk& chunk) const {
-  Arena& scratch = model.arenas->scratch;
-  const ExchangePlan& plan = chunk.plan;
-  const DType dtype = chunk.rows.own.dtype;
-  chunk.experts.up = arena.allocate({plan.slots, bank_.up_width()}, dtype, "experts");
-  ArenaScope scope(scratch);
-  const TensorView x = rows_of_slots(model, chunk.rows, plan, bank_.stored_type(model.ctx, dtype));
-  bank_.forward_up(model.ctx, x, plan.expert_offsets, chunk.experts.up);
-}
-
-void MoeLayer::forward_experts(const ModelContext& model, Chunk& chunk,
-                               const TensorView& out) const {
-  const ProfileScope profile("experts");
-  Arena& scratch = model.arenas->scratch;
-  const ExchangePlan& plan = chunk.plan;
-  const bool keep_up = model.recompute != Recompute::kMoeLayer;
-  const bool keep_h = keep_up && model.recompute != Recompute::kMoeActivation;
-  ArenaScope scope(scratch);
-  const DType dtype = chunk.rows.own.dtype;
-  const DType stored = bank_.stored_type(model.ctx, dtype);
-  Arena& of_up = keep_up ? model.arenas->saved : scratch;
-  Arena& of_h = keep_h ? model.arenas->saved : scratch;
-  chunk.experts.up = of_up.allocate({plan.slots, bank_.up_width()}, dtype, "experts");
-  chunk.experts.h = of_h.allocate({plan.slots, bank_.ff()}, stored, "experts");
-  const TensorView x = rows_of_slots(model, chunk.rows, plan, stored);
-  const TensorView y =
-      stored == out.dtype ? x : scratch.allocate(x.shape, out.dtype, "experts");  // in place
-  bank_.forward(model.ctx, x, plan.expert_offsets, chunk.slot_weights, chunk.experts, y);
-  sum_of_slots(model, y, plan, out);
 }
 
 TensorView MoeLayer::forward_shared(const ModelContext& model, const TensorView& x,
@@ -278,23 +223,6 @@ RouterGradient MoeLayer::balance(const ModelContext& model, const Batch& batch, 
   return gradient;
 }
 
-void MoeLayer::backward_experts(const ModelContext& model, const DispatchedRows& dout, Chunk& chunk,
-                                ops::Accumulate gradients, const TensorView& drows) const {
-  const ProfileScope profile("experts backward");
-  Arena& scratch = model.arenas->scratch;
-  const ExchangePlan& plan = chunk.plan;
-  ArenaScope scope(scratch);
-  const DType type = bank_.stored_type(model.ctx, drows.dtype);
-  const TensorView x = rows_of_slots(model, chunk.rows, plan, type);
-  const TensorView dy = rows_of_slots(model, dout, plan, type);
-  const TensorView dx = type == drows.dtype  // in place if it fits
-                            ? dy
-                            : scratch.allocate(dy.shape, drows.dtype, "experts backward");
-  bank_.backward(model.ctx, dy, x, plan.expert_offsets, chunk.slot_weights, chunk.experts, dx,
-                 chunk.dslot_weights, gradients, scratch);
-  sum_of_slots(model, dx, plan, drows);
-}
-
 void MoeLayer::backward_router(const ModelContext& model, const Batch& batch, const Saved& saved,
                                const TensorView& dweights, const RouterGradient& losses,
                                const TensorView& dx) const {
@@ -327,7 +255,8 @@ void MoeLayer::backward(const ModelContext& model, const Batch& batch, const Ten
     for (Chunk& chunk : chunks) {
       chunk.rows = profiled(
           "dispatch", [&] { return exchange.dispatch(ctx, chunk.plan, chunk.of(x), scratch); });
-      forward_up(model, scratch, chunk);
+      allocate_up(scratch, chunk);
+      forward_up(model, chunk);
     }
   }
   profiled("combine backward",
@@ -337,7 +266,8 @@ void MoeLayer::backward(const ModelContext& model, const Batch& batch, const Ten
   for (std::size_t i = 0; i < chunks.size(); ++i) {
     Chunk& chunk = chunks[i];
     if (model.recompute == Recompute::kMoeLayer || model.recompute == Recompute::kMoeActivation) {
-      activate(model, scratch, chunk);
+      allocate_h(model, scratch, chunk);
+      activate(model, chunk);
     }
     const DispatchedRows dout =
         profiled("combine backward", [&] { return exchange.dispatch_end(ctx); });

@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "core/base/graph_segment.h"
 #include "core/model/balance/balancer.h"
 #include "core/model/batch.h"
 #include "core/model/expert_bank.h"
@@ -30,6 +31,7 @@ class MoeLayer {
   struct Chunk {
     std::int64_t begin = 0;
     ExchangePlan plan;
+    bool padded = false;      // every expert has as many slots, whatever the router chose
     TensorView slot_weights;  // [slots]
     DispatchedRows rows;      // [rows, d] as received
     ExpertBank::Saved experts;
@@ -77,6 +79,9 @@ class MoeLayer {
   bool pools_layers() const;
   const TensorView& expert_bias() const { return router_params_.expert_bias; }
   const ExpertMask& mask() const { return mask_; }
+  // Of the experts' graphs (ModelContext::cuda_graphs); null before the first call with padding.
+  const GraphSegment* forward_graph() const { return forward_graph_.get(); }
+  const GraphSegment* backward_graph() const { return backward_graph_.get(); }
   // f_i [experts] for losses of GLOBAL_BATCH scope; set before the backward.
   std::vector<double>& global_fractions() { return global_fractions_; }
 
@@ -105,13 +110,18 @@ class MoeLayer {
   void backward_zero_computation(const ModelContext& model, const TensorView& dy,
                                  const TensorView& x, const Saved& saved, const TensorView& dx,
                                  const TensorView& dweights);
-  void forward_up(const ModelContext& model, Arena& arena, Chunk& chunk) const;
-  void activate(const ModelContext& model, Arena& arena, Chunk& chunk) const;
+  // In core/model/moe_experts.cc.
+  void allocate_up(Arena& arena, Chunk& chunk) const;
+  void allocate_h(const ModelContext& model, Arena& arena, Chunk& chunk) const;
+  void forward_up(const ModelContext& model, const Chunk& chunk) const;
+  void activate(const ModelContext& model, const Chunk& chunk) const;
   // out [rows, d]: what this rank's experts add up to for each row of the chunk.
   void forward_experts(const ModelContext& model, Chunk& chunk, const TensorView& out) const;
   // drows [rows, d].
   void backward_experts(const ModelContext& model, const DispatchedRows& dout, Chunk& chunk,
                         ops::Accumulate gradients, const TensorView& drows) const;
+  // What the work of the experts, forward and backward, follows from.
+  GraphKey key_of(const ModelContext& model, const Chunk& chunk) const;
   // dx accumulates.
   void backward_router(const ModelContext& model, const Batch& batch, const Saved& saved,
                        const TensorView& dweights, const RouterGradient& losses,
@@ -132,6 +142,8 @@ class MoeLayer {
   std::vector<std::unique_ptr<Balancer>> balancers_;
   std::vector<double> global_fractions_;
   mutable MoeFigures figures_;  // asking may have to wait, and changes nothing else
+  // From the rows that were dispatched to those that are combined; they change no numbers.
+  mutable std::unique_ptr<GraphSegment> forward_graph_, backward_graph_;
 };
 
 }  // namespace witan

@@ -13,6 +13,7 @@ MoeLayer::Chunk& MoeLayer::begin_round(const ModelContext& model, const TensorVi
   saved.chunks.resize(1);
   Chunk& chunk = saved.chunks.front();
   chunk.begin = saved.rounds[round];
+  chunk.padded = false;
   const TensorView choices =
       saved.travel.slice_rows(chunk.begin, saved.rounds[round + 1] - chunk.begin);
   model.exchange->plan_begin(model.ctx, choices, computing_experts(), {},
@@ -51,8 +52,10 @@ void MoeLayer::backward_rounds(const ModelContext& model, const TensorView& dy, 
     ArenaScope scope(scratch);
     ArenaScope host_scope(model.arenas->host_scratch());
     Chunk& chunk = begin_round(model, x, saved, round);
-    forward_up(model, scratch, chunk);
-    activate(model, scratch, chunk);
+    allocate_up(scratch, chunk);
+    forward_up(model, chunk);
+    allocate_h(model, scratch, chunk);
+    activate(model, chunk);
     const DispatchedRows dout = profiled("combine backward", [&] {
       return exchange.dispatch(ctx, chunk.plan, chunk.of(dy), scratch);
     });
