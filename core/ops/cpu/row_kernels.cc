@@ -5,14 +5,25 @@
 
 namespace witan::cpu::WITAN_ISA {
 
+// What comes next is fetched while this row moves: rows lie far apart, often in another rank's
+// memory.
 template <class T, class Y>
 void gather_rows_of_two(const T* first, std::int64_t split, const T* second,
                         const std::int32_t* index, Y* y, std::int64_t rows, std::int64_t d) {
+  const auto row = [&](std::int64_t r) {
+    return index[r] < split ? first + index[r] * d : second + (index[r] - split) * d;
+  };
   for (std::int64_t r = 0; r < rows; ++r) {
-    const T* from = index[r] < split ? first + index[r] * d : second + (index[r] - split) * d;
+    const T* from = row(r);
+    const bool last = r + 1 == rows;
+    const T* next_from = row(last ? r : r + 1);
     Y* to = y + r * d;
-    for_each_vec<T>(d, [&](std::int64_t i, auto part)
-                           WITAN_LAMBDA { store_as(to + i, load(from + i, part), part); });
+    Y* next_to = last ? to : to + d;
+    for_each_vec<T>(d, [&](std::int64_t i, auto part) WITAN_LAMBDA {
+      __builtin_prefetch(next_from + i);
+      __builtin_prefetch(next_to + i, 1);
+      store_as(to + i, load(from + i, part), part);
+    });
   }
 }
 

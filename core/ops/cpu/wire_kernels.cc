@@ -29,10 +29,17 @@ void sum_rows(const void* const* row, const std::int32_t* begin, const std::int3
               std::int64_t tokens, std::int64_t d) {
   for (std::int64_t t = 0; t < tokens; ++t) {
     T* to = y + t * d;
+    T* next_to = t + 1 < tokens ? to + d : to;
+    // The rows of the next token, if it has as many, are fetched meanwhile.
+    const std::int32_t count = begin[t + 1] - begin[t];
+    const std::int32_t ahead = begin[t + 1] + count <= begin[tokens] ? count : 0;
     for_each_vec<T>(d, [&](std::int64_t i, auto part) WITAN_LAMBDA {
       Vec<T> sum = {};
-      for (std::int32_t j = begin[t]; j < begin[t + 1]; ++j)
+      for (std::int32_t j = begin[t]; j < begin[t + 1]; ++j) {
+        __builtin_prefetch(static_cast<const T*>(row[index[j + ahead]]) + i);
         sum += load(static_cast<const T*>(row[index[j]]) + i, part);
+      }
+      __builtin_prefetch(next_to + i, 1);
       store(to + i, sum, part);
     });
   }
