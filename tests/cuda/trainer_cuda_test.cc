@@ -197,17 +197,18 @@ TEST_F(CudaTrainer, RoundedWeightsFollowTheWeights) {
   EXPECT_NE(expected, before);
 }
 
-// Most calls of a graph's part were launches of what had been captured before.
-void expect_mostly_launched(const GraphSegment* graph, int calls) {
+// Every second call of a graph's part at least was a launch of what had been captured before; in
+// the first steps arenas grow, and what was captured is captured again.
+void expect_often_launched(const GraphSegment* graph, int calls) {
   ASSERT_NE(graph, nullptr);
   const GraphSegment::Counts counts = graph->counts();
   EXPECT_EQ(counts.run + counts.launched, calls);
   EXPECT_GE(counts.launched, calls / 2);
-  EXPECT_GT(counts.launched, counts.captured);
+  EXPECT_GE(counts.launched, counts.captured);
 }
 
 // The attention of a layer, and its experts where they are padded, as graphs: the same bits, and
-// most of the time a launch, although the routing, and with it the rows of experts, changes from
+// half of the time a launch, although the routing, and with it the rows of experts, changes from
 // step to step; also with more micro-batches than a segment keeps graphs.
 TEST_F(CudaTrainer, GraphsGiveTheSameBits) {
   const Corpus corpus;
@@ -238,15 +239,15 @@ TEST_F(CudaTrainer, GraphsGiveTheSameBits) {
     const int times = steps * micro_batches;
     const bool twice = run.train().recompute() == configs::TrainConfig::LAYER;
     for (const auto& layer : found->engine().model().layers()) {
-      expect_mostly_launched(layer->forward_graph(), twice ? 2 * times : times);
-      expect_mostly_launched(layer->backward_graph(), times);
+      expect_often_launched(layer->forward_graph(), twice ? 2 * times : times);
+      expect_often_launched(layer->backward_graph(), times);
       if (layer->moe() == nullptr) continue;
       if (change.find("pad_to_capacity") == std::string::npos) {
         EXPECT_EQ(layer->moe()->forward_graph(), nullptr);
         continue;
       }
-      expect_mostly_launched(layer->moe()->forward_graph(), twice ? 2 * times : times);
-      expect_mostly_launched(layer->moe()->backward_graph(), times);
+      expect_often_launched(layer->moe()->forward_graph(), twice ? 2 * times : times);
+      expect_often_launched(layer->moe()->backward_graph(), times);
     }
     for (int id = 0; id < found->engine().table().size(); ++id) {
       const HostTwin weights(found->engine().params().context(),
