@@ -29,7 +29,8 @@ inline std::vector<std::int32_t> kept_choices(const std::string& capacity, std::
   ops::route_weights({}, ops::RouteWeights::kAsIs, 1.0, scores, indices,
                      view(weights, {tokens, k}));
   const Capacity limit(config, k);
-  limit.drop({}, indices, view(weights, {tokens, k}), scores, true, view_of(out.data(), {tokens, k}));
+  limit.drop({}, indices, view(weights, {tokens, k}), scores, true,
+             view_of(out.data(), {tokens, k}));
   return out;
 }
 
