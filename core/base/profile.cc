@@ -49,6 +49,7 @@ void start_profiling(std::size_t capacity) {
   ring.slots.assign(capacity, ProfileEvent{});
   ring.next = 0;
   ring.taken = 0;
+  thread_number();  // 0, unless another thread started recording before
   detail::profiling = true;
 }
 

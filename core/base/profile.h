@@ -26,7 +26,7 @@ struct ProfileEvent {
   std::int64_t begin_ns = 0, end_ns = 0;  // profile_clock_ns()
   std::int64_t bytes = -1;                // collectives: what this rank sends to others
   std::int32_t layer = -1;                // current_layer() at the beginning
-  std::int16_t thread = 0;                // 0: the first that recorded
+  std::int16_t thread = 0;                // 0: the first that started recording
   Kind kind = Kind::kPhase;
 };
 

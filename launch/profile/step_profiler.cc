@@ -12,8 +12,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Events of one step with what follows it, six for each expert and micro-batch among them; they are
-// taken out after each. 12 MiB.
+// Events of one step with what follows it, six for each expert of a layer and micro-batch among
+// them; they are taken out after each. 12 MiB.
 constexpr std::size_t kEventsPerStep = std::size_t{1} << 18;
 
 std::string host_name() {

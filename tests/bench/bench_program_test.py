@@ -109,6 +109,8 @@ class BenchProgramTest(ProgramCase):
         self.assertEqual(report["machine"]["precision"], "bf16")
         both = next(r for r in report["results"] if r["what"] == "forward + backward")
         self.assertIn("against float32", [ratio["of"] for ratio in both["ratios"]])
+        layer = {r["what"]: r["bytes"] for r in report["results"] if r["section"] == "layer" and r.get("bytes")}
+        self.assertLess(layer["forward where nothing trains"], layer["forward"], "weights in bfloat16 are read")
 
     def test_a_dense_model_has_steps_alone(self):
         report, _ = self.report("step", "decode", "--config", "dense.textproto")
