@@ -4,6 +4,7 @@
 #include <nccl.h>
 #include <sched.h>
 
+#include <atomic>
 #include <chrono>
 #include <deque>
 #include <exception>
@@ -234,7 +235,10 @@ class NcclCommunicator final : public DeviceCommunicator {
               .recv_counts = recv_counts};
     }
     std::string trouble() const override { return owner_.trouble(); }
-    void abort_all() const noexcept override { (void)ncclCommAbort(owner_.comm_); }
+    void abort_all() const noexcept override {
+      owner_.aborted_ = true;
+      (void)ncclCommAbort(owner_.comm_);
+    }
 
     const char* operation = "";
     std::int64_t sequence = 0;
@@ -303,6 +307,10 @@ class NcclCommunicator final : public DeviceCommunicator {
   void poll(const Pending& op) {
     const auto start = Clock::now();
     while (!op.done()) {
+      if (aborted_) {  // by the watch, which is about to end the run: nothing is left to ask
+        sched_yield();
+        continue;
+      }
       ncclResult_t state = ncclSuccess;
       WITAN_NCCL_CHECK(ncclCommGetAsyncError(comm_, &state), comm_, "asking for errors of ",
                        op.operation);
@@ -321,6 +329,7 @@ class NcclCommunicator final : public DeviceCommunicator {
   DeviceEvent inputs_ready_;
   Watchdog watchdog_;
   ncclComm_t comm_ = nullptr;
+  std::atomic<bool> aborted_ = false;
   double wait_seconds_ = 0.0;
   std::int64_t sequence_ = 0;
   OperationPool<Pending> pool_;

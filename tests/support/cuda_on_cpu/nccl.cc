@@ -2,6 +2,7 @@
 
 #include <mpi.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
@@ -19,7 +20,7 @@ struct ncclComm {
   int ranks = 1;
   std::size_t called = 0;   // operations (groups) so far,
   std::size_t started = 0;  // and how many of them have started
-  bool aborted = false;
+  std::atomic<bool> aborted = false;
   void* buffers = nullptr;  // device memory that the library takes for itself
 };
 
@@ -240,7 +241,8 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm) {
 
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
   comm->aborted = true;
-  (void)cudaFree(std::exchange(comm->buffers, nullptr));
+  // Freeing waits for the device. A thread that watches aborts what the run then ends with.
+  if (may_run_work()) (void)cudaFree(std::exchange(comm->buffers, nullptr));
   return ncclSuccess;
 }
 

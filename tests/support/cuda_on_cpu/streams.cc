@@ -82,7 +82,7 @@ int initial_compute_capability() {
 const int compute_capability = initial_compute_capability();
 std::uint64_t launches = 0;
 std::uint64_t waits_of_the_host = 0;
-const std::thread::id owner = std::this_thread::get_id();   // the only thread that runs work
+const std::thread::id owner = std::this_thread::get_id();   // of may_run_work()
 std::map<KernelAddress, std::size_t> allowed_shared_bytes;  // where more than the usual
 
 CUstream_st& stream_of(cudaStream_t stream) { return stream == nullptr ? default_stream : *stream; }
@@ -157,6 +157,8 @@ bool forbidden_in_capture(const std::string& call) {
 }
 
 std::uint64_t host_waits() { return waits_of_the_host; }
+
+bool may_run_work() { return std::this_thread::get_id() == owner; }
 
 void run_a_little() {
   bool looked = false;
@@ -388,7 +390,7 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEve
 cudaError_t cudaEventQuery(cudaEvent_t event) {
   if (fault_status() != cudaSuccess) return fault_status();
   const EventState& state = *event->state;
-  if (std::this_thread::get_id() == owner && state.reached < state.recorded) run_a_little();
+  if (may_run_work() && state.reached < state.recorded) run_a_little();
   return state.reached >= state.recorded ? cudaSuccess : cudaErrorNotReady;
 }
 

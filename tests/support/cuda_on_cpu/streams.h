@@ -18,6 +18,10 @@ cudaError_t enqueue_library_work(cudaStream_t stream, const std::string& name,
 // Work of a stream that may have to wait for other processes: `run` is called once `ready` says so.
 void enqueue_task(cudaStream_t stream, std::function<bool()> ready, std::function<void()> run);
 
+// Whether the calling thread is the program's first, the only one that may run work. Others may
+// ask whether an event has happened, and abort a communicator.
+bool may_run_work();
+
 // Runs one piece of work, if some can run.
 void run_a_little();
 
