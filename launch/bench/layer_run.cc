@@ -78,6 +78,8 @@ LayerRun::LayerRun(const LayerShape& shape, const Mesh& mesh, const Runtime& run
       rows_(runtime.ctx.device, "rows", exchange_->memory()) {
   tags_ = tags_of(shape_, batch_.rows());
   if (!tags_.empty()) batch_.tags = view_of(tags_.data(), {batch_.rows()});
+  // As in the first micro-batch of a step: experts' gradients need not be zeroed.
+  context_.expert_gradients = ops::Accumulate::kNo;
   params_.initialize(1);
   params_.keep_rounded(runtime.ctx);
   if (load.experts > 0) {
@@ -137,7 +139,7 @@ double LayerRun::forward_bytes() const {
 
 double LayerRun::backward_bytes() const {
   const double in_and_out = 3.0 * static_cast<double>(x_.bytes());  // x, dy, dx
-  const double gradients = 2.0 * expert_weights() * static_cast<double>(size_of(x_.dtype));
+  const double gradients = expert_weights() * static_cast<double>(size_of(x_.dtype));
   return read_weight_bytes() + gradients + in_and_out + kept_bytes();
 }
 

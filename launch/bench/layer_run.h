@@ -41,7 +41,7 @@ class LayerRun {
   double forward_flop() const;
   double backward_flop() const { return 2.0 * forward_flop(); }
   // What this rank has to read and write at least, every tensor once: weights, input, output and
-  // what is kept for the backward; there also the gradients of the weights, which are added to.
+  // what is kept for the backward; there also the gradients of the weights, which are overwritten.
   double forward_bytes() const;
   double backward_bytes() const;
 

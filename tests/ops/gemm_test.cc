@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <limits>
 #include <string>
@@ -11,6 +12,7 @@
 
 #include "core/ops/gemm_kernel.h"
 #include "core/tensor/allocator.h"
+#include "core/tensor/tensor.h"
 #include "tests/ops/gemm_case.h"
 #include "tests/support/cpu_kernels.h"
 #include "tests/support/float64_gemm.h"
@@ -116,6 +118,36 @@ std::vector<T> result(GemmLayout layout, std::int64_t m, std::int64_t n, std::in
 template <class T>
 bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
+}
+
+// A large gradient that is overwritten goes past the cache where it lies at whole vectors.
+TYPED_TEST(GemmOf, SameBitsWhereverALargeGradientLies) {
+  using T = TypeParam;
+  const test::ScopedGemm own(GemmChoice::kOwn);
+  const auto width = static_cast<std::int64_t>(64 / sizeof(T));
+  for (const std::int64_t k : {1, 33, 256, 257}) {
+    for (const std::int64_t n : {22 * width, 9 * width, 300 * width / 16}) {  // whole tiles or not
+      const std::int64_t m = 301;
+      const auto a = test::random_values<T>(k * m, 1);
+      const auto b = test::random_values<T>(k * n, 2);
+      const Tensor memory({m * n + 2 * width}, dtype_of<T>::value);
+      const auto gradient = [&](std::int64_t first) {
+        T* c = memory.view().template as<T>();
+        std::fill_n(c, m * n + 2 * width, T{7});
+        const TensorView out = view_of(c + first, {m, n});
+        ops::gemm_tn({}, view_of(a.data(), {k, m}), view_of(b.data(), {k, n}), out,
+                     Accumulate::kNo);
+        EXPECT_EQ(std::count(c, c + first, T{7}), first);
+        EXPECT_EQ(std::count(c + first + m * n, c + m * n + 2 * width, T{7}), 2 * width - first);
+        return std::vector<T>(c + first, c + first + m * n);
+      };
+      for (CpuIsa isa : test::executable_isas()) {
+        const test::ScopedIsa level(isa);
+        EXPECT_TRUE(same_bits(gradient(width), gradient(1)))
+            << name_of(isa) << ", " << k << " " << n;
+      }
+    }
+  }
 }
 
 TEST(Gemm, OwnKernelHasTheSameBitsAtAnyNumberOfThreads) {

@@ -161,12 +161,22 @@ void pack_b(const GemmTask<typename O::Value, A, B>& task, std::int64_t column,
   }
 }
 
+// c [rows, one tile's columns] = the tile, by stores that bypass the cache (is_past_cache()).
+template <class T>
+void move_past_cache(const T* tile, std::int64_t rows, T* c, std::int64_t ldc) {
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (int j = 0; j < kTileColumns<T>; j += kLanes<T>) {
+      store_past_cache(c + r * ldc + j, load(tile + r * kTileColumns<T> + j));
+    }
+  }
+}
+
 // All row tiles of a block against one panel of B, which is filled first if it is new.
 template <class O, class A, class B>
 void run_panel(const GemmTask<typename O::Value, A, B>& task, const RowTiles& tiles,
                std::int64_t row, std::int64_t column, std::int64_t columns, std::int64_t term,
                std::int64_t terms, const typename O::Packed* packed_a, typename O::Packed* panel,
-               bool fill) {
+               bool fill, bool past_cache) {
   using T = typename O::Value;
   const bool narrow = columns <= kLanes<T>;
   const bool copy = fill && !task.b_transposed && columns == kTileColumns<T>;
@@ -175,18 +185,22 @@ void run_panel(const GemmTask<typename O::Value, A, B>& task, const RowTiles& ti
   }
   const bool accumulate = task.accumulate || term > 0;
   const B* b = task.b_transposed ? nullptr : task.b + term * task.ldb + column;
+  alignas(64) T sums[kTileRows * kTileColumns<T>];
+  const bool detour = past_cache && columns == kTileColumns<T>;
   for (std::int64_t t = 0; t < tiles.count; ++t) {
     const std::int64_t begin = tiles.begin(t);
     const std::int64_t index = tiles.begin(t + 1) - begin - 1;
     const typename O::Packed* rows = packed_a + begin * depth_of<O>(terms);
     T* c = task.c + (row + begin) * task.ldc + column;
+    T* to = detour ? sums : c;
+    const std::int64_t ld = detour ? kTileColumns<T> : task.ldc;
     if (copy && t == 0) {
-      kReaders<O, B>.copying[index](terms, rows, b, task.ldb, panel, c, task.ldc, columns,
-                                    accumulate);
+      kReaders<O, B>.copying[index](terms, rows, b, task.ldb, panel, to, ld, columns, accumulate);
     } else {
       const auto run = narrow ? kTiles<O>.narrow[index] : kTiles<O>.wide[index];
-      run(terms, rows, nullptr, 0, panel, c, task.ldc, columns, accumulate);
+      run(terms, rows, nullptr, 0, panel, to, ld, columns, accumulate);
     }
+    if (detour) move_past_cache(sums, index + 1, c, task.ldc);
   }
 }
 
@@ -215,6 +229,7 @@ void blocked_gemm(const GemmTask<typename O::Value, A, B>& task, typename O::Val
     }
     if (swapping_pays<T>(task.m)) return swapped<O>(task, block_terms, packed_b);
   }
+  const bool past_cache = is_past_cache(task, block_terms);
   const std::int64_t row_blocks = ceil_div(task.m, kBlockRows);
   for (std::int64_t column = 0; column < task.n; column += kBlockColumns) {
     const std::int64_t column_end = smaller(task.n, column + kBlockColumns);
@@ -228,11 +243,13 @@ void blocked_gemm(const GemmTask<typename O::Value, A, B>& task, typename O::Val
         for (std::int64_t j = column; j < column_end; j += kTileColumns<T>) {
           const std::int64_t columns = smaller(kTileColumns<T>, column_end - j);
           T* panel = row_blocks == 1 ? packed_b : packed_b + (j - column) * depth_of<O>(terms);
-          run_panel<O>(task, tiles, row, j, columns, term, terms, packed_a, panel, block == 0);
+          run_panel<O>(task, tiles, row, j, columns, term, terms, packed_a, panel, block == 0,
+                       past_cache);
         }
       }
     }
   }
+  if (past_cache) _mm_sfence();  // before other threads are told that C is there
 }
 
 }  // namespace

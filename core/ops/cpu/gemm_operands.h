@@ -12,6 +12,20 @@
 namespace witan::cpu::WITAN_ISA {
 namespace {
 
+// Whether C is written by stores that bypass the cache: the gradient of a large matrix, written
+// once, by one block of terms, and read when everything else has gone through the cache. Where
+// experts have few rows, its products wait for memory, which is then not read for what is
+// overwritten.
+template <class Task>
+bool is_past_cache(const Task& task, std::int64_t block_terms) {
+  constexpr std::int64_t kLarge = 1 << 15;  // elements of a thread's part
+  constexpr std::int64_t kLine = 64;        // bytes
+  constexpr auto kValue = static_cast<std::int64_t>(sizeof(*task.c));
+  return task.a_transposed && !task.accumulate && task.k <= block_terms &&
+         task.m * task.n >= kLarge && task.ldc * kValue % kLine == 0 &&
+         reinterpret_cast<std::uintptr_t>(task.c) % kLine == 0;
+}
+
 // Float or double as they are.
 template <class T>
 struct Plain {

@@ -11,9 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#if defined(__AVX512F__)
 #include <immintrin.h>
-#endif
 
 #define WITAN_INLINE inline __attribute__((always_inline))
 #define WITAN_LAMBDA __attribute__((always_inline))
@@ -71,6 +69,27 @@ WITAN_INLINE Vec<T> load(const T* from, Full = {}) {
 template <class T>
 WITAN_INLINE void store(T* to, Vec<T> v, Full = {}) {
   __builtin_memcpy(to, &v, sizeof(v));
+}
+
+// By a store that bypasses the cache; `to` lies at a whole vector. Other threads see it for certain
+// after an _mm_sfence() of this one.
+WITAN_INLINE void store_past_cache(float* to, VecFloat v) {
+#if defined(__AVX512F__)
+  _mm512_stream_ps(to, (__m512)v);
+#elif defined(__AVX2__)
+  _mm256_stream_ps(to, (__m256)v);
+#else
+  _mm_stream_ps(to, (__m128)v);
+#endif
+}
+WITAN_INLINE void store_past_cache(double* to, VecDouble v) {
+#if defined(__AVX512F__)
+  _mm512_stream_pd(to, (__m512d)v);
+#elif defined(__AVX2__)
+  _mm256_stream_pd(to, (__m256d)v);
+#else
+  _mm_stream_pd(to, (__m128d)v);
+#endif
 }
 
 #if defined(__AVX512F__)
