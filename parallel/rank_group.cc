@@ -2,11 +2,8 @@
 
 namespace witan {
 
-void CommunicatorRankGroup::sum(std::span<double> values) {
-  group_
-      .all_reduce(view_of(values.data(), {static_cast<std::int64_t>(values.size())}),
-                  ReduceOp::kSum)
-      .wait();
+void CommunicatorRankGroup::sum(const Context& ctx, const TensorView& x) {
+  group_.all_reduce(x, ReduceOp::kSum).wait_on(ctx);
 }
 
 RankGroup::Gathered CommunicatorRankGroup::gather(const TensorView& x) {

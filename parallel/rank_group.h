@@ -16,7 +16,8 @@ class CommunicatorRankGroup final : public RankGroup {
 
   int size() const override { return group_.size(); }
   int rank() const override { return group_.rank(); }
-  void sum(std::span<double> values) override;
+  using RankGroup::sum;
+  void sum(const Context& ctx, const TensorView& x) override;
   Gathered gather(const TensorView& x) override;
   std::size_t buffer_bytes() const { return buffer_.bytes_reserved(); }
 

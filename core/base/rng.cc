@@ -2,8 +2,8 @@
 
 #include <bit>
 #include <cmath>
-#include <numbers>
 
+#include "core/base/box_muller.h"
 #include "core/base/error.h"
 
 namespace witan {
@@ -27,8 +27,6 @@ std::uint64_t mix(std::uint64_t x) {
 std::array<std::uint32_t, 2> halves(std::uint64_t x) {
   return {static_cast<std::uint32_t>(x), static_cast<std::uint32_t>(x >> 32)};
 }
-
-double to_unit(std::uint64_t bits) { return static_cast<double>(bits >> 11) * 0x1p-53; }
 
 }  // namespace
 
@@ -58,15 +56,13 @@ double Random::normal(std::uint64_t index) const {
 }
 
 std::array<double, 2> Random::normal_pair(std::uint64_t index) const {
-  const auto [radius, angle] = polar(index);
-  return {radius * std::cos(angle), radius * std::sin(angle)};
+  const NormalPair pair = witan::normal_pair(address_, index);
+  return {pair.even, pair.odd};
 }
 
 std::array<double, 2> Random::polar(std::uint64_t index) const {
-  const PhiloxBlock block = address_.block(index);
-  const double u = 1.0 - to_unit(block.word[0] | (std::uint64_t{block.word[1]} << 32));  // (0, 1]
-  const double v = to_unit(block.word[2] | (std::uint64_t{block.word[3]} << 32));
-  return {std::sqrt(-2.0 * std::log(u)), 2.0 * std::numbers::pi * v};
+  const Polar polar = polar_of(address_.block(index));
+  return {polar.radius, polar.angle};
 }
 
 std::uint64_t Random::below(std::uint64_t index, std::uint64_t bound) const {

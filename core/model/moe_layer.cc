@@ -51,9 +51,8 @@ MoeLayer::MoeLayer(const configs::ModelConfig& model, const ParamStore& params, 
 }
 
 bool MoeLayer::decides_on_device(const ModelContext& model) const {
-  const auto reads = [](const auto& balancer) { return balancer->reads_router(); };
   return model.ctx.device.is_cuda() && router_->decides_on_device() && mask_.empty() &&
-         model.hook == nullptr && std::none_of(balancers_.begin(), balancers_.end(), reads);
+         model.hook == nullptr;
 }
 
 // Only those that travel; indices [tokens, top_k] on ctx.device.

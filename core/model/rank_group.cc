@@ -7,7 +7,7 @@ class Alone final : public RankGroup {
  public:
   int size() const override { return 1; }
   int rank() const override { return 0; }
-  void sum(std::span<double>) override {}
+  void sum(const Context&, const TensorView&) override {}
   Gathered gather(const TensorView& x) override { return {x, 0}; }
 };
 

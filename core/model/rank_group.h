@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <span>
 
+#include "core/base/context.h"
 #include "core/tensor/tensor_view.h"
 
 namespace witan {
@@ -18,8 +19,13 @@ class RankGroup {
 
   virtual int size() const = 0;
   virtual int rank() const = 0;
-  // In place: every value becomes its sum over the ranks, the same bits on each.
-  virtual void sum(std::span<double> values) = 0;
+  // In place: every value of x (float64, on ctx.device) becomes its sum over the ranks, the same
+  // bits on each. Of a device's memory: for work that is enqueued on ctx.stream later, and the host
+  // waits only where it carries the values itself.
+  virtual void sum(const Context& ctx, const TensorView& x) = 0;
+  void sum(std::span<double> values) {
+    sum(Context{}, view_of(values.data(), {static_cast<std::int64_t>(values.size())}));
+  }
 
   // The rows of all ranks, those of rank 0 first.
   struct Gathered {

@@ -28,11 +28,6 @@ ops::RouteWeights weights_of(const RouterConfig& config) {
   }
 }
 
-// Where the tensors of `device` are worked on: the model's device, or the host beside it.
-Context context_at(const Context& model, Device device) {
-  return device == model.device ? model.in_full() : Context{};
-}
-
 // The expert bias [experts], which is in host memory, where ctx stands; empty if there is none.
 TensorView bias_at(const Context& ctx, const TensorView& bias, Arena& arena) {
   const TensorView twin = twin_in(arena, bias, "router");
@@ -41,6 +36,10 @@ TensorView bias_at(const Context& ctx, const TensorView& bias, Arena& arena) {
 }
 
 }  // namespace
+
+Context context_at(const Context& model, Device device) {
+  return device == model.device ? model.in_full() : Context{};
+}
 
 Router::Router(const RouterConfig& config, const RouterPlace& place)
     : score_(score_of(config)),

@@ -99,6 +99,10 @@ struct RouterArenas {
   Arena& scratch;
 };
 
+// Where tensors of `device` are worked on: the model's device, in full precision, or the host
+// beside it.
+Context context_at(const Context& model, Device device);
+
 // What a selection may look at, all where RouterSaved lies.
 struct SelectionInput {
   const Batch& batch;
@@ -155,7 +159,8 @@ class Router {
   // What else the logits are made of, before the mask: changes saved.z, which is x W^T (+ bias).
   // Its backward changes dz [tokens, experts] from the gradient of saved.z into that of x W^T;
   // dnoise_scale (may be empty) is another input; dx accumulates. ctx is the model's in full
-  // precision, for product() and product_backward(). Routers that have these decide on the host.
+  // precision, for product() and product_backward(); dz and dnoise_scale lie where `saved` does, as
+  // does memory of arenas.decision and decision_scratch.
   virtual void finish_logits(const Context& ctx, const RouterParams& params, const Batch& batch,
                              const RouterArenas& arenas, RouterSaved& saved) const {
     (void)ctx, (void)params, (void)batch, (void)arenas, (void)saved;
@@ -163,9 +168,9 @@ class Router {
   virtual void logits_backward(const Context& ctx, const RouterParams& params, const Batch& batch,
                                const RouterSaved& saved, const TensorView& dz,
                                const TensorView& dnoise_scale, const TensorView& dx, Arena& scratch,
-                               Arena& host_scratch) const {
+                               Arena& decision_scratch) const {
     (void)ctx, (void)params, (void)batch, (void)saved, (void)dz, (void)dnoise_scale, (void)dx,
-        (void)scratch, (void)host_scratch;
+        (void)scratch, (void)decision_scratch;
   }
   // y [tokens, n] (anywhere) = x w^T (+ bias): x [tokens, d], w [n, d] and bias [n] (may be empty)
   // on ctx.device.

@@ -70,17 +70,20 @@ double sum_of_squares(const Context& ctx, const TensorView& x) {
 
 void add_dot(const Context& ctx, double factor, const TensorView& a, const TensorView& b,
              const TensorView& total) {
-  check_operand(ctx, "add_dot", "a", a, a.dtype, a.shape);
-  check_operand(ctx, "add_dot", "b", b, a.dtype, a.shape);
+  check_operand(ctx, "add_dot", "b", b, b.dtype, b.shape);
+  check_operand(ctx, "add_dot", "a", a, a.dtype == DType::kFloat64 ? a.dtype : b.dtype, b.shape);
   check_operand(ctx, "add_dot", "total", total, DType::kFloat64, {1});
   if (ctx.device.is_cuda()) return cuda::add_dot(ctx, factor, a, b, total);
-  dispatch_float(a.dtype, "add_dot", [&](auto type) {
-    using T = decltype(type);
-    double sum = 0.0;
-    for (std::int64_t i = 0; i < a.size(); ++i) {
-      sum += static_cast<double>(a.as<T>()[i]) * static_cast<double>(b.as<T>()[i]);
-    }
-    *total.as<double>() += factor * sum;
+  dispatch_float(a.dtype, "add_dot", [&](auto left) {
+    dispatch_float(b.dtype, "add_dot", [&](auto right) {
+      const auto* x = a.as<decltype(left)>();
+      const auto* y = b.as<decltype(right)>();
+      double sum = 0.0;
+      for (std::int64_t i = 0; i < a.size(); ++i) {
+        sum += static_cast<double>(x[i]) * static_cast<double>(y[i]);
+      }
+      *total.as<double>() += factor * sum;
+    });
   });
 }
 

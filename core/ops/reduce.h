@@ -10,9 +10,9 @@ namespace witan::ops {
 double sum(const Context& ctx, const TensorView& x);
 double sum_of_squares(const Context& ctx, const TensorView& x);  // NaN and infinity propagate
 
-// total [1] float64, on ctx.device, += factor * sum_i a_i b_i, in double and in a fixed order. a, b
-// of equal shape and either type. Nothing waits: figures of a run add up on the device until
-// somebody asks.
+// total [1] float64, on ctx.device, += factor * sum_i a_i b_i, in double and in a fixed order. b:
+// float32 or float64; a of equal shape, of b's type or float64. Nothing waits: figures of a run add
+// up on the device until somebody asks.
 void add_dot(const Context& ctx, double factor, const TensorView& a, const TensorView& b,
              const TensorView& total);
 

@@ -44,14 +44,17 @@ TEST_F(RouterWaits, OnceForTheChoiceAndOnceForTheFigures) {
   const Context& ctx = stream_.context();
   const Tensor x = random("x", {kTokens, kWidth});
   const Tensor weight = random("weight", {kExperts, kWidth});
-  const Tensor gradients = random("gradients", {kExperts + kTokens, kWidth});
+  const Tensor noise = random("noise", {kExperts, kWidth});
+  const Tensor gradients = random("gradients", {2 * kExperts + kTokens, kWidth});
   std::vector<double> bias(static_cast<std::size_t>(kExperts), 0.5);
   std::vector<std::int32_t> ids(static_cast<std::size_t>(kTokens), 3);
   const Tensor tokens = transferred(ctx, view_of(ids.data(), {kTokens}), kGpu);
   RouterParams params;
   params.weight = weight;
   params.dweight = gradients.view().slice_rows(0, kExperts);
-  const TensorView dx = gradients.view().slice_rows(kExperts, kTokens);
+  params.noise = noise;
+  params.dnoise = gradients.view().slice_rows(kExperts, kExperts);
+  const TensorView dx = gradients.view().slice_rows(2 * kExperts, kTokens);
   params.expert_bias = view_of(bias.data(), {kExperts});
   Batch batch;
   batch.sequences = 2;
@@ -61,14 +64,18 @@ TEST_F(RouterWaits, OnceForTheChoiceAndOnceForTheFigures) {
   const Capacity no_limit(configs::MoeConfig{}, 1);
   const std::vector<double> fractions(static_cast<std::size_t>(kExperts), 1.0 / kExperts);
 
+  std::vector<std::string> examples = {
+      "switch_aux { coefficient: 0.5 load: UNBIASED }",
+      "switch_aux { coefficient: 0.5 load: UNBIASED scope: SEQUENCE }",
+      "importance_cv2 { coefficient: 0.4 importance: WEIGHTS scope: GLOBAL_MICRO_BATCH }",
+      "load_cv2 { coefficient: 0.4 scope: GLOBAL_MICRO_BATCH }"};
+  for (const BalancerEntry& entry : registered_balancers()) examples.emplace_back(entry.example);
   std::vector<std::unique_ptr<Balancer>> balancers;
-  for (const BalancerEntry& entry : registered_balancers()) {
+  for (const std::string& example : examples) {
     configs::BalancerConfig config;
-    ASSERT_TRUE(google::protobuf::TextFormat::ParseFromString(entry.example, &config));
+    ASSERT_TRUE(google::protobuf::TextFormat::ParseFromString(example, &config));
     balancers.push_back(make_balancer(config));
-    if (balancers.back()->reads_router()) balancers.pop_back();
   }
-  EXPECT_GE(balancers.size(), 4u);
 
   int routers = 0;
   for (const RouterEntry& entry : registered_routers()) {
@@ -121,7 +128,7 @@ TEST_F(RouterWaits, OnceForTheChoiceAndOnceForTheFigures) {
     EXPECT_GT(stats.losses.front(), 0.0);
     synchronize(ctx);
   }
-  EXPECT_GE(routers, 5);
+  EXPECT_GE(routers, 6);
 }
 
 // What the host waits for in the forward and in the backward of a micro-batch, the second that a
@@ -173,6 +180,27 @@ TEST_F(RouterWaits, PaddedExpertsAreDispatchedWithoutAny) {
     EXPECT_EQ(padded.backward, free.backward);
     EXPECT_EQ(waits_of(corpus, rows + capacity + "} router { allow_non_causal: true } } }").forward,
               2u);
+  }
+}
+
+// V-MoE's and Shazeer's layers, with sums over the ranks: the host waits as for a loss that has
+// none of that.
+TEST_F(RouterWaits, NoiseAndSumsOverRanksAddNone) {
+  const Corpus corpus;
+  const auto layers = [](const std::string& router, const std::string& balance) {
+    return "model { moe { router { noisy_top_k { k: 2 " + router + " } score: SOFTMAX } " +
+           balance + " } } parallel { exchange { rows: PER_CHOICE } } ";
+  };
+  const PassWaits plain =
+      waits_of(corpus, layers("", "balance { device_balance { coefficient: 0.5 groups: 2 } }"));
+  const std::string scope = "coefficient: 0.5 scope: GLOBAL_MICRO_BATCH";
+  for (const char* router : {"noise: FIXED", "noise: LEARNED"}) {
+    SCOPED_TRACE(router);
+    const PassWaits noisy =
+        waits_of(corpus, layers(router, "balance { importance_cv2 { " + scope +
+                                            " } } balance { load_cv2 { " + scope + " } }"));
+    EXPECT_EQ(noisy.forward, plain.forward);
+    EXPECT_EQ(noisy.backward, plain.backward);
   }
 }
 

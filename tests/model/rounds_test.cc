@@ -49,9 +49,9 @@ class Scripted final : public RankGroup {
   Scripted(int rank, std::vector<std::vector<double>> sums) : rank_(rank), sums_(std::move(sums)) {}
   int size() const override { return 3; }
   int rank() const override { return rank_; }
-  void sum(std::span<double> values) override {
-    ASSERT_EQ(values.size(), sums_.at(call_).size());
-    for (std::size_t i = 0; i < values.size(); ++i) values[i] += sums_[call_][i];
+  void sum(const Context&, const TensorView& x) override {
+    ASSERT_EQ(static_cast<std::size_t>(x.size()), sums_.at(call_).size());
+    for (std::size_t i = 0; i < sums_[call_].size(); ++i) x.as<double>()[i] += sums_[call_][i];
     ++call_;
   }
   Gathered gather(const TensorView& x) override { return {x, 0}; }

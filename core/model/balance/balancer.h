@@ -50,11 +50,28 @@ void open_gradient(const Context& ctx, const TensorView& like, Arena& scratch, T
 // The coefficient at this point of the run.
 double scheduled(double coefficient, const configs::CoefficientSchedule& schedule, double progress);
 
+// Where a balancing loss adds up: in input.device_loss, or in `value` on the host, which is to be
+// returned then.
+TensorView loss_of(const BalanceInput& input, double& value);
+
 // For losses sum_i f_i p_sum_i with a constant f [experts] and the sums of the probabilities over
 // the tokens of s [tokens, experts]: adds the gradient to ds [tokens, experts], which lies beside
 // s, and returns the value or adds it to input.device_loss.
 double add_probability_loss(const Context& ctx, const BalanceInput& input, const TensorView& s,
                             std::span<const double> f, const TensorView& ds, Arena& scratch);
+// The same with f (float32 or float64) and coefficient (as s) beside s, [experts]: f
+// input.gradient_scale.
+double add_probability_loss(const Context& ctx, const BalanceInput& input, const TensorView& s,
+                            const TensorView& f, const TensorView& coefficient,
+                            const TensorView& ds, Arena& scratch);
+
+// For losses coefficient * tokens * CV^2 of sums over tokens: those of this rank's micro-batch, or
+// with `global` of what all ranks have at the same time (input.all_ranks; then collective). sums
+// [experts + 1] float64, beside input.router, has the sums, and room for a number; they become the
+// gradient of the CV^2 times the number of all those tokens. Returns the value or adds it to
+// input.device_loss.
+double add_cv2_loss(const Context& ctx, const BalanceInput& input, double coefficient, bool global,
+                    const TensorView& sums);
 
 class Balancer {
  public:
@@ -71,8 +88,6 @@ class Balancer {
     (void)ctx, (void)input, (void)gradient, (void)scratch;
     return 0.0;
   }
-  // backward() looks at scores, logits or weights on the host: then the layer decides there.
-  virtual bool reads_router() const { return false; }
   virtual bool needs_global_fractions() const { return false; }  // reads global_fractions
   // They must be those of all MoE layers together.
   virtual bool pools_layers() const { return false; }
@@ -114,24 +129,6 @@ std::unique_ptr<Balancer> make_load_cv2(const configs::BalancerConfig& config);
 std::unique_ptr<Balancer> make_device_balance(const configs::BalancerConfig& config);
 std::unique_ptr<Balancer> make_entropy(const configs::BalancerConfig& config);
 std::unique_ptr<Balancer> make_no_balance(const configs::BalancerConfig& config);
-
-// (standard deviation / mean)^2 of x, and its gradient in place of x; 0 where the mean is 0.
-double cv2_with_gradient(std::span<double> x);
-
-// For losses on the CV^2 of sums over tokens, which some take over one rank's micro-batch and some
-// over those that all ranks have at the same time (`all_ranks`).
-class Cv2OfSums {
- public:
-  // The sums of this rank's tokens go here.
-  std::vector<double>& begin(std::int64_t experts);
-  // CV^2 of the sums over `tokens` tokens here and, unless `all_ranks` is null, on the other ranks:
-  // then collective. Leaves the gradient of the CV^2 times the number of all those tokens.
-  double finish(std::int64_t tokens, RankGroup* all_ranks);
-  double gradient(std::size_t expert) const { return sums_[expert]; }
-
- private:
-  std::vector<double> sums_;  // [experts], in between with the tokens behind them
-};
 
 // One move of the biases for counts n, `rate` being that of this step (Wang et al. 2024). Counts as
 // for after_step; with tags mean(n) becomes ExpertMask::even_counts(n), since an expert that few

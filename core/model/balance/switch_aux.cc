@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "core/model/balance/balancer.h"
-#include "core/ops/elementwise.h"
+#include "core/ops/balance.h"
 
 namespace witan {
 namespace {
@@ -18,7 +18,6 @@ class SwitchAuxBalancer final : public Balancer {
   explicit SwitchAuxBalancer(const SwitchAux& config) : config_(config) {}
 
   const char* name() const override { return "switch_aux"; }
-  bool reads_router() const override { return config_.load() == SwitchAux::UNBIASED; }
   bool needs_global_fractions() const override {
     return config_.scope() == SwitchAux::GLOBAL_BATCH && config_.counts() != SwitchAux::RUNNING;
   }
@@ -36,8 +35,7 @@ class SwitchAuxBalancer final : public Balancer {
     if (config_.scope() == SwitchAux::SEQUENCE) {
       double value = 0.0;
       for (std::int64_t i = 0; i < input.sequences; ++i) {
-        count(ctx, input, i * input.seq_len, input.seq_len, scratch);
-        value += add(ctx, input, i * input.seq_len, input.seq_len, gradient, scratch);
+        value += add_of_rows(ctx, input, i * input.seq_len, input.seq_len, gradient, scratch);
       }
       return value;
     }
@@ -48,7 +46,7 @@ class SwitchAuxBalancer final : public Balancer {
     } else if (config_.pool_layers()) {
       to_fractions(input.pooled_counts);
     } else {
-      count(ctx, input, 0, tokens, scratch);
+      return add_of_rows(ctx, input, 0, tokens, gradient, scratch);
     }
     return add(ctx, input, 0, tokens, gradient, scratch);
   }
@@ -76,18 +74,9 @@ class SwitchAuxBalancer final : public Balancer {
   }
 
   // fractions_ of the rows [begin, begin + rows).
-  void count(const Context& ctx, const BalanceInput& input, std::int64_t begin, std::int64_t rows,
-             Arena& scratch) {
-    ArenaScope scope(scratch);
+  void count(const BalanceInput& input, std::int64_t begin, std::int64_t rows) {
     counts_.assign(static_cast<std::size_t>(input.experts), 0);
-    TensorView indices = input.router.indices_on_host().slice_rows(begin, rows);
-    if (config_.load() == SwitchAux::UNBIASED) {
-      const RouterSaved& router = input.router;
-      const TensorView z = router.masked ? router.z.slice_rows(begin, rows) : TensorView{};
-      const TensorView s = router.s.slice_rows(begin, rows);
-      indices = scratch.allocate(indices.shape, DType::kInt32, "switch_aux");
-      ops::topk(ctx, ranked_scores(ctx, router.masked, z, s, scratch), {}, indices);
-    }
+    const TensorView indices = input.router.indices_on_host().slice_rows(begin, rows);
     const std::int32_t* index = indices.as<std::int32_t>();
     const std::int64_t step = config_.load() == SwitchAux::FIRST_CHOICE ? indices.cols() : 1;
     for (std::int64_t i = 0; i < indices.size(); i += step) {
@@ -96,24 +85,64 @@ class SwitchAuxBalancer final : public Balancer {
     to_fractions(counts_);
   }
 
-  // Value and gradient over the rows [begin, begin + rows): sum over tokens of coefficient * E *
-  // sum_i f_i p_ti.
-  double add(const Context& ctx, const BalanceInput& input, std::int64_t begin, std::int64_t rows,
-             RouterGradient& gradient, Arena& scratch) {
-    if (rows == 0 || fractions_.empty()) return 0.0;
+  // What multiplies the fractions.
+  ops::LoadFactors factors(const BalanceInput& input) const {
     const double layers = config_.mean_over_layers() || config_.pool_layers()
                               ? static_cast<double>(input.moe_layers)
                               : 1.0;
     const double factor = scheduled(config_.coefficient(), config_.schedule(), input.progress) *
                           static_cast<double>(input.experts) / layers;
+    return {factor, factor * config_.zero_computation_weight(),
+            input.experts - input.zero_computation};
+  }
+
+  // With the load of the rows [begin, begin + rows) for f.
+  double add_of_rows(const Context& ctx, const BalanceInput& input, std::int64_t begin,
+                     std::int64_t rows, RouterGradient& gradient, Arena& scratch) {
+    if (config_.load() == SwitchAux::UNBIASED) {
+      return add_unbiased(ctx, input, begin, rows, gradient, scratch);
+    }
+    count(input, begin, rows);
+    return add(ctx, input, begin, rows, gradient, scratch);
+  }
+
+  // Value and gradient over the rows [begin, begin + rows): sum over tokens of coefficient * E *
+  // sum_i f_i p_ti.
+  double add(const Context& ctx, const BalanceInput& input, std::int64_t begin, std::int64_t rows,
+             RouterGradient& gradient, Arena& scratch) {
+    if (rows == 0 || fractions_.empty()) return 0.0;
+    const ops::LoadFactors factor = factors(input);
     f_.clear();
     for (std::int64_t i = 0; i < input.experts; ++i) {
-      const bool computes = i < input.experts - input.zero_computation;
-      f_.push_back(factor * (computes ? 1.0 : config_.zero_computation_weight()) *
+      f_.push_back((i < factor.computing_experts ? factor.computing : factor.others) *
                    fractions_[static_cast<std::size_t>(i)]);
     }
     return add_probability_loss(ctx, input, input.router.s.slice_rows(begin, rows), f_,
                                 gradient.ds.slice_rows(begin, rows), scratch);
+  }
+
+  // The same with f from the choice that the scores alone would make: that choice is made where
+  // they lie, and so is f.
+  static TensorView unbiased_choice(const Context& ctx, const BalanceInput& input,
+                                    const TensorView& s, std::int64_t begin, Arena& scratch) {
+    const RouterSaved& router = input.router;
+    const TensorView z = router.masked ? router.z.slice_rows(begin, s.rows()) : TensorView{};
+    const TensorView indices =
+        scratch.allocate({s.rows(), router.indices.cols()}, DType::kInt32, "switch_aux");
+    ops::topk(ctx, ranked_scores(ctx, router.masked, z, s, scratch), {}, indices);
+    return indices;
+  }
+  double add_unbiased(const Context& ctx, const BalanceInput& input, std::int64_t begin,
+                      std::int64_t rows, RouterGradient& gradient, Arena& scratch) {
+    if (rows == 0) return 0.0;
+    ArenaScope scope(scratch);
+    const TensorView s = input.router.s.slice_rows(begin, rows);
+    const TensorView indices = unbiased_choice(ctx, input, s, begin, scratch);
+    const TensorView f = scratch.allocate({input.experts}, DType::kFloat64, "switch_aux");
+    const TensorView coefficient = scratch.allocate({input.experts}, s.dtype, "switch_aux");
+    ops::load_factors(ctx, factors(input), input.gradient_scale, indices, f, coefficient);
+    return add_probability_loss(ctx, input, s, f, coefficient, gradient.ds.slice_rows(begin, rows),
+                                scratch);
   }
 
   SwitchAux config_;

@@ -5,6 +5,7 @@
 #include "core/ops/cuda/activation.h"
 #include "core/ops/cuda/adamw.h"
 #include "core/ops/cuda/attention.h"
+#include "core/ops/cuda/balance.h"
 #include "core/ops/cuda/capacity.h"
 #include "core/ops/cuda/columns.h"
 #include "core/ops/cuda/cross_entropy.h"
@@ -24,9 +25,11 @@
 #include "core/ops/cuda/reduce.h"
 #include "core/ops/cuda/rope.h"
 #include "core/ops/cuda/route.h"
+#include "core/ops/cuda/router_noise.h"
 #include "core/ops/cuda/sigmoid_gate.h"
 #include "core/ops/cuda/sliding_window.h"
 #include "core/ops/cuda/slot_weights.h"
+#include "core/ops/cuda/smooth_load.h"
 #include "core/ops/cuda/topk.h"
 #include "core/ops/cuda/wire_rows.h"
 #include "core/ops/cuda/words.h"
@@ -72,6 +75,31 @@ void attention_backward(const Context&, const AttentionShape&, const TensorView&
 void attention_cached(const Context&, const AttentionShape&, const TensorView&, const TensorView&,
                       const TensorView&, const TensorView&, const TensorView&) {
   throw_built_without_cuda("attention_cached");
+}
+
+// balance.h
+
+void entropy_loss(const Context&, double, double, const TensorView&, const TensorView&,
+                  const TensorView&) {
+  throw_built_without_cuda("entropy_loss");
+}
+
+void importance(const Context&, const TensorView&, const TensorView&, const TensorView&) {
+  throw_built_without_cuda("importance");
+}
+
+void importance_backward(const Context&, double, const TensorView&, const TensorView&,
+                         const TensorView&) {
+  throw_built_without_cuda("importance_backward");
+}
+
+void cv2_loss(const Context&, double, const TensorView&, const TensorView&) {
+  throw_built_without_cuda("cv2_loss");
+}
+
+void load_factors(const Context&, const LoadFactors&, double, const TensorView&, const TensorView&,
+                  const TensorView&) {
+  throw_built_without_cuda("load_factors");
 }
 
 // capacity.h
@@ -326,6 +354,18 @@ void route_topk(const Context&, const RouteKind&, const TensorView&, const Tenso
   throw_built_without_cuda("route_topk");
 }
 
+// router_noise.h
+
+void add_router_noise(const Context&, NoiseScale, const RandomAddress&, std::uint64_t,
+                      const NoisyLogits&) {
+  throw_built_without_cuda("add_router_noise");
+}
+
+void router_noise_backward(const Context&, const TensorView&, const TensorView&, const TensorView&,
+                           const TensorView&, const TensorView&) {
+  throw_built_without_cuda("router_noise_backward");
+}
+
 // sigmoid_gate.h
 
 void sigmoid_gate(const Context&, const TensorView&, const TensorView&, const TensorView&) {
@@ -349,6 +389,18 @@ void narrow_to_window(const Context&, std::int64_t, std::int64_t, const TensorVi
 void move_weights(const Context&, const TensorView&, const TensorView&, const TensorView&,
                   const TensorView&) {
   throw_built_without_cuda("move_weights");
+}
+
+// smooth_load.h
+
+void smooth_load(const Context&, const NoisyChoice&, const NoisyLogits&, const TensorView&) {
+  throw_built_without_cuda("smooth_load");
+}
+
+void smooth_load_backward(const Context&, const NoisyChoice&, double, const NoisyLogits&,
+                          const TensorView&, const TensorView&, const TensorView&,
+                          const TensorView&) {
+  throw_built_without_cuda("smooth_load_backward");
 }
 
 // topk.h

@@ -50,8 +50,8 @@ __global__ void reduce_total_kernel(const double* partial, std::int64_t count, d
 }
 
 // total [1] += factor <a, b>; one block, reads 8 n bytes of float
-template <class T>
-__global__ void add_dot_kernel(double factor, const T* a, const T* b, std::int64_t n,
+template <class A, class B>
+__global__ void add_dot_kernel(double factor, const A* a, const B* b, std::int64_t n,
                                double* total) {
   WITAN_SHARED(double[kMaxWarps], warps);
   double sum = 0.0;
@@ -93,10 +93,13 @@ void add_dot(const Context& ctx, double factor, const TensorView& a, const Tenso
              const TensorView& total) {
   if (a.size() == 0) return;
   constexpr int kThreads = 1024;  // of the only block
-  dispatch_float(a.dtype, "add_dot", [&](auto zero) {
-    using T = decltype(zero);
-    launch(add_dot_kernel<T>, dim3(1), dim3(kThreads), 0, ctx.stream, factor, a.as<T>(), b.as<T>(),
-           a.size(), total.as<double>());
+  dispatch_float(a.dtype, "add_dot", [&](auto left) {
+    dispatch_float(b.dtype, "add_dot", [&](auto right) {
+      using A = decltype(left);
+      using B = decltype(right);
+      launch(add_dot_kernel<A, B>, dim3(1), dim3(kThreads), 0, ctx.stream, factor, a.as<A>(),
+             b.as<B>(), a.size(), total.as<double>());
+    });
   });
 }
 
