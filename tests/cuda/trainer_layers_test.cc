@@ -75,6 +75,29 @@ TEST_F(CudaLayers, EveryBalancer) {
   }
 }
 
+// The losses of Shazeer's and of V-MoE's layers together, with their sums over the ranks, and f of
+// the load without bias.
+TEST_F(CudaLayers, LossesOnScoresAndExpectedLoads) {
+  const Corpus corpus;
+  const std::string scope = " { coefficient: 0.4 scope: GLOBAL_MICRO_BATCH } }";
+  const std::string balance =
+      "balance { importance_cv2" + scope + " balance { load_cv2" + scope +
+      "balance { importance_cv2 { coefficient: 0.3 importance: WEIGHTS } }"
+      "balance { switch_aux { coefficient: 0.3 load: UNBIASED } }"
+      "balance { switch_aux { coefficient: 0.2 load: UNBIASED scope: SEQUENCE } }"
+      "balance { entropy { coefficient: 0.1 } } balance { expert_bias { rate: 0.01 } }";
+  for (const char* noise : {"FIXED", "LEARNED"}) {
+    SCOPED_TRACE(noise);
+    expect_same_gradients(corpus, balance,
+                          several_micro_batches() +
+                              "model { moe { router { noisy_top_k { k: 2 "
+                              "noise: " +
+                              noise +
+                              " } input_jitter: 0.1 allow_non_causal: true } } } "
+                              "train { recompute: LAYER }");
+  }
+}
+
 // Input jitter sets equal tokens apart: which of their weights is larger by a rounding error is not
 // the same on both devices.
 TEST_F(CudaLayers, EveryCapacity) {
