@@ -65,7 +65,7 @@ TEST_F(RouterWaits, OnceForTheChoiceAndOnceForTheFigures) {
   const std::vector<double> fractions(static_cast<std::size_t>(kExperts), 1.0 / kExperts);
 
   std::vector<std::string> examples = {
-      "switch_aux { coefficient: 0.5 load: UNBIASED }",
+      "switch_aux { coefficient: 0.5 load: UNBIASED scope: MICRO_BATCH }",
       "switch_aux { coefficient: 0.5 load: UNBIASED scope: SEQUENCE }",
       "importance_cv2 { coefficient: 0.4 importance: WEIGHTS scope: GLOBAL_MICRO_BATCH }",
       "load_cv2 { coefficient: 0.4 scope: GLOBAL_MICRO_BATCH }"};

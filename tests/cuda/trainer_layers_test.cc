@@ -83,7 +83,7 @@ TEST_F(CudaLayers, LossesOnScoresAndExpectedLoads) {
   const std::string balance =
       "balance { importance_cv2" + scope + " balance { load_cv2" + scope +
       "balance { importance_cv2 { coefficient: 0.3 importance: WEIGHTS } }"
-      "balance { switch_aux { coefficient: 0.3 load: UNBIASED } }"
+      "balance { switch_aux { coefficient: 0.3 scope: MICRO_BATCH load: UNBIASED } }"
       "balance { switch_aux { coefficient: 0.2 load: UNBIASED scope: SEQUENCE } }"
       "balance { entropy { coefficient: 0.1 } } balance { expert_bias { rate: 0.01 } }";
   for (const char* noise : {"FIXED", "LEARNED"}) {
