@@ -121,8 +121,8 @@ class SwitchAuxBalancer final : public Balancer {
                                 gradient.ds.slice_rows(begin, rows), scratch);
   }
 
-  // The same with f from the choice that the scores alone would make: that choice is made where
-  // they lie, and so is f.
+  // [rows, top_k]: what the scores s [rows, experts] of the tokens from `begin` on would choose
+  // alone. Made where they lie.
   static TensorView unbiased_choice(const Context& ctx, const BalanceInput& input,
                                     const TensorView& s, std::int64_t begin, Arena& scratch) {
     const RouterSaved& router = input.router;
@@ -132,6 +132,8 @@ class SwitchAuxBalancer final : public Balancer {
     ops::topk(ctx, ranked_scores(ctx, router.masked, z, s, scratch), {}, indices);
     return indices;
   }
+
+  // As add(), with the load of that choice for f, which the host never sees.
   double add_unbiased(const Context& ctx, const BalanceInput& input, std::int64_t begin,
                       std::int64_t rows, RouterGradient& gradient, Arena& scratch) {
     if (rows == 0) return 0.0;
