@@ -88,12 +88,10 @@ TEST_F(CudaLayers, LossesOnScoresAndExpectedLoads) {
       "balance { entropy { coefficient: 0.1 } } balance { expert_bias { rate: 0.01 } }";
   for (const char* noise : {"FIXED", "LEARNED"}) {
     SCOPED_TRACE(noise);
+    const std::string router = "noisy_top_k { k: 2 noise: " + std::string(noise) + " }";
     expect_same_gradients(corpus, balance,
-                          several_micro_batches() +
-                              "model { moe { router { noisy_top_k { k: 2 "
-                              "noise: " +
-                              noise +
-                              " } input_jitter: 0.1 allow_non_causal: true } } } "
+                          "model { moe { router { " + router +
+                              " input_jitter: 0.1 allow_non_causal: true } } } "
                               "train { recompute: LAYER }");
   }
 }
