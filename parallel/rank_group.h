@@ -1,6 +1,7 @@
 // The ranks of a communicator as the model sees them.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "core/model/rank_group.h"
@@ -18,13 +19,13 @@ class CommunicatorRankGroup final : public RankGroup {
   int rank() const override { return group_.rank(); }
   using RankGroup::sum;
   void sum(const Context& ctx, const TensorView& x) override;
-  Gathered gather(const TensorView& x) override;
-  std::size_t buffer_bytes() const { return buffer_.bytes_reserved(); }
+  Gathered gather(const Context& ctx, const TensorView& x, bool even) override;
+  std::size_t buffer_bytes() const { return buffer_ ? buffer_->bytes_reserved() : 0; }
 
  private:
   Communicator& group_;
   std::vector<std::int64_t> rows_;  // [ranks]
-  Arena buffer_{Device{}, "gathered scores"};
+  std::optional<Arena> buffer_;     // on the device of what was gathered last
 };
 
 }  // namespace witan

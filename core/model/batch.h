@@ -1,5 +1,5 @@
 // One rank's micro-batch, all int32; rows = sequences * seq_len tokens, sequence after sequence. On
-// the run's device, but for what only routing reads. A rank may have no sequences at all.
+// the run's device. A rank may have no sequences at all.
 #pragma once
 
 #include <cstdint>
@@ -24,16 +24,18 @@ struct Batch {
   TensorView targets;            // [rows]; -1: not counted
   TensorView positions;          // [rows], for RoPE
   TensorView first_key;          // [rows]: first position in its sequence a token may attend to
-  // [rows], in host memory: index of the token's tag; may be empty if nothing reads it
-  TensorView tags;
-  // [rows]: in host memory, where `tokens` and `targets` are elsewhere
-  TensorView host_tokens, host_targets;
+  TensorView tags;               // [rows]: index of the token's tag; empty if nothing reads it
+  // [rows]: in host memory, where `tokens`, `targets` and `tags` are elsewhere
+  TensorView host_tokens, host_targets, host_tags;
 
   std::int64_t rows() const { return sequences * seq_len; }
   const TensorView& tokens_on_host() const { return tokens.device.is_cpu() ? tokens : host_tokens; }
   const TensorView& targets_on_host() const {
     return targets.device.is_cpu() ? targets : host_targets;
   }
+  const TensorView& tags_on_host() const { return tags.device.is_cpu() ? tags : host_tags; }
+  // Those that work on the host, or on the run's device, reads.
+  const TensorView& tags_at(Device device) const { return device.is_cpu() ? tags_on_host() : tags; }
 };
 
 }  // namespace witan

@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <charconv>
-#include <limits>
 #include <set>
 
 #include "core/base/error.h"
 #include "core/ops/elementwise.h"
+#include "core/tensor/transfer.h"
 
 namespace witan {
 namespace {
@@ -70,13 +70,36 @@ ExpertMask::ExpertMask(const configs::MoeConfig& moe) {
   for (std::int64_t e = moe.experts(); e < entries; ++e) {
     open.push_back(static_cast<std::int32_t>(e));
   }
+  tags_ = table.tag_size();
+  experts_ = entries;
+  std::vector<std::int32_t> counts;
   for (const configs::TagExperts& tag : table.tag()) {
     const std::vector<std::int32_t> own = parse_experts(tag.experts(), moe.experts());
     std::vector<std::int32_t> both;
     std::ranges::set_union(own, open, std::back_inserter(both));
-    forbidden_.push_back(complement(both, entries));
-    allowed_.push_back(std::move(both));
+    counts.push_back(static_cast<std::int32_t>(both.size()));
+    table_.insert(table_.end(), both.begin(), both.end());
+    std::ranges::copy(complement(both, entries), std::back_inserter(table_));
   }
+  table_.insert(table_.end(), counts.begin(), counts.end());
+}
+
+std::span<const std::int32_t> ExpertMask::experts(std::int64_t tag) const {
+  WITAN_CHECK(tag >= 0 && tag < tags_, "tag ", tag, " of ", tags_);
+  const std::int32_t count = table_[static_cast<std::size_t>(tags_ * experts_ + tag)];
+  return {table_.data() + tag * experts_, static_cast<std::size_t>(count)};
+}
+
+ops::TagExperts ExpertMask::table(const Context& ctx) const {
+  TensorView all = view_of(table_.data(), {tags_ * (experts_ + 1)});
+  if (!ctx.device.is_cpu()) {
+    if (!device_table_) {
+      device_table_ = std::make_shared<const Tensor>(transferred(ctx, all, ctx.device));
+    }
+    all = *device_table_;
+  }
+  const std::int64_t pairs = tags_ * experts_;
+  return {all.slice_rows(0, pairs).reshape({tags_, experts_}), all.slice_rows(pairs, tags_)};
 }
 
 std::vector<std::int32_t> experts_without_tag(const configs::MoeConfig& moe) {
@@ -90,47 +113,22 @@ std::vector<std::int32_t> experts_without_tag(const configs::MoeConfig& moe) {
   return mask.empty() ? used : complement(used, moe.experts());
 }
 
-void ExpertMask::apply(const TensorView& tags, const TensorView& z) const {
-  WITAN_CHECK(tags.size() == z.rows(), "the experts depend on the tokens' tags: ", tags.size(),
-              " tags for ", z.rows(), " tokens");
-  const auto* tag = tags.as<std::int32_t>();
-  dispatch_float(z.dtype, "allowed experts", [&](auto zero) {
-    using T = decltype(zero);
-    const std::int64_t experts = z.cols();
-    for (std::int64_t t = 0; t < z.rows(); ++t) {
-      T* row = z.as<T>() + t * experts;
-      for (const std::int32_t e : forbidden_.at(static_cast<std::size_t>(tag[t]))) {
-        row[e] = -std::numeric_limits<T>::infinity();
-      }
-    }
-  });
+void ExpertMask::apply(const Context& ctx, const Batch& batch, const TensorView& z) const {
+  ops::mask_experts(ctx, table(ctx), batch.tags_at(ctx.device), z);
 }
 
 std::vector<double> ExpertMask::even_counts(std::span<const std::int64_t> counts) const {
-  const std::size_t experts = counts.size() / allowed_.size();
-  std::vector<double> even(experts, 0.0);
-  for (std::size_t tag = 0; tag < allowed_.size(); ++tag) {
+  const auto columns = counts.size() / static_cast<std::size_t>(tags_);
+  std::vector<double> even(columns, 0.0);
+  for (std::int64_t tag = 0; tag < tags_; ++tag) {
     std::int64_t pairs = 0;
-    for (const std::int64_t n : counts.subspan(tag * experts, experts)) pairs += n;
-    const double share = static_cast<double>(pairs) / static_cast<double>(allowed_[tag].size());
-    for (const std::int32_t e : allowed_[tag]) even[static_cast<std::size_t>(e)] += share;
+    for (const std::int64_t n : counts.subspan(static_cast<std::size_t>(tag) * columns, columns)) {
+      pairs += n;
+    }
+    const double share = static_cast<double>(pairs) / static_cast<double>(experts(tag).size());
+    for (const std::int32_t e : experts(tag)) even[static_cast<std::size_t>(e)] += share;
   }
   return even;
-}
-
-void mask_like(const TensorView& z, const TensorView& x) {
-  dispatch_float(z.dtype, "allowed experts", [&](auto of_z) {
-    const auto* logit = z.as<decltype(of_z)>();
-    dispatch_float(x.dtype, "allowed experts", [&](auto of_x) {
-      using T = decltype(of_x);
-      T* value = x.as<T>();
-      for (std::int64_t i = 0; i < x.size(); ++i) {
-        if (logit[i] == -std::numeric_limits<decltype(of_z)>::infinity()) {
-          value[i] = -std::numeric_limits<T>::infinity();
-        }
-      }
-    });
-  });
 }
 
 TensorView ranked_scores(const Context& ctx, bool masked, const TensorView& z, const TensorView& s,
@@ -138,7 +136,7 @@ TensorView ranked_scores(const Context& ctx, bool masked, const TensorView& z, c
   if (!masked) return s;
   const TensorView ranked = arena.allocate(s.shape, s.dtype, "allowed experts");
   ops::copy(ctx, s, ranked);
-  mask_like(z, ranked);
+  ops::mask_like(ctx, z, ranked);
   return ranked;
 }
 

@@ -3,13 +3,17 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "configs/schema/model.pb.h"
 #include "core/base/context.h"
+#include "core/model/batch.h"
+#include "core/ops/expert_mask.h"
 #include "core/tensor/arena.h"
+#include "core/tensor/tensor.h"
 #include "core/tensor/tensor_view.h"
 
 namespace witan {
@@ -20,26 +24,25 @@ class ExpertMask {
   // Of a config that check_model accepts. Every tag may use the zero-computation experts.
   explicit ExpertMask(const configs::MoeConfig& moe);
 
-  bool empty() const { return allowed_.empty(); }
-  std::int64_t tags() const { return static_cast<std::int64_t>(allowed_.size()); }
+  bool empty() const { return tags_ == 0; }
+  std::int64_t tags() const { return tags_; }
   // Ascending.
-  std::span<const std::int32_t> experts(std::int64_t tag) const {
-    return allowed_.at(static_cast<std::size_t>(tag));
-  }
+  std::span<const std::int32_t> experts(std::int64_t tag) const;
 
-  // z [tokens, experts] becomes minus infinity where a token may not go. tags [tokens] int32.
-  void apply(const TensorView& tags, const TensorView& z) const;
+  // What ops read where ctx stands; the copy for a device is made at the first use, which waits.
+  ops::TagExperts table(const Context& ctx) const;
+  // z [tokens, experts] becomes minus infinity where a token may not go, by the tags of the batch.
+  void apply(const Context& ctx, const Batch& batch, const TensorView& z) const;
 
   // What each expert would get if every tag's choices fell evenly on the experts it allows, from
   // counts [tags, experts].
   std::vector<double> even_counts(std::span<const std::int64_t> counts) const;
 
  private:
-  std::vector<std::vector<std::int32_t>> allowed_, forbidden_;  // [tags]
+  std::int64_t tags_ = 0, experts_ = 0;
+  std::vector<std::int32_t> table_;  // order [tags, experts] and count [tags] of ops::TagExperts
+  mutable std::shared_ptr<const Tensor> device_table_;
 };
-
-// x [tokens, experts] becomes minus infinity where z is.
-void mask_like(const TensorView& z, const TensorView& x);
 
 // Scores for a selection to compare: s itself, or with `masked` a copy from `arena` that is minus
 // infinity where z is. A masked score is 0, which an expert bias or underflow could lift above an

@@ -1,7 +1,6 @@
 #include "core/model/moe_figures.h"
 
 #include <algorithm>
-#include <limits>
 
 #include "core/base/profile.h"
 #include "core/ops/elementwise.h"
@@ -10,20 +9,7 @@
 namespace witan {
 namespace {
 
-constexpr std::int64_t kRouterFigures = 3;  // of ops::add_router_figures
-
-// The logits of the experts that a token may use.
-void count_finite_logits(const TensorView& z, MoeStats& stats) {
-  dispatch_float(z.dtype, "router logits", [&](auto zero) {
-    const auto* logit = z.as<decltype(zero)>();
-    for (std::int64_t i = 0; i < z.size(); ++i) {
-      const auto value = static_cast<double>(logit[i]);
-      if (value == -std::numeric_limits<double>::infinity()) continue;
-      stats.logit_square += value * value;
-      ++stats.logits;
-    }
-  });
-}
+constexpr std::int64_t kRouterFigures = 4;  // of ops::add_router_figures
 
 }  // namespace
 
@@ -35,22 +21,19 @@ void MoeFigures::count(const Context& ctx, const Batch& batch, RouterSaved& save
   settle_choice();
   std::span<const std::int32_t> tags;
   if (!batch.tags.empty()) {
-    tags = {batch.tags.as<std::int32_t>(), static_cast<std::size_t>(batch.tags.size())};
+    tags = {batch.tags_on_host().as<std::int32_t>(), static_cast<std::size_t>(batch.tags.size())};
   }
   stats_.tokens += saved.z.rows();
-  if (!saved.masked) stats_.logits += saved.z.size();
   if (!saved.on_device()) {
     saved.indices_copy = saved.kept_copy = nullptr;
     count_choice(saved.indices, saved.kept, tags);
-    double sums[kRouterFigures] = {stats_.lse, stats_.logit_square, stats_.top_weight};
-    ops::add_router_figures({}, saved.z, saved.lse, saved.weights, view_of(sums, {kRouterFigures}));
+    double sums[kRouterFigures] = {stats_.lse, stats_.logit_square, stats_.top_weight, 0.0};
+    ops::add_router_figures({}, saved.masked, saved.z, saved.lse, saved.weights,
+                            view_of(sums, {kRouterFigures}));
     stats_.lse = sums[0];
+    stats_.logit_square = sums[1];
     stats_.top_weight = sums[2];
-    if (saved.masked) {
-      count_finite_logits(saved.z, stats_);
-    } else {
-      stats_.logit_square = sums[1];
-    }
+    stats_.logits += static_cast<std::int64_t>(sums[3]);
     return;
   }
   ctx_ = ctx;
@@ -66,7 +49,7 @@ void MoeFigures::count(const Context& ctx, const Batch& batch, RouterSaved& save
     sums_ = Tensor({kRouterFigures + losses}, DType::kFloat64, ctx.device);
     ops::fill(ctx, sums_, 0.0);
   }
-  ops::add_router_figures(ctx, saved.z, saved.lse, saved.weights,
+  ops::add_router_figures(ctx, saved.masked, saved.z, saved.lse, saved.weights,
                           sums_.view().slice_rows(0, kRouterFigures));
   sums_open_ = true;
 }
@@ -114,6 +97,7 @@ void MoeFigures::finish_reading() {
   stats_.lse += sums[0];
   stats_.logit_square += sums[1];
   stats_.top_weight += sums[2];
+  stats_.logits += static_cast<std::int64_t>(sums[3]);
   for (std::size_t i = 0; i < stats_.losses.size(); ++i) {
     stats_.losses[i] += sums[static_cast<std::size_t>(kRouterFigures) + i];
   }

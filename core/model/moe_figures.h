@@ -52,7 +52,7 @@ class MoeFigures {
   bool choice_open_ = false;        // not in stats_ yet
   bool drops_ = false;              // kept_ is of the same micro-batch
   std::vector<std::int32_t> tags_;  // of that choice [tokens], or empty
-  Tensor sums_;                     // [3 + balancers]: add_router_figures', then the losses
+  Tensor sums_;                     // [4 + balancers]: add_router_figures', then the losses
   bool sums_open_ = false;          // it holds something
   bool reading_ = false;            // read_sums_ does
 };

@@ -51,8 +51,7 @@ MoeLayer::MoeLayer(const configs::ModelConfig& model, const ParamStore& params, 
 }
 
 bool MoeLayer::decides_on_device(const ModelContext& model) const {
-  return model.ctx.device.is_cuda() && router_->decides_on_device() && mask_.empty() &&
-         model.hook == nullptr;
+  return model.ctx.device.is_cuda() && router_->decides_on_device() && model.hook == nullptr;
 }
 
 // Only those that travel; indices [tokens, top_k] on ctx.device.

@@ -38,7 +38,7 @@ void MtpBatch::cut(const Context& ctx, Arena& arena, const Batch& main, std::int
   const std::int64_t kept = main.seq_len - depth;
   shift_column(main.tokens_on_host(), main, kept, depth, tokens);
   shift_column(main.targets_on_host(), main, kept, depth, targets);
-  if (!main.tags.empty()) shift_column(main.tags, main, kept, depth, tags);
+  if (!main.tags.empty()) shift_column(main.tags_on_host(), main, kept, depth, tags);
 
   batch = main;
   batch.seq_len = kept;
@@ -61,7 +61,9 @@ void MtpBatch::cut(const Context& ctx, Arena& arena, const Batch& main, std::int
   batch.targets = copy_in(ctx, arena, batch.host_targets, "multi-token prediction");
   batch.positions = first_positions(ctx, arena, main.positions, main, kept);
   batch.first_key = first_positions(ctx, arena, main.first_key, main, kept);
-  if (!main.tags.empty()) batch.tags = view(tags);
+  if (main.tags.empty()) return;
+  batch.host_tags = view(tags);
+  batch.tags = copy_in(ctx, arena, batch.host_tags, "multi-token prediction");
 }
 
 }  // namespace witan

@@ -8,7 +8,7 @@ class Alone final : public RankGroup {
   int size() const override { return 1; }
   int rank() const override { return 0; }
   void sum(const Context&, const TensorView&) override {}
-  Gathered gather(const TensorView& x) override { return {x, 0}; }
+  Gathered gather(const Context&, const TensorView& x, bool) override { return {x, 0}; }
 };
 
 }  // namespace

@@ -32,8 +32,9 @@ class RankGroup {
     TensorView rows;         // [sum of rows, d]
     std::int64_t first = 0;  // where this rank's rows begin
   };
-  // x [rows, d], as many rows as a rank has. What it returns lives until the next call.
-  virtual Gathered gather(const TensorView& x) = 0;
+  // x [rows, d] on ctx.device, as many rows as a rank has; `even`: as many as every other. The rows
+  // are there for work that is enqueued on ctx.stream later, and live until the next call.
+  virtual Gathered gather(const Context& ctx, const TensorView& x, bool even) = 0;
 
   // The group of one rank: nothing to add, nothing to gather.
   static RankGroup& alone();

@@ -80,7 +80,8 @@ void Router::choose(const Context& ctx, const RouterParams& params, const Batch&
   ArenaScope scope(choice);
   const TensorView bias = bias_at(ctx, params.expert_bias, choice);
   const TensorView ranked = ranked_scores(ctx, saved.masked, saved.z, saved.s, choice);
-  select(ctx, {batch, saved.z, saved.s, ranked, bias, saved.group_z, expert_ranks}, saved.indices);
+  select(ctx, {batch, saved.z, saved.s, ranked, bias, saved.group_z, expert_ranks, choice},
+         saved.indices);
 }
 
 void Router::choose_at_once(const Context& ctx, const RouterParams& params, Arena& choice,
@@ -110,7 +111,7 @@ void Router::forward(const Context& ctx, const RouterParams& params, const Capac
   product(ctx.in_full(), saved.x, params.weight, params.bias, saved.z, arenas.scratch);
   finish_logits(ctx.in_full(), params, batch, arenas, saved);
   saved.masked = !place_.mask.empty();
-  if (saved.masked) place_.mask.apply(batch.tags, saved.z);
+  if (saved.masked) place_.mask.apply(place, batch, saved.z);
   if (!keep_choice) {
     saved.indices = arenas.choice.allocate({tokens, top_k()}, DType::kInt32, "router");
   }
@@ -137,7 +138,7 @@ void Router::forward(const Context& ctx, const RouterParams& params, const Capac
 
 void Router::set_weights(const Context& ctx, const RouterSaved& saved,
                          const TensorView& indices) const {
-  if (weighs_itself()) return weigh(saved, indices, saved.weights);
+  if (weighs_itself()) return weigh(ctx, saved, indices, saved.weights);
   ops::route_weights(ctx, weights_, scale_, saved.s, indices, saved.weights);
 }
 
@@ -156,7 +157,7 @@ void Router::backward(const Context& ctx, const RouterParams& params, const Capa
   const ops::RouteWeights kind = weighs_itself() ? ops::RouteWeights::kUniform : weights_;
   ops::router_backward(place, score_, kind, scale_, saved.z, saved.s, saved.lse, weighed,
                        saved.weights, dweights, losses.ds, losses.z_loss_scale, dz);
-  if (weighs_itself()) weigh_backward(saved, weighed, dweights, dz);
+  if (weighs_itself()) weigh_backward(place, saved, weighed, dweights, dz);
   if (!losses.dz.empty()) ops::add(place, dz, losses.dz, dz);
 
   TensorView dread = dx;  // of what the router read

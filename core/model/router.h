@@ -111,6 +111,7 @@ struct SelectionInput {
   TensorView expert_bias;   // [experts], may be empty
   TensorView group_z;       // [tokens, groups], of a first gate
   RankGroup& expert_ranks;  // whose experts the tokens go to; they all select at the same time
+  Arena& scratch;           // memory where these lie, given back after the selection
 };
 
 // Whose router it is: random draws and tables differ from layer to layer.
@@ -142,7 +143,7 @@ class Router {
                 Arena& decision_scratch) const;
 
   // Whether everything from the logits to the weights can be computed on a device without the host
-  // looking at a value: no hook or mask among it.
+  // looking at a value.
   virtual bool decides_on_device() const { return false; }
   // select() is ops::topk of the scores and the expert bias.
   virtual bool is_top_k() const { return false; }
@@ -181,17 +182,18 @@ class Router {
   static void product_backward(const Context& ctx, const TensorView& dy, const TensorView& x,
                                const TensorView& w, const TensorView& dw, const TensorView& dbias,
                                const TensorView& dx, Arena& scratch);
-  // Weights other than those of RouterConfig.weights, made on the host: true says that weigh() made
-  // them, from saved and indices [tokens, top_k] into weights [tokens, top_k], 0 for kNoChoice. Its
-  // backward adds to dz [tokens, experts], the gradient of saved.z.
+  // Weights other than those of RouterConfig.weights: true says that weigh() made them, from saved
+  // and indices [tokens, top_k] into weights [tokens, top_k], 0 for kNoChoice. Its backward adds to
+  // dz [tokens, experts], the gradient of saved.z. ctx stands where `saved` lies.
   virtual bool weighs_itself() const { return false; }
-  virtual void weigh(const RouterSaved& saved, const TensorView& indices,
+  virtual void weigh(const Context& ctx, const RouterSaved& saved, const TensorView& indices,
                      const TensorView& weights) const {
-    (void)saved, (void)indices, (void)weights;
+    (void)ctx, (void)saved, (void)indices, (void)weights;
   }
-  virtual void weigh_backward(const RouterSaved& saved, const TensorView& indices,
-                              const TensorView& dweights, const TensorView& dz) const {
-    (void)saved, (void)indices, (void)dweights, (void)dz;
+  virtual void weigh_backward(const Context& ctx, const RouterSaved& saved,
+                              const TensorView& indices, const TensorView& dweights,
+                              const TensorView& dz) const {
+    (void)ctx, (void)saved, (void)indices, (void)dweights, (void)dz;
   }
 
   double scale() const { return scale_; }

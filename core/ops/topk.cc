@@ -1,6 +1,7 @@
 #include "core/ops/topk.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "core/ops/cpu/router_kernels.h"
 #include "core/ops/cpu/row_blocks.h"
@@ -18,6 +19,19 @@ namespace {
 constexpr std::int64_t kGrain = 4096;  // scores per thread below which threads do not pay
 
 std::int64_t grain_tokens(std::int64_t experts) { return kGrain / (experts + 1) + 1; }
+
+// The squares of the values of z that are not minus infinity, and how many there are.
+void add_finite_squares(const TensorView& z, double& squares, double& count) {
+  dispatch_float(z.dtype, "router logits", [&](auto zero) {
+    const auto* logit = z.as<decltype(zero)>();
+    for (std::int64_t i = 0; i < z.size(); ++i) {
+      const auto value = static_cast<double>(logit[i]);
+      if (value == -std::numeric_limits<double>::infinity()) continue;
+      squares += value * value;
+      count += 1.0;
+    }
+  });
+}
 
 void check_scores(const Context& ctx, const char* op, const char* name, const TensorView& s) {
   check_float(op, name, s, 2);
@@ -298,17 +312,22 @@ void router_probability_backward(const Context& ctx, Score score, const TensorVi
   });
 }
 
-void add_router_figures(const Context& ctx, const TensorView& z, const TensorView& lse,
+void add_router_figures(const Context& ctx, bool masked, const TensorView& z, const TensorView& lse,
                         const TensorView& weights, const TensorView& sums) {
   const char* op = "add_router_figures";
   check_scores(ctx, op, "z", z);
   check_operand(ctx, op, "lse", lse, z.dtype, {z.rows()});
   check_operand(ctx, op, "weights", weights, z.dtype, {z.rows(), weights.cols()});
-  check_operand(ctx, op, "sums", sums, DType::kFloat64, {3});
-  if (ctx.device.is_cuda()) return cuda::add_router_figures(ctx, z, lse, weights, sums);
+  check_operand(ctx, op, "sums", sums, DType::kFloat64, {4});
+  if (ctx.device.is_cuda()) return cuda::add_router_figures(ctx, masked, z, lse, weights, sums);
   auto* total = sums.as<double>();
   total[0] += sum(ctx, lse);
-  total[1] += sum_of_squares(ctx, z);
+  if (masked) {
+    add_finite_squares(z, total[1], total[3]);
+  } else {
+    total[1] += sum_of_squares(ctx, z);
+    total[3] += static_cast<double>(z.size());
+  }
   const std::int64_t top_k = weights.cols();
   dispatch_float(z.dtype, op, [&](auto type) {
     const auto* weight = weights.as<decltype(type)>();

@@ -91,9 +91,10 @@ void router_probability_sums(const Context& ctx, Score score, const TensorView& 
 void router_probability_backward(const Context& ctx, Score score, const TensorView& s,
                                  const TensorView& coefficient, const TensorView& ds);
 
-// sums [3] float64, on ctx.device, accumulates what is reported of a router: the sums of lse, of
-// the squares of z, and of every token's largest weight. Nothing waits.
-void add_router_figures(const Context& ctx, const TensorView& z, const TensorView& lse,
+// sums [4] float64, on ctx.device, accumulates what is reported of a router: the sums of lse, of
+// the squares of z, and of every token's largest weight, and how many logits there are. `masked`:
+// those that are minus infinity do not count. Nothing waits.
+void add_router_figures(const Context& ctx, bool masked, const TensorView& z, const TensorView& lse,
                         const TensorView& weights, const TensorView& sums);
 
 }  // namespace witan::ops

@@ -33,14 +33,16 @@ void add_sequence(const configs::DataConfig& data, std::int32_t end_of_document,
 void place_batch(const Context& ctx, BatchBuffers& buffers) {
   if (ctx.device.is_cpu()) return;
   Batch& batch = buffers.batch;
-  constexpr std::int64_t kColumns = 4;
+  constexpr std::int64_t kColumns = 5;
   if (buffers.placed.empty() || buffers.placed.view().size() < kColumns * batch.rows()) {
     buffers.placed = Tensor({kColumns * batch.rows()}, DType::kInt32, ctx.device);
   }
   batch.host_tokens = batch.tokens;
   batch.host_targets = batch.targets;
+  batch.host_tags = batch.tags;
   std::int64_t begin = 0;
-  for (TensorView* column : {&batch.tokens, &batch.targets, &batch.positions, &batch.first_key}) {
+  for (TensorView* column :
+       {&batch.tokens, &batch.targets, &batch.positions, &batch.first_key, &batch.tags}) {
     if (column->shape.rank() == 0) continue;  // not set, as in decoding
     const TensorView there = buffers.placed.view().slice_rows(begin, batch.rows());
     transfer(ctx, *column, there);
@@ -73,7 +75,8 @@ void build_batch(const configs::DataConfig& data, std::int64_t seq_len,
                .first_key = view(out.first_key),
                .tags = view(out.tags),
                .host_tokens = {},
-               .host_targets = {}};
+               .host_targets = {},
+               .host_tags = {}};
   for (std::int64_t i = 0; i < count; ++i) {
     const int tag = sample(i, out.window);
     add_sequence(data, end_of_document, tag, static_cast<std::size_t>(i * seq_len), out);

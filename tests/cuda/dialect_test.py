@@ -24,8 +24,9 @@ FORBIDDEN = {
 # The files that define the dialect say the forbidden words.
 DEFINES = {"core/base/cuda/dialect.h": {r"\bextern\s+__shared__", r"\b__shared__\b"},
            "core/base/cuda/launch.h": {r"\bcudaLaunchKernel"},
-           # Counts of choices: integers.
+           # Counts of choices, and of keys: integers.
            "core/ops/cuda/topk.cu": {r"\batomicAdd\s*\("},
+           "core/ops/cuda/expert_choice.cu": {r"\batomicAdd\s*\("},
            "core/base/cuda/device_intrinsics.h": {r"\basm\s*(volatile\s*)?\("}}
 
 

@@ -112,14 +112,19 @@ TYPED_TEST(RouteCuda, FiguresAddUpAsOnTheCpu) {
   using T = TypeParam;
   for (const std::int64_t tokens : {0, 5, 300}) {
     std::vector<Tensor> tensors;
+    std::vector<T> z = normal_values<T>(tokens * 9, "z");
+    for (std::size_t i = 0; i < z.size(); i += 4) z[i] = -std::numeric_limits<T>::infinity();
     tensors.push_back(normal<T>("z", {tokens, 9}));
     tensors.push_back(normal<T>("lse", {tokens}));
     tensors.push_back(normal<T>("weights", {tokens, 3}));
-    tensors.push_back(with_values(std::vector<double>{1.0, 2.0, 3.0}, {3}));
+    tensors.push_back(with_values(std::vector<double>{1.0, 2.0, 3.0, 4.0}, {4}));
     tensors.push_back(with_values(std::vector<double>{7.0}, {1}));
+    tensors.push_back(with_values(z, {tokens, 9}));
+    tensors.push_back(with_values(std::vector<double>{1.0, 2.0, 3.0, 4.0}, {4}));
     this->expect_twins(tensors, 1e-14, [&](const Context& ctx, const std::vector<TensorView>& t) {
-      ops::add_router_figures(ctx, t[0], t[1], t[2], t[3]);
-      ops::add_router_figures(ctx, t[0], t[1], t[2], t[3]);
+      ops::add_router_figures(ctx, false, t[0], t[1], t[2], t[3]);
+      ops::add_router_figures(ctx, false, t[0], t[1], t[2], t[3]);
+      ops::add_router_figures(ctx, true, t[5], t[1], t[2], t[6]);
       ops::add_dot(ctx, 0.5, t[1], t[1], t[4]);
     });
   }

@@ -20,6 +20,8 @@ constexpr Device kGpu{DeviceType::kCuda, 0};
 constexpr std::int64_t kTokens = 10;
 constexpr std::int64_t kExperts = 6;
 constexpr std::int64_t kWidth = 8;
+constexpr std::int64_t kGroups = 3;   // of a first gate
+constexpr std::int64_t kAllowed = 4;  // experts of the tokens' tag
 
 class RouterWaits : public OnGpus {
  protected:
@@ -38,6 +40,25 @@ class RouterWaits : public OnGpus {
   DeviceStream stream_;
 };
 
+// Of two tags the first has two experts, the second the others.
+ExpertMask two_tags() {
+  configs::MoeConfig moe;
+  moe.set_experts(kExperts);
+  for (const char* experts : {"0-1", "2-5"}) {
+    moe.mutable_allowed_experts()->add_tag()->set_experts(experts);
+  }
+  return ExpertMask(moe);
+}
+
+// With and without a table of allowed experts.
+std::vector<std::pair<RouterEntry, bool>> every_router() {
+  std::vector<std::pair<RouterEntry, bool>> all;
+  for (const RouterEntry& entry : registered_routers()) {
+    for (const bool masked : {false, true}) all.emplace_back(entry, masked);
+  }
+  return all;
+}
+
 // Forward and backward of every router and balancer that the device decides for: nothing is waited
 // for but the choice, once, where the host counts it, and the figures when they are asked for.
 TEST_F(RouterWaits, OnceForTheChoiceAndOnceForTheFigures) {
@@ -47,8 +68,10 @@ TEST_F(RouterWaits, OnceForTheChoiceAndOnceForTheFigures) {
   const Tensor noise = random("noise", {kExperts, kWidth});
   const Tensor gradients = random("gradients", {2 * kExperts + kTokens, kWidth});
   std::vector<double> bias(static_cast<std::size_t>(kExperts), 0.5);
-  std::vector<std::int32_t> ids(static_cast<std::size_t>(kTokens), 3);
+  std::vector<std::int32_t> ids(static_cast<std::size_t>(kTokens), 1);
   const Tensor tokens = transferred(ctx, view_of(ids.data(), {kTokens}), kGpu);
+  const Tensor group_weight = random("group weight", {kGroups, kWidth});
+  const Tensor group_gradient = random("group gradient", {kGroups, kWidth});
   RouterParams params;
   params.weight = weight;
   params.dweight = gradients.view().slice_rows(0, kExperts);
@@ -56,11 +79,14 @@ TEST_F(RouterWaits, OnceForTheChoiceAndOnceForTheFigures) {
   params.dnoise = gradients.view().slice_rows(kExperts, kExperts);
   const TensorView dx = gradients.view().slice_rows(2 * kExperts, kTokens);
   params.expert_bias = view_of(bias.data(), {kExperts});
+  params.group_weight = group_weight;
+  params.dgroup_weight = group_gradient;
   Batch batch;
   batch.sequences = 2;
   batch.seq_len = kTokens / 2;
   batch.training = true;
-  batch.tokens = tokens;
+  batch.tokens = batch.tags = tokens;
+  batch.host_tags = view_of(ids.data(), {kTokens});
   const Capacity no_limit(configs::MoeConfig{}, 1);
   const std::vector<double> fractions(static_cast<std::size_t>(kExperts), 1.0 / kExperts);
 
@@ -78,16 +104,17 @@ TEST_F(RouterWaits, OnceForTheChoiceAndOnceForTheFigures) {
   }
 
   int routers = 0;
-  for (const RouterEntry& entry : registered_routers()) {
-    SCOPED_TRACE(entry.name);
+  for (const auto& [entry, masked] : every_router()) {
+    SCOPED_TRACE(testing::Message() << entry.name << (masked ? ", some experts barred" : ""));
     configs::RouterConfig config;
     ASSERT_TRUE(google::protobuf::TextFormat::ParseFromString(
         std::string(entry.example) + " input_jitter: 0.1", &config));
-    const std::unique_ptr<Router> router = make_router(config, {0, kExperts, 16, {}});
+    const std::unique_ptr<Router> router =
+        make_router(config, {0, kExperts, 16, masked ? two_tags() : ExpertMask()});
     if (!router->decides_on_device()) continue;
     ++routers;
     ModelArenas arenas(kGpu);
-    MoeFigures figures(kExperts, 1, balancers.size());
+    MoeFigures figures(kExperts, masked ? 2 : 1, balancers.size());
     RouterSaved saved;
     for (int micro_batch = 0; micro_batch < 2; ++micro_batch) {
       const std::uint64_t before = cuda_on_cpu::host_waits();
@@ -125,10 +152,11 @@ TEST_F(RouterWaits, OnceForTheChoiceAndOnceForTheFigures) {
     EXPECT_EQ(cuda_on_cpu::host_waits(), before + 1) << "the figures";
     EXPECT_EQ(stats.tokens, 2 * kTokens);
     EXPECT_GT(stats.logit_square, 0.0);
+    EXPECT_EQ(stats.logits, 2 * kTokens * (masked ? kAllowed : kExperts));
     EXPECT_GT(stats.losses.front(), 0.0);
     synchronize(ctx);
   }
-  EXPECT_GE(routers, 6);
+  EXPECT_EQ(routers, 2 * static_cast<int>(registered_routers().size()));
 }
 
 // What the host waits for in the forward and in the backward of a micro-batch, the second that a

@@ -45,13 +45,15 @@ TEST(ExpertMask, LogitsOfOtherExpertsAreMinusInfinity) {
       moe_of("tag { name: 'x' experts: '0' } tag { name: 'y' experts: '1-2' } open_to_all: '4'"));
   std::vector<std::int32_t> tags = {1, 0};
   std::vector<double> z(10, 1.0);
-  mask.apply(view_of(tags.data(), {2}), view(z, {2, 5}));
+  Batch batch;
+  batch.tags = view_of(tags.data(), {2});
+  mask.apply({}, batch, view(z, {2, 5}));
   EXPECT_EQ(z, (std::vector<double>{-HUGE_VAL, 1, 1, -HUGE_VAL, 1, 1, -HUGE_VAL, -HUGE_VAL,
                                     -HUGE_VAL, 1}));
   EXPECT_EQ(experts_without_tag(moe_of("tag { name: 'x' experts: '0-2' } open_to_all: '4'")),
             Experts{3});
   EXPECT_TRUE(experts_without_tag(configs::MoeConfig()).empty());
-  EXPECT_THROW(mask.apply({}, view(z, {2, 5})), Error) << "the tags are missing";
+  EXPECT_THROW(mask.apply({}, Batch{}, view(z, {2, 5})), Error) << "the tags are missing";
 }
 
 // Experts 0 and 1 are those of the common tag, 2 and 3 of the rare one, 4 is open to both. With the

@@ -1,8 +1,7 @@
 // all: every expert that the token may use: the dense mixture, and with uniform weights the
 // ensemble.
-#include <algorithm>
-
 #include "core/model/router.h"
+#include "core/ops/expert_mask.h"
 #include "core/ops/topk.h"
 
 namespace witan {
@@ -21,12 +20,7 @@ class AllRouter final : public Router {
               const TensorView& indices) const override {
     const ExpertMask& mask = place().mask;
     if (mask.empty()) return ops::table_choices(ctx, {}, {}, experts_, indices);
-    auto* index = indices.as<std::int32_t>();
-    const auto* tag = in.batch.tags.as<std::int32_t>();
-    for (std::int64_t t = 0; t < indices.rows(); ++t, index += experts_) {
-      const auto end = std::ranges::copy(mask.experts(tag[t]), index).out;
-      std::fill(end, index + experts_, ops::kNoChoice);
-    }
+    ops::tag_choices(ctx, mask.table(ctx), in.batch.tags_at(ctx.device), {}, {}, indices);
   }
 
  private:

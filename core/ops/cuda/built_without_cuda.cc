@@ -12,6 +12,8 @@
 #include "core/ops/cuda/elementwise.h"
 #include "core/ops/cuda/embedding.h"
 #include "core/ops/cuda/exchange_plan.h"
+#include "core/ops/cuda/expert_choice.h"
+#include "core/ops/cuda/expert_mask.h"
 #include "core/ops/cuda/gemm.h"
 #include "core/ops/cuda/grouped_bias.h"
 #include "core/ops/cuda/grouped_gemm.h"
@@ -27,10 +29,12 @@
 #include "core/ops/cuda/route.h"
 #include "core/ops/cuda/router_noise.h"
 #include "core/ops/cuda/sigmoid_gate.h"
+#include "core/ops/cuda/sinkhorn.h"
 #include "core/ops/cuda/sliding_window.h"
 #include "core/ops/cuda/slot_weights.h"
 #include "core/ops/cuda/smooth_load.h"
 #include "core/ops/cuda/topk.h"
+#include "core/ops/cuda/two_gates.h"
 #include "core/ops/cuda/wire_rows.h"
 #include "core/ops/cuda/words.h"
 #include "core/ops/cuda/zero_experts.h"
@@ -172,6 +176,28 @@ void plan_send(const Context&, const TensorView&, std::int64_t, std::int64_t, bo
 void plan_receive(const Context&, const TensorView&, std::int64_t, const OwnRows&,
                   const ReceivePlanLists&) {
   throw_built_without_cuda("an exchange plan");
+}
+
+// expert_choice.h
+
+void expert_choice(const Context&, const TensorView&, std::int64_t, std::int64_t,
+                   const TensorView&) {
+  throw_built_without_cuda("expert_choice");
+}
+
+// expert_mask.h
+
+void mask_experts(const Context&, const TagExperts&, const TensorView&, const TensorView&) {
+  throw_built_without_cuda("mask_experts");
+}
+
+void mask_like(const Context&, const TensorView&, const TensorView&) {
+  throw_built_without_cuda("mask_like");
+}
+
+void tag_choices(const Context&, const TagExperts&, const TensorView&, const TensorView&,
+                 const TensorView&, const TensorView&) {
+  throw_built_without_cuda("tag_choices");
 }
 
 // gemm.h
@@ -377,6 +403,12 @@ void sigmoid_gate_backward(const Context&, const TensorView&, const TensorView&,
   throw_built_without_cuda("sigmoid_gate_backward");
 }
 
+// sinkhorn.h
+
+void sinkhorn(const Context&, const TensorView&, std::int64_t, const TensorView&) {
+  throw_built_without_cuda("sinkhorn");
+}
+
 // sliding_window.h
 
 void narrow_to_window(const Context&, std::int64_t, std::int64_t, const TensorView&,
@@ -451,9 +483,34 @@ void router_probability_backward(const Context&, Score, const TensorView&, const
   throw_built_without_cuda("router_probability_backward");
 }
 
-void add_router_figures(const Context&, const TensorView&, const TensorView&, const TensorView&,
-                        const TensorView&) {
+void add_router_figures(const Context&, bool, const TensorView&, const TensorView&,
+                        const TensorView&, const TensorView&) {
   throw_built_without_cuda("add_router_figures");
+}
+
+// two_gates.h
+
+void join_gates(const Context&, const TensorView&, const TensorView&) {
+  throw_built_without_cuda("join_gates");
+}
+
+void gate_choices(const Context&, const TwoGates&, const TensorView&, const TensorView&,
+                  const TensorView&) {
+  throw_built_without_cuda("gate_choices");
+}
+
+void gate_weights(const Context&, const TwoGates&, double, const TensorView&, const TensorView&,
+                  const TensorView&) {
+  throw_built_without_cuda("gate_weights");
+}
+
+void gate_weights_backward(const Context&, const TwoGates&, double, const TensorView&,
+                           const TensorView&, const TensorView&, const TensorView&) {
+  throw_built_without_cuda("gate_weights_backward");
+}
+
+void join_gates_backward(const Context&, const TensorView&, const TensorView&, const TensorView&) {
+  throw_built_without_cuda("join_gates_backward");
 }
 
 // wire_rows.h

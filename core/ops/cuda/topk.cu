@@ -311,12 +311,12 @@ __global__ void probability_backward_kernel(Score score, const T* s, const T* co
   }
 }
 
-constexpr int kFigures = 3;  // of ops::add_router_figures
+constexpr int kFigures = 4;  // of ops::add_router_figures
 
 // partial [kFigures, blocks]: the figures of each block's kRowsPerBlock tokens; reads 4 bytes an
 // element of z
 template <class T>
-__global__ void router_figures_kernel(const T* z, const T* lse, const T* weights,
+__global__ void router_figures_kernel(bool masked, const T* z, const T* lse, const T* weights,
                                       std::int64_t tokens, std::int64_t experts, std::int64_t top_k,
                                       double* partial) {
   WITAN_SHARED(double[kFigures][kMaxWarps], warps);
@@ -324,7 +324,9 @@ __global__ void router_figures_kernel(const T* z, const T* lse, const T* weights
   const std::int64_t end = begin + kRowsPerBlock < tokens ? begin + kRowsPerBlock : tokens;
   double sums[kFigures] = {};
   for (std::int64_t i = begin * experts + threadIdx.x; i < end * experts; i += blockDim.x) {
+    if (masked && z[i] == -static_cast<T>(INFINITY)) continue;
     sums[1] += static_cast<double>(z[i]) * static_cast<double>(z[i]);
+    sums[3] += 1.0;
   }
   for (std::int64_t t = begin + threadIdx.x; t < end; t += blockDim.x) {
     sums[0] += static_cast<double>(lse[t]);
@@ -483,7 +485,7 @@ void router_probability_backward(const Context& ctx, Score score, const TensorVi
   });
 }
 
-void add_router_figures(const Context& ctx, const TensorView& z, const TensorView& lse,
+void add_router_figures(const Context& ctx, bool masked, const TensorView& z, const TensorView& lse,
                         const TensorView& weights, const TensorView& sums) {
   if (z.rows() == 0) return;
   const std::int64_t blocks = row_blocks_of(z.rows());
@@ -492,8 +494,8 @@ void add_router_figures(const Context& ctx, const TensorView& z, const TensorVie
   dispatch_float(z.dtype, "add_router_figures", [&](auto zero) {
     using T = decltype(zero);
     launch(router_figures_kernel<T>, dim3(grid_extent(blocks, kMaxGridX)), dim3(kFlatThreads), 0,
-           ctx.stream, z.as<T>(), lse.as<T>(), weights.as<T>(), z.rows(), z.cols(), weights.cols(),
-           partial);
+           ctx.stream, masked, z.as<T>(), lse.as<T>(), weights.as<T>(), z.rows(), z.cols(),
+           weights.cols(), partial);
   });
   launch(add_figures_kernel, dim3(kFigures), dim3(kFlatThreads), 0, ctx.stream, partial, blocks,
          sums.as<double>());

@@ -30,7 +30,7 @@ void router_probability_sums(const Context& ctx, Score score, const TensorView& 
 void router_probability_backward(const Context& ctx, Score score, const TensorView& s,
                                  const TensorView& coefficient, const TensorView& ds);
 
-void add_router_figures(const Context& ctx, const TensorView& z, const TensorView& lse,
+void add_router_figures(const Context& ctx, bool masked, const TensorView& z, const TensorView& lse,
                         const TensorView& weights, const TensorView& sums);
 
 }  // namespace witan::ops::cuda

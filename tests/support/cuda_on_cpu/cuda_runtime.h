@@ -251,6 +251,11 @@ inline std::uint32_t __float_as_uint(float x) {
   std::memcpy(&bits, &x, sizeof(bits));
   return bits;
 }
+inline long long __double_as_longlong(double x) {
+  long long bits = 0;
+  std::memcpy(&bits, &x, sizeof(bits));
+  return bits;
+}
 inline float __uint_as_float(std::uint32_t bits) {
   float x = 0.0F;
   std::memcpy(&x, &bits, sizeof(x));
