@@ -87,8 +87,8 @@ class MoeLayer {
 
  private:
   // Where the router's scores, choice and weights are computed: on the model's device, unless the
-  // host has to look at them. It does for routers that are not Router::decides_on_device(), tables
-  // of allowed experts, and hooks.
+  // host has to look at them. It does for routers that are not Router::decides_on_device(), as one
+  // that was added may be, and for hooks.
   bool decides_on_device(const ModelContext& model) const;
   void route(const ModelContext& model, const Batch& batch, const TensorView& x, Saved& saved);
   TensorView travelling(const Context& ctx, Arena& arena, const TensorView& indices) const;

@@ -139,11 +139,13 @@ void LayerArenas::router_forward(bool keep_choice) {
   if (router.has_noisy_top_k()) {
     for (int i = 0; i < (learned_noise() ? 3 : 2); ++i) take(saved, scores);
   }
+  if (router.has_hierarchical()) take(saved, rows_.tokens * router.hierarchical().n_group());
   if (!keep_choice) {
     take_indices(arenas_.choice, rows_.tokens * dims_.choices);
-    if (model().moe().has_allowed_experts()) {
-      const ArenaCount::Scope ranked(arenas_.choice);
-      take(arenas_.choice, scores);
+    {
+      const ArenaCount::Scope selection(arenas_.choice);
+      if (model().moe().has_allowed_experts()) take(arenas_.choice, scores);       // ranked
+      if (router.has_sinkhorn()) arenas_.choice.allocate(scores, sizeof(double));  // normalised
     }
     if (model().moe().has_capacity()) take_indices(arenas_.choice, rows_.tokens * dims_.choices);
     if (dims_.entries > dims_.experts) {  // the choices that travel

@@ -10,6 +10,7 @@
 #include "core/base/stream.h"
 #include "core/tensor/device_memory.h"
 #include "launch/runtime.h"
+#include "parallel/rank_group.h"
 #include "tests/cuda/cuda_case.h"
 #include "tests/cuda/trainer_cuda_case.h"
 #include "tests/support/cuda_on_cpu/control.h"
@@ -77,6 +78,39 @@ TEST_P(DeviceCollectives, AllToAllV) {
   const Tensor to = empty({std::accumulate(recv.begin(), recv.end(), std::int64_t{0}), kColumns});
   group_->all_to_all_v(from, send, to, recv).wait();
   EXPECT_EQ(host(to), expected);
+}
+
+// What the model asks for: the rows of all ranks, of some of them none, without being told how many
+// there are; then as many of each, for which no host waits where NCCL carries them.
+TEST_P(DeviceCollectives, RowsOfTheGroup) {
+  constexpr std::int64_t kColumns = 3;
+  CommunicatorRankGroup group(*group_), host_group(*group_);
+  for (int step = 0; step < 4; ++step) {
+    SCOPED_TRACE(step);
+    const bool even = step == 1 || step == 2;
+    std::vector<float> own, expected;
+    std::int64_t first = 0;
+    for (int peer = 0; peer < size(); ++peer) {
+      const std::int64_t count = even ? 2 : rows(peer, 1);
+      for (std::int64_t i = 0; i < count * kColumns; ++i) {
+        expected.push_back(static_cast<float>(100 * peer + i));
+        if (peer == rank()) own.push_back(expected.back());
+      }
+      if (peer < rank()) first += count;
+    }
+    const auto own_rows = static_cast<std::int64_t>(own.size()) / kColumns;
+    const Tensor x = on_gpu(own, {own_rows, kColumns});
+    const std::uint64_t waits = cuda_on_cpu::host_waits();
+    const RankGroup::Gathered all = group.gather(ctx(), x, even);
+    if (step == 2 && GetParam() == Kind::kNccl) EXPECT_EQ(cuda_on_cpu::host_waits(), waits);
+    EXPECT_EQ(all.first, first);
+    EXPECT_EQ(host(all.rows), expected);
+    // The host's memory as well, through the same group.
+    EXPECT_EQ(to_host<float>(ctx(),
+                             host_group.gather({}, view_of(own.data(), x.view().shape), even).rows),
+              expected);
+  }
+  synchronize(ctx());
 }
 
 TEST_P(DeviceCollectives, ReductionsAndGathers) {

@@ -60,6 +60,15 @@ TEST_F(CudaLayers, EveryRouter) {
   EXPECT_GE(combinations, static_cast<int>(registered_routers().size()) + 8);
 }
 
+// An expert chooses among the tokens of its group, whose scores are gathered on the device.
+TEST_F(CudaLayers, ExpertChoiceOverTheGroup) {
+  expect_same_gradients(Corpus(), "",
+                        several_micro_batches() +
+                            "model { moe { router { expert_choice { k: 2 capacity_factor: 0.8 "
+                            "scope: EXPERT_GROUP } score: SOFTMAX weights: AS_IS "
+                            "allow_non_causal: true } } }");
+}
+
 TEST_F(CudaLayers, EveryBalancer) {
   const Corpus corpus;
   for (const BalancerEntry& entry : registered_balancers()) {
@@ -108,7 +117,7 @@ TEST_F(CudaLayers, EveryCapacity) {
            "capacity { pad_to_capacity: true policy: BATCH_PRIORITY factor: 0.8 }",
            "capacity { policy: PROBABILITY factor: 0.8 }",
            "capacity { policy: BATCH_PRIORITY factor: 0.6 renormalize_after_drop: true }",
-           // With experts that compute nothing, with fewer choices, and where the host decides.
+           // With experts that compute nothing, with fewer choices, and with barred experts.
            "capacity { pad_to_capacity: true factor: 0.8 } "
            "zero_computation { zero: 1 copy: 1 constant: 2 }",
            "capacity { pad_to_capacity: true factor: 0.8 } "

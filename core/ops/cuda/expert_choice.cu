@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "core/base/cuda/launch.h"
 #include "core/ops/cuda/grid.h"
@@ -22,6 +23,9 @@ constexpr int kDigits = 1 << kDigitBits;  // one a thread of a block
 constexpr int kSpans = 16;                // of neighbouring digits, whose counts are summed
 constexpr int kSpan = kDigits / kSpans;
 
+template <class T>
+using KeyOf = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
+
 __device__ std::uint32_t bits_of(float x) { return __float_as_uint(x); }
 __device__ std::uint64_t bits_of(double x) {
   return static_cast<std::uint64_t>(__double_as_longlong(x));
@@ -29,14 +33,11 @@ __device__ std::uint64_t bits_of(double x) {
 
 // Whole numbers in the order of the scores, as on the CPU.
 template <class T>
-__device__ auto key_of(T x) {
-  const auto bits = bits_of(x == T{0} ? T{0} : x);  // -0 becomes 0
-  const auto sign = decltype(bits_of(x)){1} << (8 * sizeof(T) - 1);
+__device__ KeyOf<T> key_of(T x) {
+  const KeyOf<T> bits = bits_of(x == T{0} ? T{0} : x);  // -0 becomes 0
+  const KeyOf<T> sign = KeyOf<T>{1} << (8 * sizeof(T) - 1);
   return (bits & sign) != 0 ? ~bits : bits | sign;
 }
-template <class T>
-using KeyOf = decltype(key_of(T{}));
-
 // keys [experts, tokens] of s [tokens, experts], through a tile in shared memory so that both sides
 // are whole lines: 8 bytes an element of float32
 template <class T>
