@@ -102,7 +102,9 @@ TEST_P(DeviceCollectives, RowsOfTheGroup) {
     const Tensor x = on_gpu(own, {own_rows, kColumns});
     const std::uint64_t waits = cuda_on_cpu::host_waits();
     const RankGroup::Gathered all = group.gather(ctx(), x, even);
-    if (step == 2 && GetParam() == Kind::kNccl) EXPECT_EQ(cuda_on_cpu::host_waits(), waits);
+    if (step == 2 && GetParam() == Kind::kNccl) {
+      EXPECT_EQ(cuda_on_cpu::host_waits(), waits);
+    }
     EXPECT_EQ(all.first, first);
     EXPECT_EQ(host(all.rows), expected);
     // The host's memory as well, through the same group.
