@@ -60,6 +60,23 @@ TEST_F(CudaLayers, EveryRouter) {
   EXPECT_GE(combinations, static_cast<int>(registered_routers().size()) + 8);
 }
 
+// Losses that read scores, logits or expected loads where some logits are minus infinity.
+TEST_F(CudaLayers, BalancingOfBarredExperts) {
+  const Corpus corpus;
+  const std::string noisy = "router { noisy_top_k { k: 2 } score: SOFTMAX } ";
+  for (const std::string& balance :
+       {std::string("balance { load_cv2 { coefficient: 0.4 } }"),
+        std::string("balance { entropy { coefficient: 0.3 } } balance { importance_cv2 { "
+                    "coefficient: 0.4 } } balance { switch_aux { coefficient: 0.5 load: UNBIASED } "
+                    "}")}) {
+    SCOPED_TRACE(balance);
+    expect_same_gradients(corpus, balance,
+                          "model { moe { " + noisy +
+                              "allowed_experts { tag { name: 'a' experts: '0-3' } "
+                              "tag { name: 'b' experts: '4-7' } } } } ");
+  }
+}
+
 // An expert chooses among the tokens of its group, whose scores are gathered on the device.
 TEST_F(CudaLayers, ExpertChoiceOverTheGroup) {
   expect_same_gradients(Corpus(), "",
