@@ -4,10 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <limits>
+#include <numeric>
 #include <vector>
 
 #include "core/ops/topk.h"
 #include "tests/cuda/cuda_case.h"
+#include "tests/support/gradient_check.h"
 
 namespace witan::test {
 namespace {
@@ -102,6 +104,38 @@ TYPED_TEST(TwoGatesCuda, BackwardEqualsTheCpuTwins) {
                          });
     }
   }
+}
+
+// Of the CPU twins, from the logits of both gates through a choice that stays, a part of which a
+// capacity has dropped.
+TEST(TwoGates, BackwardMatchesCentralDifferences) {
+  constexpr std::int64_t kTokens = 4, kSize = 3, kChoices = 4;
+  const ops::TwoGates gates{3, 2, 2};
+  const Shape shape{kTokens, gates.groups * kSize}, groups{kTokens, gates.groups};
+  const Shape chosen{kTokens, kChoices};
+  std::vector<double> v = normal_values<double>(shape.size(), "v");
+  std::vector<double> u = normal_values<double>(groups.size(), "u");
+  const std::vector<double> dweights = normal_values<double>(chosen.size(), "dweights");
+  std::vector<double> z = v, weights(dweights.size());
+  const TensorView logits = view_of(z.data(), shape);
+  ops::join_gates({}, view_of(u.data(), groups), logits);
+  std::vector<std::int32_t> indices(dweights.size());
+  const TensorView choice = view_of(indices.data(), chosen);
+  ops::gate_choices({}, gates, logits, view_of(u.data(), groups), choice);
+  indices[1] = indices[4] = indices[5] = ops::kNoChoice;  // one of a group, and a whole group
+
+  std::vector<double> dv(v.size(), 0.0), du(u.size());
+  ops::gate_weights_backward({}, gates, 1.5, logits, choice, view_of(dweights.data(), chosen),
+                             view_of(dv.data(), shape));
+  ops::join_gates_backward({}, logits, view_of(dv.data(), shape), view_of(du.data(), groups));
+  const auto loss = [&] {
+    z = v;
+    ops::join_gates({}, view_of(u.data(), groups), logits);
+    ops::gate_weights({}, gates, 1.5, logits, choice, view_of(weights.data(), chosen));
+    return std::inner_product(weights.begin(), weights.end(), dweights.begin(), 0.0);
+  };
+  expect_gradient("v", v, dv, loss);
+  expect_gradient("u", u, du, loss);
 }
 
 TYPED_TEST(TwoGatesCuda, RefusesWhatDoesNotFit) {
