@@ -23,12 +23,10 @@ void normalise(std::int64_t tokens, std::int64_t experts, std::int64_t iteration
     for (const double* row = p; row != end; row += experts) {
       for (std::int64_t e = 0; e < experts; ++e) sums[e] += row[e];
     }
-    for (double* row = p; row != end; row += experts) {
-      for (std::int64_t e = 0; e < experts; ++e) row[e] *= share / sums[e];
-    }
+    for (std::int64_t e = 0; e < experts; ++e) sums[e] = share / sums[e];
     for (double* row = p; row != end; row += experts) {
       double sum = kTiny;
-      for (std::int64_t e = 0; e < experts; ++e) sum += row[e];
+      for (std::int64_t e = 0; e < experts; ++e) sum += row[e] *= sums[e];
       for (std::int64_t e = 0; e < experts; ++e) row[e] /= sum;
     }
   }

@@ -38,6 +38,7 @@ __device__ KeyOf<T> key_of(T x) {
   const KeyOf<T> sign = KeyOf<T>{1} << (8 * sizeof(T) - 1);
   return (bits & sign) != 0 ? ~bits : bits | sign;
 }
+
 // keys [experts, tokens] of s [tokens, experts], through a tile in shared memory so that both sides
 // are whole lines: 8 bytes an element of float32
 template <class T>
